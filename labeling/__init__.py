@@ -1,0 +1,1 @@
+"""Samples become labels: records, labelling screens, Label Studio, agreement, what to label next, blind packets."""

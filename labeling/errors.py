@@ -1,0 +1,17 @@
+"""The one exception that means: the person at the keyboard can mend this."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """A user's mistake, told in one line: what, got, expected, fix.
+
+    The command line prints the line and exits with status 2, without a traceback. Every other exception is a
+    fault of ours and exits with status 1.
+    """
+
+    def __init__(self, what: str, *, got: object, expected: str, fix: str) -> None:
+        """`what` names the option, file or field; `got` is shown as given; `expected` and `fix` are clauses."""
+        self.what, self.got, self.expected, self.fix = what, got, expected, fix
+        line = f"{what}: got {got}; expected {expected}; {fix}"
+        super().__init__(" ".join(line.split()))

@@ -1,0 +1,157 @@
+"""Files that survive a crash: atomic writes, whole-line appends, and a reader that notices a torn last line."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labeling.errors import InputError
+
+
+def fsync_directory(directory: Path) -> None:
+    """Flush a directory entry, so that a rename in it survives a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~current_umask())
+        temporary.replace(path)
+        fsync_directory(path.parent)
+    except OSError as error:
+        raise write_failure(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def current_umask() -> int:
+    """The process's file mode mask (it can only be read by setting it)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_failure(path: Path, error: OSError) -> InputError:
+    """The line a person sees when the disk is full or a directory is read-only."""
+    return InputError(
+        f"writing {path}",
+        got=error.strerror or str(error),
+        expected="a writable disk with free space",
+        fix="free some space or choose another directory, then run the same command again; what stood there is kept",
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically (temporary file, fsync, rename). Raises InputError when the disk refuses."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON atomically; NaN and infinity are refused (ValueError), since JSON has no such numbers."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            str(path),
+            got=f"no valid JSON (line {error.lineno}: {error.msg})",
+            expected="a JSON file",
+            fix="restore the file or make it anew with the command that wrote it",
+        ) from error
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file. Raises InputError when it is missing, a directory, unreadable or not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            str(path),
+            got=f"bytes that are not UTF-8 at offset {error.start}",
+            expected="a UTF-8 text file",
+            fix="convert it, for example with `iconv -t utf-8`",
+        ) from error
+    except OSError as error:
+        raise InputError(
+            str(path),
+            got=(error.strerror or "an unreadable file").lower(),
+            expected="an existing readable file",
+            fix="check the path",
+        ) from error
+
+
+def json_line(row: Mapping[str, object]) -> str:
+    """One JSON line with its newline."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write JSON lines atomically."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.writelines(json_line(row) for row in rows)
+
+
+def append_jsonl(path: Path, row: Mapping[str, object]) -> None:
+    """Append one whole line in a single write and flush it to the disk."""
+    try:
+        with path.open("ab", buffering=0) as stream:
+            stream.write(json_line(row).encode())
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise write_failure(path, error) from error
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines, one object a line; blank lines are passed over.
+
+    Raises InputError naming the line when one is not a JSON object; a last line without a newline that does not
+    parse is called torn (a writer was stopped in the middle of it).
+    """
+    text = read_text(path)
+    rows: list[dict[str, Any]] = []
+    lines = text.split("\n")  # not splitlines(): U+2028 inside a JSON string is no line end
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            torn = number == len(lines)
+            raise InputError(
+                f"{path}, line {number}",
+                got="a torn last line" if torn else f"no valid JSON ({error.msg})",
+                expected="one JSON object a line",
+                fix="delete that line (its writer was interrupted)" if torn else "mend or delete that line",
+            ) from error
+        if not isinstance(row, dict):
+            raise InputError(
+                f"{path}, line {number}",
+                got=f"a JSON {type(row).__name__}",
+                expected="one JSON object a line",
+                fix="mend or delete that line",
+            )
+        rows.append(row)
+    return rows

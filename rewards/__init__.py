@@ -1,0 +1,1 @@
+"""Labels become rewards: rule rewards, reward models, calibration, normalisation, comparison of rewards."""

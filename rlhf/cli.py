@@ -1,0 +1,91 @@
+"""The console script `rlhf`: finds the command, and turns what goes wrong into an exit status and one line.
+
+0 done, 2 the user's mistake, 130 Ctrl-C, 1 a fault of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from labeling.errors import InputError
+from rlhf import __version__, environment
+
+# command -> (module with `main(argv)`, one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("rlhf.commands.demo", "the whole loop on the embedded corpus with a simulated annotator"),
+    "pretrain": ("rlhf.commands.pretrain", "train a small language model from scratch"),
+    "sample": ("rlhf.commands.sample", "batched samples of any causal language model"),
+    "label": ("rlhf.commands.label", "labels: simulate, import, Label Studio, an offline page"),
+    "reward": ("rlhf.commands.reward", "fit a reward model and check it before anyone trusts it"),
+    "ppo": ("rlhf.ppo.__main__", "finetune with PPO while KL and clip fraction are watched"),
+    "inspect": ("rlhf.commands.inspect", "one self-contained HTML report of a run"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status (see the module's docstring)."""
+    environment.prepare()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print_usage()
+        return 0
+    if arguments[0] == "--version":
+        print(f"rlhf {__version__}")
+        return 0
+    return run(find_command, arguments)
+
+
+def find_command(arguments: list[str]) -> None:
+    """Import the named command's module and call its `main` with the remaining arguments."""
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise InputError(
+            f"rlhf {name}",
+            got="an unknown command",
+            expected=f"one of {', '.join(COMMANDS)}",
+            fix="see `rlhf --help`",
+        )
+    importlib.import_module(COMMANDS[name][0]).main(rest)
+
+
+def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
+    """Call `command` and map its outcome to an exit status; also used by `python -m rlhf.ppo`."""
+    # A plain `kill` ends like Ctrl-C: the run's state stays whole and resumable.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        command(arguments)
+    except InputError as error:
+        print(f"rlhf: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        how = str(interrupt) or "run the same command again"
+        print(f"\nrlhf: stopped; {how}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as request:
+        return request.code if isinstance(request.code, int) else int(request.code is not None)
+    except Exception:
+        traceback.print_exc()
+        print("rlhf: this is a fault of ours, please report it with the lines above", file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_usage() -> None:
+    """Print the list of commands."""
+    width = max(map(len, COMMANDS))
+    print("usage: rlhf COMMAND [options]\n\nFrom human labels to a finetuned policy, with the KL bill in view.\n")
+    for name, (_, text) in COMMANDS.items():
+        print(f"  {name:<{width}}  {text}")
+    print("\nEach command has --help. Options may also stand in a YAML file: --config FILE or a recipe's name.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The subcommands of `rlhf`: each module has `main(argv)`."""

@@ -1,0 +1,18 @@
+"""The process environment that must stand before torch is first imported."""
+
+from __future__ import annotations
+
+import os
+
+
+def prepare() -> None:
+    """Set thread and telemetry variables, leaving what the user has set.
+
+    OMP_WAIT_POLICY=passive: spinning OpenMP threads cost up to 70x when two programs share the cores.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")

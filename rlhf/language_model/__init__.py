@@ -1,0 +1,1 @@
+"""The language model: corpus, tokenizer, pretraining, sampling."""

@@ -1,0 +1,1 @@
+"""Rewards become a policy: rollout, objective, KL, controller, ladder, state."""
