@@ -12,11 +12,10 @@ import dataclasses
 import difflib
 import io
 import sys
-import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from trl import TrlParser
@@ -192,13 +191,3 @@ def _usage_error(printed: str, prog: str) -> InputError:
         expected="a value of the option's type",
         fix=f"see `{prog} --help`",
     )
-
-
-def optional_type(annotation: object) -> bool:
-    """Whether a field may be None."""
-    return isinstance(annotation, types.UnionType) and type(None) in typing.get_args(annotation)
-
-
-def fail(what: str, *, got: object, expected: str, fix: str) -> NoReturn:
-    """Raise an InputError, for checks that read as one line."""
-    raise InputError(what, got=got, expected=expected, fix=fix)
