@@ -1,0 +1,219 @@
+"""Batched sampling from a causal language model, with log-probabilities recorded as it samples.
+
+Shapes: B completions, P prompt tokens (left-padded), T completion tokens (right-padded), V vocabulary.
+
+How this differs from `model.generate`:
+1. Inverse-CDF sampling from uniform numbers that the caller keys (randomness.py), so batch size, padding and process
+   layout do not change what is sampled.
+2. No top-k, no top-p: they would bias every KL estimate made from the samples.
+3. The mask comes from generation (the first end token is kept), never from `ids == pad_token_id`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from labeling.errors import InputError
+from labeling.records import Sample, new_uid
+from rlhf.language_model.randomness import Stream, uniforms
+
+
+class Completions(NamedTuple):
+    """What was sampled. Masks are True on real tokens; `logprobs` (nats, temperature 1) are 0 where masked."""
+
+    prompt_ids: Tensor  # (B, P)
+    prompt_mask: Tensor  # (B, P) bool
+    completion_ids: Tensor  # (B, T)
+    completion_mask: Tensor  # (B, T) bool
+    logprobs: Tensor  # (B, T)
+
+
+def beginning_token(tokenizer: Any) -> int:
+    """The id that starts an unconditional sample: BOS, or EOS where a tokenizer has no BOS. Raises InputError."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise InputError(
+        "tokenizer",
+        got="neither a BOS nor an EOS token",
+        expected="at least one of them",
+        fix="set `tokenizer.bos_token` and save the tokenizer again",
+    )
+
+
+def end_token(tokenizer: Any) -> int:
+    """The id that ends a completion. Raises InputError when the tokenizer has none."""
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            "tokenizer",
+            got="no EOS token",
+            expected="an end token, so that completions can end",
+            fix="set `tokenizer.eos_token` and save the tokenizer again",
+        )
+    return int(tokenizer.eos_token_id)
+
+
+def pad_token(tokenizer: Any) -> int:
+    """The id that fills masked places: the pad token, or EOS where there is none (masks never read it)."""
+    return int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else end_token(tokenizer)
+
+
+def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+    """Prompt text as ids; "" is exactly one beginning token (PPO on unconditional samples starts there)."""
+    if prompt == "":
+        return [beginning_token(tokenizer)]
+    return [int(i) for i in tokenizer(prompt)["input_ids"]]
+
+
+def pad_prompts(prompts: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """Left-pad to the longest prompt. Returns ids (B, P) and mask (B, P)."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad_token_id] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[False] * (width - len(p)) + [True] * len(p) for p in prompts])
+    return ids, mask
+
+
+def position_ids(mask: Tensor) -> Tensor:
+    """Positions from a mask (B, S): the first real token is 0, whatever padding stands before it."""
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def invert_cdf(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """Sample by inversion: the first token whose cumulative probability exceeds u.
+
+    probabilities (B, V), uniform (B,) in [0, 1); returns ids (B,). A token of probability 0 is never returned.
+    """
+    cdf = probabilities.cumsum(-1)  # (B, V)
+    total = cdf[:, -1:]
+    drawn = torch.searchsorted(cdf, uniform[:, None].to(cdf.dtype) * total, right=True)
+    last_possible = torch.searchsorted(cdf, total, right=False)  # rounding may push u * total up to total
+    return torch.minimum(drawn, last_possible).squeeze(-1)
+
+
+def suppress(logits: Tensor, tokens: Sequence[int]) -> Tensor:
+    """Logits (..., V) with the given tokens made impossible; the same function serves sampling and scoring."""
+    if not tokens:
+        return logits
+    return logits.index_fill(-1, torch.tensor(list(tokens), device=logits.device), float("-inf"))
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    uniform: NDArray[np.float64],
+    *,
+    eos_token_id: int,
+    pad_token_id: int,
+    temperature: float = 1.0,
+    suppress_tokens: Sequence[int] = (),
+) -> Completions:
+    """Sample one completion a prompt, of at most T = uniform.shape[1] tokens.
+
+    `model` is a causal LM in eval mode; `uniform` (B, T) holds one number a token. The tensors come back on the CPU.
+    """
+    device = next(model.parameters()).device
+    ids, mask = pad_prompts(prompts, pad_token_id)
+    batch, length = uniform.shape
+    attention = torch.cat([mask, torch.ones(batch, length, dtype=torch.bool)], 1).to(device)
+    padded = not bool(mask.all())
+    draws = torch.from_numpy(uniform).to(device)
+    tokens = torch.full((batch, length), pad_token_id, device=device)
+    logprobs = torch.zeros(batch, length, dtype=torch.float64 if model.dtype == torch.float64 else torch.float32)
+    alive = torch.ones(batch, dtype=torch.bool, device=device)
+    kept = torch.zeros(batch, length, dtype=torch.bool, device=device)
+    step_ids, positions, cache = ids.to(device), position_ids(mask).to(device), None
+    for t in range(length):
+        seen = attention[:, : ids.shape[1] + t]
+        output = model(
+            input_ids=step_ids,
+            attention_mask=seen if padded else None,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache = output.past_key_values
+        logits = suppress(output.logits[:, -1].to(logprobs.dtype), suppress_tokens)  # (B, V)
+        drawn = invert_cdf((logits / temperature).softmax(-1), draws[:, t])
+        drawn = torch.where(alive, drawn, pad_token_id)
+        tokens[:, t], kept[:, t] = drawn, alive
+        at_one = logits.gather(-1, drawn[:, None]).squeeze(-1) - logits.logsumexp(-1)
+        logprobs[:, t] = torch.where(alive, at_one, 0.0).cpu()
+        alive = alive & (drawn != eos_token_id)
+        if not bool(alive.any()):
+            break
+        step_ids, positions = drawn[:, None], positions[:, -1:] + 1
+    return Completions(ids, mask, tokens.cpu(), kept.cpu(), logprobs)
+
+
+def decode(tokenizer: Any, completion_ids: Tensor, completion_mask: Tensor) -> list[str]:
+    """Completion texts up to the first end token, which is left out."""
+    rows = [ids[mask].tolist() for ids, mask in zip(completion_ids, completion_mask, strict=True)]
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [str(text) for text in texts]
+
+
+def chunks(count: int, size: int) -> Iterator[range]:
+    """Index ranges of at most `size`, aligned to multiples of it, that cover range(count)."""
+    return (range(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def sample_texts(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    seed: int,
+    source: str,
+    stream: Stream = Stream.SAMPLE,
+    temperature: float = 1.0,
+    batch_size: int = 256,
+    quiet: bool = True,
+) -> list[Sample]:
+    """One sample a prompt (repeat a prompt for several), decoded, with its log-probability in nats.
+
+    Completion i depends on (seed, stream, i) and its prompt alone. Raises InputError when prompt and completion
+    together exceed the model's context.
+    """
+    encoded = {prompt: encode_prompt(tokenizer, prompt) for prompt in dict.fromkeys(prompts)}
+    check_context(model, max(map(len, encoded.values()), default=1), max_new_tokens)
+    samples: list[Sample] = []
+    with tqdm(total=len(prompts), desc="sampling", unit="sample", disable=quiet) as bar:
+        for chunk in chunks(len(prompts), batch_size):
+            texts = [prompts[i] for i in chunk]
+            done = generate(
+                model,
+                [encoded[text] for text in texts],
+                uniforms(seed, stream, chunk, max_new_tokens),
+                eos_token_id=end_token(tokenizer),
+                pad_token_id=pad_token(tokenizer),
+                temperature=temperature,
+            )
+            completions = decode(tokenizer, done.completion_ids, done.completion_mask)
+            totals = done.logprobs.sum(-1).tolist()
+            samples += [
+                Sample(new_uid(), prompt, completion, source, logprob=logprob, seed=seed)
+                for prompt, completion, logprob in zip(texts, completions, totals, strict=True)
+            ]
+            bar.update(len(chunk))
+    return samples
+
+
+def check_context(model: Any, prompt_tokens: int, max_new_tokens: int) -> None:
+    """Raise InputError when prompt and completion do not fit the model's positions."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is not None and prompt_tokens + max_new_tokens > limit:
+        raise InputError(
+            "prompt and completion",
+            got=f"{prompt_tokens} + {max_new_tokens} tokens",
+            expected=f"at most {limit}, the model's context",
+            fix="shorten the prompts or the completions",
+        )
