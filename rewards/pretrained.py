@@ -1,0 +1,173 @@
+"""Model directories: loading with one-line errors, saving atomically, safetensors only.
+
+A pickle can run code when it is read, so none is ever loaded or left behind. A directory is either the whole model
+or not there at all: it is written under a temporary name, flushed, and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from labeling.errors import InputError
+from labeling.files import current_umask, fsync_directory, write_failure
+
+# What libraries write beside the weights and what nobody should have to trust.
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
+
+
+def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model directory or hub name.
+
+    Raises InputError when the directory is missing, holds no tokenizer or a damaged one, or the hub is unreachable.
+    """
+    _require_directory_or_hub_name(name_or_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+    except (OSError, ValueError, KeyError) as error:
+        raise _load_failure(name_or_path, "a tokenizer", error) from error
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def load_causal_lm(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A causal language model in eval mode (so every dropout is off), attention by torch's SDPA, from safetensors.
+
+    Raises InputError when the directory is missing, holds no such model, a damaged one or one that lacks weights,
+    or when the hub is unreachable.
+    """
+    _require_directory_or_hub_name(name_or_path)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            name_or_path, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise _load_failure(name_or_path, "a causal language model in safetensors", error) from error
+    model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
+    # transformers fills absent weights with random numbers and only warns.
+    if report["missing_keys"]:
+        absent = sorted(report["missing_keys"])
+        raise InputError(
+            f"model {name_or_path}",
+            got=f"no weights for {absent[0]}" + (f" and {len(absent) - 1} more" if len(absent) > 1 else ""),
+            expected="every weight of a causal language model",
+            fix="name a directory that holds a language model, not a classifier or a part of one",
+        )
+    model.eval()
+    return model
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Write model (safetensors) and tokenizer as one model directory, atomically; an older model there is replaced.
+
+    Raises InputError when `directory` holds something that is not a model, or when the disk refuses.
+    """
+    with replacing_directory(directory) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+
+@contextmanager
+def replacing_directory(directory: Path) -> Iterator[Path]:
+    """Yield a temporary directory beside `directory`; on success flush it and rename it into place, else remove it.
+
+    Pickles written into it are removed. An existing directory is replaced only if it is empty or a model directory
+    (it holds `config.json`). Raises InputError otherwise, and when the disk refuses.
+    """
+    directory = Path(os.path.abspath(directory))
+    _require_replaceable(directory)
+    temporary: Path | None = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".tmp"))
+        yield temporary
+        for pattern in PICKLES:
+            for pickle in temporary.rglob(pattern):
+                pickle.unlink()
+        _flush(temporary)
+        temporary.chmod(0o777 & ~current_umask())
+        _swap(temporary, directory)
+    except OSError as error:
+        raise write_failure(directory, error) from error
+    except SafetensorError as error:  # how a full disk shows itself while weights are written
+        raise write_failure(directory, OSError(str(error))) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _require_replaceable(directory: Path) -> None:
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        got = "a file"
+    elif any(directory.iterdir()) and not (directory / "config.json").exists():
+        got = "a directory with other files"
+    else:
+        return
+    raise InputError(
+        f"output directory {directory}",
+        got=got,
+        expected="a new or empty directory, or one that holds a model",
+        fix="choose another directory",
+    )
+
+
+def _flush(directory: Path) -> None:
+    for path in directory.rglob("*"):
+        if path.is_dir():
+            fsync_directory(path)
+        else:
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+    fsync_directory(directory)
+
+
+def _swap(temporary: Path, directory: Path) -> None:
+    """Rename `temporary` to `directory`; what stood there goes away only once the new one is in place."""
+    old: Path | None = None
+    if directory.exists():
+        old = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".old"))
+        directory.rename(old / directory.name)
+    try:
+        temporary.rename(directory)
+    except OSError:
+        if old is not None:
+            (old / directory.name).rename(directory)
+        raise
+    fsync_directory(directory.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _require_directory_or_hub_name(name_or_path: str) -> None:
+    """A path that is meant as a path but is not there must not become a question to the hub."""
+    path = Path(name_or_path)
+    hub_name = name_or_path.count("/") <= 1 and not name_or_path.startswith((".", "/", "~")) and bool(name_or_path)
+    if path.is_dir() or (hub_name and not path.exists()):
+        return
+    raise InputError(
+        f"model {name_or_path!r}",
+        got="a file" if path.exists() else "no such directory",
+        expected="a model directory or a hub name",
+        fix="check the path",
+    )
+
+
+def _load_failure(name_or_path: str, kind: str, error: Exception) -> InputError:
+    local = Path(name_or_path).is_dir()
+    first_line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return InputError(
+        f"model {name_or_path}",
+        got=f"{'unusable files' if local else 'no such local directory and nothing from the hub'} ({first_line})",
+        expected=f"a directory with {kind}, or a reachable hub name",
+        fix="check the path" if local else "check the path, or the name and the network",
+    )

@@ -1,0 +1,141 @@
+"""Model directories: what loads, what is refused in one line, and that a save is whole or absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, PreTrainedTokenizerFast
+
+from labeling.errors import InputError
+from rewards.pretrained import load_causal_lm, load_tokenizer, replacing_directory, save_model
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "<bos>": 1, "joy": 2, "woe": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<bos>", eos_token="<bos>", unk_token="<unk>")
+
+
+def tiny_config() -> GPT2Config:
+    return GPT2Config(
+        vocab_size=4, n_embd=8, n_layer=1, n_head=2, n_positions=16, bos_token_id=1, eos_token_id=1, resid_pdrop=0.5
+    )
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_model(GPT2LMHeadModel(tiny_config()), tiny_tokenizer(), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_saved_model_comes_back_whole_and_without_dropout(directory: Path) -> None:
+    torch.manual_seed(0)
+    expected = GPT2LMHeadModel(tiny_config()).state_dict()
+    model = load_causal_lm(str(directory))
+    assert not model.training
+    assert model.config._attn_implementation == "sdpa"
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, expected[name]), name
+    ids = torch.tensor([[1, 2, 3]])
+    assert torch.equal(model(ids).logits, model(ids).logits)  # dropout of 0.5 would differ
+    assert load_tokenizer(str(directory)).get_vocab() == tiny_tokenizer().get_vocab()
+
+
+def test_dtype(directory: Path) -> None:
+    assert load_causal_lm(str(directory), dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
+def damage(directory: Path, kind: str) -> None:
+    weights = directory / "model.safetensors"
+    if kind == "torn":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif kind == "empty":
+        weights.write_bytes(b"")
+    elif kind == "pickle only":
+        weights.unlink()
+        torch.save({}, directory / "pytorch_model.bin")
+    elif kind == "torn config":
+        (directory / "config.json").write_text('{"model_type": "gp')
+    elif kind == "unknown type":
+        (directory / "config.json").write_text('{"model_type": "nosuch"}')
+    elif kind == "no config":
+        (directory / "config.json").unlink()
+    elif kind == "other shape":
+        (directory / "config.json").write_text(
+            (directory / "config.json").read_text().replace('"n_embd": 8', '"n_embd": 4')
+        )
+
+
+@pytest.mark.parametrize(
+    "kind", ["torn", "empty", "pickle only", "torn config", "unknown type", "no config", "other shape"]
+)
+def test_damaged_models_are_refused_in_one_line(directory: Path, kind: str) -> None:
+    damage(directory, kind)
+    with pytest.raises(InputError) as caught:
+        load_causal_lm(str(directory))
+    assert str(directory) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_its_head_is_not_filled_with_random_weights(tmp_path: Path) -> None:
+    config = tiny_config()
+    config.tie_word_embeddings = False
+    GPT2Model(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"no weights for lm_head\.weight"):
+        load_causal_lm(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "a/b/c", "some-hub-name", "owner/some-hub-name", ""])
+def test_missing_models_are_refused_in_one_line(name: str) -> None:
+    for load in (load_causal_lm, load_tokenizer):
+        with pytest.raises(InputError) as caught:
+            load(name)
+        assert "\n" not in str(caught.value)
+
+
+def test_missing_and_damaged_tokenizers(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError):
+        load_tokenizer(str(tmp_path / "empty"))
+    (directory / "tokenizer.json").write_text('{"torn')
+    with pytest.raises(InputError):
+        load_tokenizer(str(directory))
+
+
+def test_saving_replaces_a_model_but_nothing_else(directory: Path, tmp_path: Path) -> None:
+    (directory / "left-over.txt").write_text("of the old model")
+    save_model(GPT2LMHeadModel(tiny_config()), tiny_tokenizer(), directory)
+    assert not (directory / "left-over.txt").exists()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="other files"):
+        save_model(GPT2LMHeadModel(tiny_config()), tiny_tokenizer(), tmp_path / "home")
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
+    (tmp_path / "a file").touch()
+    with pytest.raises(InputError, match="a file"):
+        save_model(GPT2LMHeadModel(tiny_config()), tiny_tokenizer(), tmp_path / "a file")
+
+
+def test_an_interrupted_save_leaves_the_old_model_and_no_litter(directory: Path) -> None:
+    before = (directory / "model.safetensors").read_bytes()
+
+    def interrupted() -> None:
+        with replacing_directory(directory) as temporary:
+            (temporary / "model.safetensors").write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (directory / "model.safetensors").read_bytes() == before
+    assert [path.name for path in directory.parent.iterdir()] == ["model"]
+
+
+def test_pickles_are_not_shipped(tmp_path: Path) -> None:
+    with replacing_directory(tmp_path / "out") as temporary:
+        (temporary / "training_args.bin").write_bytes(b"pickle")
+        (temporary / "config.json").write_text("{}")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]
