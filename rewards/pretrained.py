@@ -61,7 +61,6 @@ def load_causal_lm(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> 
             expected="every weight of a causal language model",
             fix="name a directory that holds a language model, not a classifier or a part of one",
         )
-    model.eval()
     return model
 
 
