@@ -1,0 +1,37 @@
+"""What the labelling commands share on the way out: no file is overwritten unasked, and every count is said."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from labeling.errors import InputError
+from labeling.records import Comparison, Label
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Refuse to replace labels that may have cost hours. Raises InputError when `path` exists."""
+    if path.exists() and not overwrite:
+        raise InputError(
+            str(path),
+            got="a file that exists",
+            expected="a new file",
+            fix="choose another --output, or pass --overwrite to replace it",
+        )
+
+
+def tally(records: Sequence[Label] | Sequence[Comparison]) -> str:
+    """One line: how many rows, of what, by how many annotators."""
+    annotators = len({record.annotator for record in records})
+    names: Counter[str] = Counter()
+    for record in records:
+        names[record.label if isinstance(record, Label) else "tie" if record.tie else "decided"] += 1
+    noun = "comparisons" if records and isinstance(records[0], Comparison) else "labels"
+    listed = ", ".join(f"{n} {name}" for name, n in sorted(names.items()))
+    return f"{len(records)} {noun} ({listed}) by {annotators} annotator{'s' * (annotators != 1)}"
+
+
+def listed_counts(counts: Mapping[str, int]) -> str:
+    """The counts that are not zero, as "3 skipped, 1 empty"; "" when there are none."""
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n)

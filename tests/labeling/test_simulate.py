@@ -1,0 +1,87 @@
+"""Simulated annotators: the share of wrong answers is exact, and depends on seed, annotator and uid alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from labeling.errors import InputError
+from labeling.pairs import pair_samples
+from labeling.records import LabelName, Sample
+from labeling.simulate import simulate_answers, simulate_labels
+
+
+def judge(text: str) -> LabelName:
+    return "positive" if "joy" in text else "negative" if "grief" in text else "neutral"
+
+
+SAMPLES = [Sample(f"u{i}", "Say: ", ("joy", "grief", "bread")[i % 3] + f" {i}", "m") for i in range(300)]
+
+
+@pytest.mark.parametrize(("noise", "wrong"), [(0.0, 0), (0.1, 30), (0.15, 45), (1.0, 300)])
+def test_share_of_wrong_labels_is_exact(noise: float, wrong: int) -> None:
+    labels = simulate_labels(SAMPLES, judge, annotator="ana", noise=noise, seed=1)
+    assert sum(label.label != judge(s.text) for label, s in zip(labels, SAMPLES, strict=True)) == wrong
+    assert {label.origin for label in labels} == {"simulated"}
+
+
+def test_labels_do_not_depend_on_the_order_of_samples() -> None:
+    one = simulate_labels(SAMPLES, judge, annotator="ana", noise=0.2, seed=1)
+    two = simulate_labels(SAMPLES[::-1], judge, annotator="ana", noise=0.2, seed=1)
+    assert one == two[::-1]
+
+
+def test_annotators_and_seeds_err_on_different_samples() -> None:
+    def wrong(annotator: str, seed: int) -> set[str]:
+        labels = simulate_labels(SAMPLES, judge, annotator=annotator, noise=0.2, seed=seed)
+        return {x.uid for x, s in zip(labels, SAMPLES, strict=True) if x.label != judge(s.text)}
+
+    # 60 of 300 each: independent choices share 12 on average, so a shared list (60) is told apart.
+    assert len(wrong("ana", 1) & wrong("ben", 1)) < 30
+    assert len(wrong("ana", 1) & wrong("ana", 2)) < 30
+
+
+def test_wrong_labels_fall_on_both_other_classes() -> None:
+    labels = simulate_labels(SAMPLES, judge, annotator="ana", noise=1.0, seed=3)
+    given = [x.label for x, s in zip(labels, SAMPLES, strict=True) if judge(s.text) == "positive"]
+    assert 30 <= given.count("negative") <= 70  # 100 texts, a fair coin: 50 +- 5 (one standard deviation)
+    assert given.count("negative") + given.count("neutral") == 100
+
+
+def test_the_judge_sees_prompt_and_completion() -> None:
+    seen: list[str] = []
+
+    def watch(text: str) -> LabelName:
+        seen.append(text)
+        return "neutral"
+
+    simulate_labels(SAMPLES[:1], watch, annotator="ana", noise=0.0, seed=0)
+    assert seen == ["Say: joy 0"]
+
+
+def test_noise_outside_its_range_is_refused() -> None:
+    with pytest.raises(InputError, match=r"noise: got 1\.5"):
+        simulate_labels(SAMPLES, judge, annotator="ana", noise=1.5, seed=0)
+
+
+def test_pairs_use_each_sample_once_and_never_two_equal_texts() -> None:
+    samples = [
+        Sample("a", "p", "one", "m"),
+        Sample("b", "q", "two", "m"),
+        Sample("c", "p", "three", "m"),
+        Sample("d", "q", "two", "m"),  # equal to b
+        Sample("e", "p", "five", "m"),  # odd one out
+    ]
+    pairs, left_over = pair_samples(samples)
+    assert [(p.prompt, p.first, p.second) for p in pairs] == [("p", "one", "three")]
+    assert left_over == 3
+
+
+def test_answers_prefer_the_higher_score_and_equal_scores_tie() -> None:
+    samples = [Sample(str(i), "p", text, "m") for i, text in enumerate(["aa", "b", "c", "dd", "e", "f"])]
+    pairs, _ = pair_samples(samples)
+    answers = simulate_answers(pairs, len, annotator="ana", noise=0.0, seed=0)
+    assert answers == ["first", "second", "tie"]
+    comparison = pairs[1].answered(answers[1], annotator="ana", origin="simulated")
+    assert (comparison.chosen, comparison.rejected, comparison.tie) == ("dd", "c", False)
+    noisy = simulate_answers(pairs, len, annotator="ana", noise=1.0, seed=0)
+    assert all(a != b for a, b in zip(answers, noisy, strict=True))
