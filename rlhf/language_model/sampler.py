@@ -91,7 +91,7 @@ def invert_cdf(probabilities: Tensor, uniform: Tensor) -> Tensor:
     probabilities (B, V), uniform (B,) in [0, 1); returns ids (B,). A token of probability 0 is never returned.
     """
     cdf = probabilities.cumsum(-1)  # (B, V)
-    total = cdf[:, -1:]
+    total = cdf[:, -1:].contiguous()
     drawn = torch.searchsorted(cdf, uniform[:, None].to(cdf.dtype) * total, right=True)
     last_possible = torch.searchsorted(cdf, total, right=False)  # rounding may push u * total up to total
     return torch.minimum(drawn, last_possible).squeeze(-1)

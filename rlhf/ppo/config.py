@@ -1,0 +1,118 @@
+"""Options of `rlhf ppo`: `PPOConfig`. A field's help is the single text of an option: meaning, unit, range.
+
+Defaults that differ from TRL's, and why:
+1. No bf16 and no gradient checkpointing: TRL turns both on, which raises on a CPU, and autocast spoils the first
+   update's ratio and the KL.
+2. `beta` 0 with a KL budget that stops: the run's cost is bounded by what was measured, not by a penalty's guess.
+3. `adam_epsilon` 1e-5: with 1e-8 Adam amplifies the rounding of gradients that are truly zero (the key bias).
+4. No reward whitening: the offset and scale are constants, so the objective is the same at every iteration.
+5. No top-k, no top-p, temperature 1: any other sampling biases the KL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from labeling.errors import InputError
+from rlhf.options import option
+
+
+@dataclass(kw_only=True)
+class PPOConfig:
+    """How to finetune; every rule between the fields is checked when it is made (InputError)."""
+
+    output_dir: str = option(help="the run directory; a non-empty one is refused without --resume")
+    seed: int = option(0, help="seed of everything random; at least 0")
+    resume: bool = option(False, help="continue the run in output_dir as if nothing had happened")
+    quiet: bool = option(False, help="no progress bar")
+
+    # rollout
+    iteration_batch_size: int = option(1024, help="completions sampled per iteration at the start")
+    max_iteration_batch_size: int = option(4096, help="completions per iteration that the controller may grow to")
+    max_completion_length: int = option(32, help="tokens of a completion at most, the end token included")
+    num_generations: int = option(1, help="completions per prompt")
+    temperature: float = option(1.0, help="softmax temperature when sampling and scoring; other than 1 biases the KL")
+    suppress_tokens: list[int] = option([], help="token ids never sampled; scoring leaves them out in the same way")
+    per_device_generation_batch_size: int = option(256, help="completions sampled at once on one device")
+
+    # update
+    num_ppo_epochs: int = option(1, help="passes over a rollout, each in a new order")
+    minibatch_size: int = option(128, help="completions per optimiser step, over all processes")
+    per_device_train_batch_size: int = option(
+        128, help="completions per forward and backward on one device; the rest of a minibatch is accumulated"
+    )
+    learning_rate: float = option(1e-4, help="Adam's learning rate; the controller may halve it")
+    adam_epsilon: float = option(1e-5, help="Adam's epsilon")
+    max_grad_norm: float = option(1.0, help="gradient norm beyond which gradients are scaled down")
+    epsilon: float = option(0.2, help="clip range of the ratio, between 0 and 1")
+    beta: float = option(0.0, help="KL coefficient in the advantage, per nat of log(pi_old/ref); 0 is no penalty")
+    whiten_advantages: bool = option(False, help="whiten the advantages of each rollout (token-weighted)")
+
+    # reward
+    reward_weights: list[float] = option([], help="one weight a reward function; all 1 if not given")
+    normalization_samples: int = option(
+        2048, help="samples of the initial policy that fix the reward's offset and scale, unless its file has them"
+    )
+
+    # control
+    max_iterations: int = option(200, help="iterations at most")
+    kl_budget: float = option(10.0, help="stop when KL(policy || original) reaches this, nats per completion")
+    clip_ratio_low: float = option(0.01, help="clip fraction below which the iteration batch doubles")
+    clip_ratio_high: float = option(0.20, help="clip fraction above which the learning rate halves")
+
+    # ladder
+    ladder_step: float = option(0.25, help="distance of two rungs in sqrt(KL), square root of nats per completion")
+    num_eval_samples: int = option(256, help="fresh evaluation samples per rung, same prompts and seed on every rung")
+
+    # machine
+    dtype: str = option("float32", help="parameters and arithmetic", choices=["float32", "float64"])
+    use_cpu: bool = option(False, help="stay on the CPU though there is an accelerator")
+    logits_memory_mb: int = option(256, help="memory for one chunk's logits when scoring, MiB; bounds every exact KL")
+
+    def __post_init__(self) -> None:
+        for name in (
+            "iteration_batch_size",
+            "max_completion_length",
+            "num_generations",
+            "per_device_generation_batch_size",
+            "num_ppo_epochs",
+            "minibatch_size",
+            "per_device_train_batch_size",
+            "max_iterations",
+            "logits_memory_mb",
+        ):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("temperature", "learning_rate", "adam_epsilon", "max_grad_norm", "kl_budget", "ladder_step"):
+            self._require(name, getattr(self, name) > 0, "more than 0")
+        self._require("output_dir", bool(self.output_dir), "a directory")
+        self._require("seed", 0 <= self.seed < 2**63, "0 to 2^63 - 1")
+        self._require("epsilon", 0 < self.epsilon < 1, "more than 0 and less than 1")
+        self._require("beta", self.beta >= 0, "at least 0")
+        self._require("num_eval_samples", self.num_eval_samples >= 2, "at least 2 (an error needs two)")
+        self._require("normalization_samples", self.normalization_samples >= 2, "at least 2 (a spread needs two)")
+        self._require("clip_ratio_low", 0 <= self.clip_ratio_low < 1, "at least 0 and less than 1")
+        low = self.clip_ratio_low
+        self._require(
+            "clip_ratio_high", low < self.clip_ratio_high <= 1, f"more than clip_ratio_low ({low}), at most 1"
+        )
+        first_rung = self.ladder_step**2
+        self._require("kl_budget", self.kl_budget >= first_rung, f"at least the first rung, {first_rung:g} nats")
+        batch = self.iteration_batch_size
+        self._require("minibatch_size", self.minibatch_size <= batch, f"at most the iteration batch, {batch}")
+        self._require("minibatch_size", batch % self.minibatch_size == 0, f"a divisor of the iteration batch, {batch}")
+        biggest = self.max_iteration_batch_size
+        self._require("max_iteration_batch_size", biggest >= batch, f"at least the iteration batch, {batch}")
+        self._require(
+            "max_iteration_batch_size",
+            biggest % self.minibatch_size == 0,
+            f"a multiple of the minibatch, {self.minibatch_size}",
+        )
+
+    def _require(self, name: str, ok: bool, expected: str) -> None:
+        if not ok:
+            raise InputError(f"--{name}", got=getattr(self, name), expected=expected, fix="choose another value")
+
+    def resolved(self) -> dict[str, Any]:
+        """Every option with the value the run uses, for run.json."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}

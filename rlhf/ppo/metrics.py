@@ -1,0 +1,84 @@
+"""Every metric, defined once: name, unit, estimator, mask, healthy range, source.
+
+The README's table is made from it, and a test compares it with what a run logs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """One key of metrics.jsonl."""
+
+    unit: str
+    estimator: str
+    mask: str
+    healthy: str
+    source: str
+
+
+_COMPLETIONS = "scored completions"
+_TOKENS = "real tokens (first end token kept)"
+_PPO = "Schulman et al. 2017, eq. 7"
+
+METRICS: dict[str, Metric] = {
+    "iteration": Metric("1", "rollouts before this one", "-", "-", "-"),
+    "completions_seen": Metric("completions", "sampled for updates, before this rollout", "-", "-", "-"),
+    "reward": Metric("reward's own", "mean raw reward", _COMPLETIONS, "rising", "TRL `reward`"),
+    "reward_se": Metric("reward's own", "std / sqrt(n)", _COMPLETIONS, "small beside the change of reward", "-"),
+    "reward_std": Metric("reward's own", "sample standard deviation", _COMPLETIONS, "above 0", "TRL `reward_std`"),
+    "reward_normalized": Metric(
+        "initial standard deviations", "(reward - offset) / scale, constants of run.json", _COMPLETIONS, "rising", "-"
+    ),
+    "kl_per_completion": Metric(
+        "nats per completion", "exact KL(policy || original) at every sampled prefix, summed, at temperature 1",
+        _TOKENS, "below the budget; its root grows about linearly", "Amini, Vieira and Cotterell 2025",
+    ),
+    "kl_per_completion_se": Metric("nats per completion", "std / sqrt(n)", _TOKENS, "below 3 % of the KL", "-"),
+    "kl_k1": Metric("nats per completion", "mean of sum log(pi/ref)", _TOKENS, "equal to the KL within errors",
+                    "Schulman 2020, kl-approx"),
+    "kl_k3": Metric("nats per completion", "mean of sum (r - 1 - log r), r = ref/pi", _TOKENS,
+                    "near the KL while it is small", "Schulman 2020, kl-approx"),
+    "sqrt_kl": Metric("sqrt(nats)", "square root of kl_per_completion", _TOKENS, "about linear in updates",
+                      "Bai et al. 2022, section 4.3"),
+    "clip_ratio/region_mean": Metric("fraction", "tokens where the clipped term binds, mean over updates", _TOKENS,
+                                     "below outside_mean", f"TRL; {_PPO}"),
+    "clip_ratio/outside_mean": Metric(
+        "fraction", "tokens with |ratio - 1| > epsilon, mean over updates, the first left out", _TOKENS,
+        "0.01 to 0.20 (drives the controller)", _PPO,
+    ),
+    "clip_ratio/outside_by_epoch": Metric("fraction", "the same by epoch", _TOKENS, "rising by epoch", _PPO),
+    "ratio_first_update_max_dev": Metric("1", "max |ratio - 1| in the first update", _TOKENS,
+                                         "below 1e-3 (float32): the policy that samples is the one updated", "-"),
+    "approx_kl_old": Metric("nats per token", "mean of ratio - 1 - log ratio in the last epoch", _TOKENS,
+                            "below 0.02", "Schulman 2020, kl-approx"),
+    "entropy": Metric("nats per token", "exact, of the next-token distribution", _TOKENS, "falling slowly", "TRL"),
+    "advantage_mean": Metric("1", "mean", _TOKENS, "rising with the reward", "-"),
+    "advantage_std": Metric("1", "population standard deviation", _TOKENS, "about 1 at the start", "-"),
+    "grad_norm": Metric("1", "mean over updates, before clipping", "-", "not growing", "TRL"),
+    "learning_rate": Metric("1", "Adam's, in this iteration's updates", "-", "-", "TRL"),
+    "iteration_batch_size": Metric("completions", "of this rollout", "-", "-", "-"),
+    "optimizer_steps": Metric("steps", "before this rollout", "-", "-", "-"),
+    "unscored": Metric("completions", "no reward function applied; left out of the update", "-", "0", "-"),
+    "controller": Metric("-", "null, or what the controller did and why", "-", "-", "-"),
+    "completions/mean_length": Metric("tokens", "mean, end token included", "all completions", "not collapsing", "TRL"),
+    "completions/clipped_ratio": Metric("fraction", "completions without an end token", "all completions", "-", "TRL"),
+    "distinct_2": Metric("fraction", "different pairs of adjacent tokens / all pairs", _TOKENS, "not collapsing",
+                         "Li et al. 2016"),
+    "top_completion_share": Metric("fraction", "share of the most frequent completion", "all completions",
+                                   "below 0.05", "-"),
+    "seconds/generate": Metric("s", "wall clock", "-", "-", "-"),
+    "seconds/score": Metric("s", "wall clock of the reward functions", "-", "-", "-"),
+    "seconds/reference": Metric("s", "wall clock of old log-probs, reference and exact KL", "-", "-", "-"),
+    "seconds/update": Metric("s", "wall clock", "-", "-", "-"),
+}  # fmt: skip
+
+
+def markdown_table() -> str:
+    """The README's table of metrics."""
+    rows = [
+        f"| `{name}` | {m.unit} | {m.estimator} | {m.mask} | {m.healthy} | {m.source} |" for name, m in METRICS.items()
+    ]
+    head = "| metric | unit | estimator | over | healthy | source |\n|---|---|---|---|---|---|"
+    return "\n".join([head, *rows])

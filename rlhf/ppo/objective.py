@@ -1,0 +1,112 @@
+"""The equations of the update, one function each: pure, masked, hand-checked in tests/rlhf/ppo/test_objective.py.
+
+Shapes: B completions, T completion tokens (right-padded), V vocabulary. Masks are True on real tokens. Log-probs are
+in nats.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# A log-ratio beyond this is clamped before exp(): e^20 is far outside any clip range and still finite in float32.
+MAX_LOG_RATIO = 20.0
+
+
+def masked_sum(x: Tensor, mask: Tensor) -> Tensor:
+    """Σ x over True. Masked entries do not count, whatever they hold (NaN too). Scalar."""
+    return torch.where(mask, x, 0.0).sum()
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Σ x / count over True; 0 where nothing is True. Scalar."""
+    return masked_sum(x, mask) / mask.sum().clamp(min=1)
+
+
+def selected_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
+    """log π(id) = logit[id] - logsumexp(logits). logits (B, T, V), ids (B, T); returns (B, T)."""
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
+    return -losses.view(ids.shape)
+
+
+class NextTokenStatistics(NamedTuple):
+    """What one pass over two next-token distributions yields, each (B, T), nats."""
+
+    kl: Tensor
+    entropy: Tensor
+
+
+def exact_kl(logits: Tensor, ref_logits: Tensor) -> NextTokenStatistics:
+    """KL_t = Σ_v π(v|prefix) (log π(v|prefix) - log ref(v|prefix)), and the entropy of π, at every prefix.
+
+    Summed over a completion whose prefixes were sampled from π its expectation is KL(π‖ref) of whole completions: the
+    Rao-Blackwellised estimator (Amini, Vieira and Cotterell 2025, "Better estimation of the KL divergence between
+    language models"). Never negative. logits and ref_logits (B, T, V).
+    """
+    logp = logits.log_softmax(-1)
+    p = logp.exp()
+    logq = ref_logits.log_softmax(-1)
+    # A token that both suppress has p = 0 and -inf on both sides: it adds nothing.
+    kl = torch.where(p > 0, p * (logp - logq), 0.0).sum(-1)
+    entropy = -torch.where(p > 0, p * logp, 0.0).sum(-1)
+    return NextTokenStatistics(kl.clamp(min=0.0), entropy)
+
+
+def kl_k1(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """k1 = Σ_t (log π - log ref) of each completion, nats (Schulman 2020, joschu.net/blog/kl-approx.html). (B,)"""
+    return torch.where(mask, logprobs - ref_logprobs, 0.0).sum(-1)
+
+
+def kl_k3(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """k3 = Σ_t (r - 1 - log r), r = ref/π, of each completion, nats (Schulman 2020). (B,)"""
+    log_r = torch.where(mask, ref_logprobs - logprobs, 0.0).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return torch.where(mask, log_r.exp() - 1 - log_r, 0.0).sum(-1)
+
+
+def constant_advantages(
+    rewards: Tensor, offset: float, scale: float, beta: float, sequence_kl: Tensor, mask: Tensor
+) -> Tensor:
+    """A_t = (reward - offset)/scale - β Σ_t log(π_old/ref), the same at every token of a completion.
+
+    rewards (B,) raw, sequence_kl (B,) = k1 under the policy that sampled, mask (B, T); returns (B, T), 0 where masked.
+    With β > 0 the optimum is π* ∝ ref · exp(reward/(scale·β)) (Korbak, Perez and Buckley 2022).
+    """
+    advantages = (rewards - offset) / scale - beta * sequence_kl  # (B,)
+    return torch.where(mask, advantages[:, None], 0.0)
+
+
+def whiten(advantages: Tensor, mask: Tensor) -> Tensor:
+    """(A - mean)/std over True tokens (population std; 0 spread leaves the centred values). (B, T)"""
+    mean = masked_mean(advantages, mask)
+    std = masked_mean((advantages - mean) ** 2, mask).sqrt()
+    centred = torch.where(mask, advantages - mean, 0.0)
+    return centred / std if std > 0 else centred
+
+
+class ClippedLoss(NamedTuple):
+    """Sums over real tokens of one micro-batch; the caller divides by the global token count."""
+
+    loss: Tensor  # scalar, with gradient
+    outside: Tensor  # tokens with |ratio - 1| > ε
+    binding: Tensor  # tokens where the clipped term is the smaller one
+    approx_kl: Tensor  # Σ (ratio - 1 - log ratio), nats
+    max_deviation: Tensor  # max |ratio - 1|
+
+
+def clipped_loss(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, epsilon: float
+) -> ClippedLoss:
+    """-Σ min(r A, clip(r, 1-ε, 1+ε) A), r = π/π_old, over real tokens (Schulman et al. 2017, eq. 7). All (B, T)."""
+    log_ratio = torch.where(mask, logprobs - old_logprobs, 0.0).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    ratio = log_ratio.exp()
+    unclipped = ratio * advantages
+    clipped = ratio.clamp(1 - epsilon, 1 + epsilon) * advantages
+    with torch.no_grad():
+        deviation = torch.where(mask, (ratio - 1).abs(), 0.0)
+        outside = (deviation > epsilon).sum()
+        binding = (mask & (clipped < unclipped)).sum()
+        approx_kl = masked_sum(ratio - 1 - log_ratio, mask)
+    loss = -masked_sum(torch.minimum(unclipped, clipped), mask)
+    return ClippedLoss(loss, outside, binding, approx_kl, deviation.max())

@@ -1,0 +1,244 @@
+"""Sampling with the policy and measuring what was sampled: rewards, old log-probs, exact KL to the original.
+
+Shapes: B completions, P prompt tokens (left-padded), T completion tokens (right-padded), V vocabulary.
+
+Completions are sampled in chunks whose borders are multiples of `per_device_generation_batch_size`, whatever the
+number of processes; chunk c belongs to process c mod world size. Each process fills its rows of the whole rollout
+and a sum over processes joins them, so afterwards every process holds the same rollout: ids, masks and one number a
+token or completion, never logits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf.language_model.randomness import Stream, uniforms
+from rlhf.language_model.sampler import (
+    chunks,
+    decode,
+    end_token,
+    generate,
+    pad_prompts,
+    pad_token,
+    position_ids,
+    suppress,
+)
+from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.objective import exact_kl, kl_k1, kl_k3, selected_logprobs
+
+
+@dataclass(slots=True)
+class Rollout:
+    """Completions of one policy and everything measured on them; tensors on the CPU, sums in nats."""
+
+    prompts: list[Any]
+    completions: list[str]
+    prompt_ids: Tensor  # (B, P)
+    prompt_mask: Tensor  # (B, P) bool
+    completion_ids: Tensor  # (B, T)
+    completion_mask: Tensor  # (B, T) bool
+    rewards: Tensor  # (B,) float64, raw; NaN where no reward function applies
+    old_logprobs: Tensor  # (B, T)
+    sampler_logprobs: Tensor  # (B, T) temperature 1, as the sampler saw them
+    kl: Tensor  # (B,) exact, summed over prefixes
+    k1: Tensor  # (B,)
+    k3: Tensor  # (B,)
+    entropy: Tensor  # (B,) summed over tokens
+    eos_token_id: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def scored(self) -> Tensor:
+        """Which completions have a reward, (B,) bool."""
+        return ~self.rewards.isnan()
+
+
+def completion_logits(
+    model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, config: PPOConfig
+) -> Tensor:
+    """Logits that predict each completion token, tempered as in sampling: (B, T, V).
+
+    Tokens after the end token only see what stands before them, so no mask is needed there.
+    """
+    ids = torch.cat([prompt_ids, completion_ids], 1)
+    padded = not bool(prompt_mask.all())
+    mask = torch.cat([prompt_mask, torch.ones_like(completion_ids, dtype=torch.bool)], 1)
+    length = completion_ids.shape[1]
+    output = model(
+        input_ids=ids,
+        attention_mask=mask if padded else None,
+        position_ids=position_ids(mask),
+        use_cache=False,
+        logits_to_keep=length + 1,
+    )
+    logits = suppress(output.logits[:, -length - 1 : -1], config.suppress_tokens)
+    return logits if config.temperature == 1 else logits / config.temperature
+
+
+def rows_per_chunk(length: int, vocabulary: int, config: PPOConfig) -> int:
+    """How many completions' logits fit `logits_memory_mb`, counting the six float copies that exact_kl holds."""
+    number_size = 8 if config.dtype == "float64" else 4
+    return max(1, config.logits_memory_mb * 2**20 // (6 * length * vocabulary * number_size))
+
+
+class RolloutWorker:
+    """Samples with the policy and scores what it sampled, on this process's share of the chunks."""
+
+    def __init__(
+        self,
+        model: Any,
+        ref_model: Any,
+        tokenizer: Any,
+        config: PPOConfig,
+        *,
+        rank: int,
+        world_size: int,
+        sum_over_processes: Callable[[Tensor], Tensor],
+        score: Callable[[list[Any], list[str], list[list[int]], Mapping[str, list[Any]]], Tensor],
+    ) -> None:
+        """`score(prompts, completions, completion_ids, columns)` returns (B,) float64 with NaN for not applicable."""
+        self.model, self.ref_model, self.tokenizer, self.config = model, ref_model, tokenizer, config
+        self.rank, self.world_size = rank, world_size
+        self.sum_over_processes, self.score = sum_over_processes, score
+        self.device = next(model.parameters()).device
+
+    def __call__(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        encoded: Sequence[list[int]],
+        *,
+        stream: Stream,
+        iteration: int,
+        first_index: int = 0,
+        measure: bool = True,
+    ) -> Rollout:
+        """One completion for each row (its `prompt` encoded in `encoded`); completion i is keyed first_index + i.
+
+        With `measure` false only sampling and rewards are done (for the normalisation constants).
+        """
+        started = time.perf_counter()
+        rollout = self._sample(rows, encoded, stream, iteration, first_index)
+        sampled = time.perf_counter()
+        self._score(rollout, rows)
+        scored = time.perf_counter()
+        if measure:
+            self._measure(rollout)
+        rollout.seconds = {
+            "generate": sampled - started,
+            "score": scored - sampled,
+            "reference": time.perf_counter() - scored,
+        }
+        return rollout
+
+    def _own_chunks(self, count: int) -> list[range]:
+        every = list(chunks(count, self.config.per_device_generation_batch_size))
+        return every[self.rank :: self.world_size]
+
+    def _sample(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        encoded: Sequence[list[int]],
+        stream: Stream,
+        iteration: int,
+        first: int,
+    ) -> Rollout:
+        config, count, length = self.config, len(rows), self.config.max_completion_length
+        pad = pad_token(self.tokenizer)
+        prompt_ids, prompt_mask = pad_prompts(encoded, pad)
+        ids = torch.zeros(count, length, dtype=torch.long)
+        mask = torch.zeros(count, length, dtype=torch.long)
+        logprobs = torch.zeros(count, length, dtype=torch.float64)
+        for chunk in self._own_chunks(count):
+            numbers = uniforms(config.seed, stream, (first + i for i in chunk), length, iteration=iteration)
+            done = generate(
+                self.model,
+                [encoded[i] for i in chunk],
+                numbers,
+                eos_token_id=end_token(self.tokenizer),
+                pad_token_id=pad,
+                temperature=config.temperature,
+                suppress_tokens=config.suppress_tokens,
+            )
+            own = slice(chunk.start, chunk.stop)
+            ids[own], mask[own], logprobs[own] = (
+                done.completion_ids,
+                done.completion_mask.long(),
+                done.logprobs.double(),
+            )
+        ids, mask = self.sum_over_processes(ids), self.sum_over_processes(mask).bool()
+        ids = torch.where(mask, ids, pad)
+        empty = torch.zeros(count, dtype=torch.float64)
+        return Rollout(
+            prompts=[row["prompt"] for row in rows],
+            completions=decode(self.tokenizer, ids, mask),
+            prompt_ids=prompt_ids,
+            prompt_mask=prompt_mask,
+            completion_ids=ids,
+            completion_mask=mask,
+            rewards=empty,
+            old_logprobs=torch.zeros(count, length, dtype=torch.float64),
+            sampler_logprobs=self.sum_over_processes(logprobs),
+            kl=empty,
+            k1=empty,
+            k3=empty,
+            entropy=empty,
+            eos_token_id=end_token(self.tokenizer),
+        )
+
+    def _score(self, rollout: Rollout, rows: Sequence[Mapping[str, Any]]) -> None:
+        rewards = torch.zeros(len(rollout), dtype=torch.float64)
+        own = [i for chunk in self._own_chunks(len(rollout)) for i in chunk]
+        if own:
+            token_ids = [rollout.completion_ids[i][rollout.completion_mask[i]].tolist() for i in own]
+            columns = {key: [rows[i][key] for i in own] for key in rows[0] if key != "prompt"}
+            texts = [rollout.completions[i] for i in own]
+            rewards[own] = self.score([rollout.prompts[i] for i in own], texts, token_ids, columns)
+        rollout.rewards = self.sum_over_processes(rewards)
+
+    @torch.no_grad()
+    def _measure(self, rollout: Rollout) -> None:
+        """Old log-probs, exact KL, k1, k3 and entropy, in pieces whose logits fit the stated memory."""
+        columns = {name: torch.zeros(len(rollout), dtype=torch.float64) for name in ("kl", "k1", "k3", "entropy")}
+        old = torch.zeros_like(rollout.old_logprobs)
+        vocabulary = int(self.model.config.vocab_size)
+        for chunk in self._own_chunks(len(rollout)):
+            length = int(rollout.completion_mask[chunk.start : chunk.stop].any(0).sum())
+            for piece in chunks(len(chunk), rows_per_chunk(length, vocabulary, self.config)):
+                own = slice(chunk.start + piece.start, chunk.start + piece.stop)
+                logprobs, measured = self._measure_piece(rollout, own, length)
+                old[own, :length] = logprobs
+                for name, values in measured.items():
+                    columns[name][own] = values
+        rollout.old_logprobs = self.sum_over_processes(old)
+        joined = self.sum_over_processes(torch.stack(list(columns.values())))
+        rollout.kl, rollout.k1, rollout.k3, rollout.entropy = joined.unbind(0)
+
+    def _measure_piece(self, rollout: Rollout, own: slice, length: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Log-probs (b, length) and the per-completion sums of some rows, cut to `length` tokens."""
+        prompt_ids, prompt_mask = rollout.prompt_ids[own].to(self.device), rollout.prompt_mask[own].to(self.device)
+        ids = rollout.completion_ids[own, :length].to(self.device)
+        mask = rollout.completion_mask[own, :length].to(self.device)
+        logits = completion_logits(self.model, prompt_ids, prompt_mask, ids, self.config)
+        ref_logits = completion_logits(self.ref_model, prompt_ids, prompt_mask, ids, self.config)
+        logprobs, ref_logprobs = selected_logprobs(logits, ids), selected_logprobs(ref_logits, ids)
+        if self.config.temperature != 1:
+            # The KL is always that of the models themselves, at temperature 1.
+            logits, ref_logits = logits * self.config.temperature, ref_logits * self.config.temperature
+        exact = exact_kl(logits, ref_logits)
+        measured = {
+            "kl": torch.where(mask, exact.kl, 0.0).double().sum(-1),
+            "k1": kl_k1(logprobs.double(), ref_logprobs.double(), mask),
+            "k3": kl_k3(logprobs.double(), ref_logprobs.double(), mask),
+            "entropy": torch.where(mask, exact.entropy, 0.0).double().sum(-1),
+        }
+        kept = torch.where(mask, logprobs, 0.0).double().cpu()
+        return kept, {name: values.cpu() for name, values in measured.items()}

@@ -1,0 +1,157 @@
+"""What an interrupted run needs to continue as if nothing had happened: `state/`, the two latest, swapped atomically.
+
+Parameters and Adam's moments are safetensors, everything else is JSON; there is no generator state, because every
+random number is keyed (language_model/randomness.py). A state is written under a temporary name, flushed, and renamed;
+`state.json` holds the size and digest of each tensor file, so that a torn one is noticed and the one before it used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from labeling.errors import InputError
+from labeling.files import fsync_directory, read_json, write_failure, write_json
+
+KEPT = 2
+ADAM_TENSORS = ("exp_avg", "exp_avg_sq", "step")
+
+
+class State(NamedTuple):
+    """A state that was read whole."""
+
+    next_iteration: int
+    parameters: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """A digest of a model's parameter names, shapes and first numbers: tells another model, not one changed number."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.named_parameters()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().flatten()[:64].double().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's moments and step counts by parameter name: "NAME/exp_avg", ..."""
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        for key in ADAM_TENSORS:
+            if parameter in optimizer.state:
+                tensors[f"{name}/{key}"] = optimizer.state[parameter][key].detach().cpu().clone()
+    return tensors
+
+
+def restore_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put `optimizer_tensors` back; moments go to their parameter's device."""
+    for name, parameter in model.named_parameters():
+        if f"{name}/exp_avg" in tensors:
+            state = {key: tensors[f"{name}/{key}"].clone() for key in ADAM_TENSORS}
+            for key in ("exp_avg", "exp_avg_sq"):
+                state[key] = state[key].to(parameter.device)
+            optimizer.state[parameter] = state
+
+
+def trained_parameters(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The parameters that training changes, by name, on the CPU."""
+    return {n: p.detach().cpu().contiguous().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def restore_parameters(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put `trained_parameters` back. Raises InputError when they belong to another model."""
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if own.keys() != tensors.keys() or any(own[n].shape != t.shape for n, t in tensors.items()):
+        raise InputError(
+            "--resume",
+            got="a state of another model",
+            expected="the model the run began with",
+            fix="give the same --model_name_or_path as the run's run.json",
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+
+
+def save_state(directory: Path, state: State) -> None:
+    """Write a state into `directory`/NUMBER and remove all but the two latest. Raises InputError on a full disk."""
+    name = f"{state.next_iteration:06d}"
+    temporary, final = directory / f".{name}.tmp", directory / name
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file(state.parameters, temporary / "parameters.safetensors")
+        save_file(state.optimizer, temporary / "optimizer.safetensors")
+        digests = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
+        for path in temporary.iterdir():
+            _fsync(path)
+        write_json(temporary / "state.json", {**state.values, "next_iteration": state.next_iteration, "files": digests})
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        fsync_directory(directory)
+        for old in _numbered(directory)[KEPT:]:
+            shutil.rmtree(old)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise write_failure(directory, error if isinstance(error, OSError) else OSError(str(error))) from error
+
+
+def load_state(directory: Path) -> State | None:
+    """The latest whole state, or None when there is none yet; a torn one is passed over and said on stderr.
+
+    Raises InputError when states are there but none is whole.
+    """
+    numbered = _numbered(directory)
+    for path in numbered:
+        try:
+            return _read(path)
+        except (InputError, OSError, SafetensorError, KeyError) as error:
+            print(f"rlhf: {path} is torn ({error}); trying the state before it", file=sys.stderr)
+    if numbered:
+        raise InputError(
+            str(directory),
+            got="no whole state",
+            expected="one that can be read",
+            fix="start anew in another output directory",
+        )
+    return None
+
+
+def _read(path: Path) -> State:
+    values = read_json(path / "state.json")
+    for name, digest in values.pop("files").items():
+        if _digest(path / name) != digest:
+            raise InputError(str(path / name), got="another digest", expected="the one in state.json", fix="see above")
+    return State(
+        values.pop("next_iteration"),
+        load_file(path / "parameters.safetensors"),
+        load_file(path / "optimizer.safetensors"),
+        values,
+    )
+
+
+def _numbered(directory: Path) -> list[Path]:
+    """State directories, the latest first."""
+    return sorted((p for p in directory.glob("[0-9]*") if p.is_dir()), reverse=True)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())

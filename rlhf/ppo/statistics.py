@@ -1,0 +1,80 @@
+"""What a rollout says about the policy that made it: one masked statistic each, named as in metrics.py.
+
+B completions, T tokens. Every process holds the whole rollout, so these are global without another gather.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf.ppo.objective import masked_mean
+from rlhf.ppo.rollout import Rollout
+from rlhf.ppo.update import UpdateStatistics
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """Mean and its standard error (sample std / sqrt(n)) of (n,); NaN error below two values."""
+    return float(values.mean()), float(values.std() / math.sqrt(len(values)))
+
+
+def distinct_2(ids: Tensor, mask: Tensor) -> float:
+    """Different pairs of adjacent real tokens over all pairs (Li et al. 2016); NaN-free: 0 when there is no pair."""
+    both = mask[:, 1:] & mask[:, :-1]
+    pairs = torch.stack([ids[:, :-1][both], ids[:, 1:][both]], 1)
+    return len(torch.unique(pairs, dim=0)) / len(pairs) if len(pairs) else 0.0
+
+
+def rollout_statistics(
+    rollout: Rollout, advantages: Tensor, mask: Tensor, offset: float, scale: float
+) -> dict[str, Any]:
+    """The keys of metrics.jsonl that describe the samples. advantages and mask (B, T) as the update uses them."""
+    scored = rollout.rewards[rollout.scored]
+    reward, reward_se = mean_and_error(scored)
+    kl, kl_se = mean_and_error(rollout.kl)
+    lengths = rollout.completion_mask.sum(-1)
+    mean_advantage = masked_mean(advantages, mask)
+    ended = (lengths < rollout.completion_mask.shape[1]) | _ends_at_limit(rollout)
+    return {
+        "reward": reward,
+        "reward_se": reward_se,
+        "reward_std": float(scored.std()),
+        "reward_normalized": (reward - offset) / scale,
+        "kl_per_completion": kl,
+        "kl_per_completion_se": kl_se,
+        "kl_k1": float(rollout.k1.mean()),
+        "kl_k3": float(rollout.k3.mean()),
+        "sqrt_kl": math.sqrt(max(kl, 0.0)),
+        "entropy": float(rollout.entropy.sum() / lengths.sum()),
+        "advantage_mean": float(mean_advantage),
+        "advantage_std": float(masked_mean((advantages - mean_advantage) ** 2, mask).sqrt()),
+        "iteration_batch_size": len(rollout),
+        "unscored": len(rollout) - len(scored),
+        "completions/mean_length": float(lengths.double().mean()),
+        "completions/clipped_ratio": float((~ended).double().mean()),
+        "distinct_2": distinct_2(rollout.completion_ids, rollout.completion_mask),
+        "top_completion_share": Counter(rollout.completions).most_common(1)[0][1] / len(rollout),
+        **{f"seconds/{name}": seconds for name, seconds in rollout.seconds.items()},
+    }
+
+
+def _ends_at_limit(rollout: Rollout) -> Tensor:
+    """Which completions end with the end token in the very last place, (B,) bool."""
+    return rollout.completion_mask[:, -1] & (rollout.completion_ids[:, -1] == rollout.eos_token_id)
+
+
+def update_statistics(statistics: UpdateStatistics | None) -> dict[str, Any]:
+    """The keys of metrics.jsonl that describe the update; null in the line of the policy that stopped the run."""
+    return {
+        "clip_ratio/region_mean": statistics and statistics.region_mean,
+        "clip_ratio/outside_mean": statistics and statistics.outside_mean,
+        "clip_ratio/outside_by_epoch": statistics and statistics.outside_by_epoch,
+        "ratio_first_update_max_dev": statistics and statistics.ratio_first_update_max_dev,
+        "approx_kl_old": statistics and statistics.approx_kl,
+        "grad_norm": statistics and statistics.grad_norm,
+        "seconds/update": statistics and statistics.seconds,
+    }

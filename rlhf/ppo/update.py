@@ -1,0 +1,144 @@
+"""The update: several minibatches a rollout, reshuffled each epoch, token-level clipping, means over the global batch.
+
+Each minibatch is `minibatch_size` completions over all processes; process r takes its rows r, r + W, ... and
+accumulates them in pieces of `per_device_train_batch_size`. The loss is divided by the token count of the whole
+minibatch, so any split into processes and pieces gives the same gradient.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlhf.language_model.randomness import Stream, generator
+from rlhf.language_model.sampler import chunks
+from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.distributed import Processes
+from rlhf.ppo.objective import clipped_loss, selected_logprobs
+from rlhf.ppo.rollout import Rollout, completion_logits
+
+
+class UpdateStatistics(NamedTuple):
+    """What an iteration's updates did, token-weighted over all processes; see metrics.py for units."""
+
+    region_mean: float
+    outside_mean: float | None  # None when the iteration had one update only
+    outside_by_epoch: list[float]
+    ratio_first_update_max_dev: float
+    approx_kl: float
+    grad_norm: float
+    optimizer_steps: int
+    seconds: float
+
+
+class Step(NamedTuple):
+    """Sums over the real tokens of one optimiser step, over all processes."""
+
+    epoch: int
+    outside: float
+    binding: float
+    approx_kl: float
+    tokens: int
+    grad_norm: float
+
+
+def minibatches(count: int, config: PPOConfig, iteration: int, epoch: int) -> list[Tensor]:
+    """Row numbers of each minibatch of an epoch, in an order keyed by (seed, iteration, epoch)."""
+    order = torch.from_numpy(generator(config.seed, Stream.SHUFFLE, iteration, epoch).permutation(count))
+    return [order[list(chunk)] for chunk in chunks(count, config.minibatch_size)]
+
+
+def update(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    advantages: Tensor,
+    mask: Tensor,
+    config: PPOConfig,
+    processes: Processes,
+    iteration: int,
+) -> UpdateStatistics:
+    """Take every optimiser step of one rollout. advantages and mask (B, T); mask leaves unscored completions out."""
+    started = time.perf_counter()
+    steps: list[Step] = []
+    first_deviation = torch.zeros(())
+    for epoch in range(config.num_ppo_epochs):
+        for rows in minibatches(len(rollout), config, iteration, epoch):
+            tokens = int(mask[rows].sum())
+            if tokens == 0:  # every completion of it was left out
+                continue
+            sums, deviation = accumulate(model, rollout, advantages, mask, rows, tokens, config, processes)
+            grad_norm = processes.accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            if not steps:
+                first_deviation = deviation
+            outside, binding, approx_kl = processes.sum(sums).tolist()
+            steps.append(Step(epoch, outside, binding, approx_kl, tokens, float(grad_norm)))
+    worst = float(processes.max(first_deviation))
+    return summarise(steps, worst, config.num_ppo_epochs, time.perf_counter() - started)
+
+
+def accumulate(
+    model: Any,
+    rollout: Rollout,
+    advantages: Tensor,
+    mask: Tensor,
+    rows: Tensor,
+    tokens: int,
+    config: PPOConfig,
+    processes: Processes,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of one minibatch, piece by piece. Returns (outside, binding, approx_kl) sums and max |ratio - 1|."""
+    device = processes.accelerator.device
+    own = rows[processes.rank :: processes.world_size]
+    pieces = list(chunks(len(own), config.per_device_train_batch_size))
+    sums, deviation = torch.zeros(3, dtype=torch.float64), torch.zeros(())
+    for number, piece in enumerate(pieces):
+        picked = own[list(piece)]
+        length = max(1, int(mask[picked].any(0).sum()))
+        ids = rollout.completion_ids[picked, :length].to(device)
+        last = number == len(pieces) - 1
+        with nullcontext() if last else processes.accelerator.no_sync(model):
+            logits = completion_logits(
+                model, rollout.prompt_ids[picked].to(device), rollout.prompt_mask[picked].to(device), ids, config
+            )
+            logprobs = selected_logprobs(logits, ids)
+            result = clipped_loss(
+                logprobs,
+                rollout.old_logprobs[picked, :length].to(device, logprobs.dtype),
+                advantages[picked, :length].to(device, logprobs.dtype),
+                mask[picked, :length].to(device),
+                config.epsilon,
+            )
+            # DDP averages over processes; the loss is a mean over the tokens of all of them.
+            processes.accelerator.backward(result.loss * processes.world_size / tokens)
+        sums += torch.stack([result.outside, result.binding, result.approx_kl]).double().cpu()
+        deviation = torch.maximum(deviation, result.max_deviation.detach().float().cpu())
+    return sums, deviation
+
+
+def summarise(steps: list[Step], first_deviation: float, epochs: int, seconds: float) -> UpdateStatistics:
+    """Means over steps, each step weighted by its tokens; the first step is left out of the clip fraction."""
+    later = steps[1:]
+
+    def share(picked: list[Step], name: str) -> float:
+        tokens = sum(step.tokens for step in picked)
+        return float(sum(getattr(step, name) for step in picked)) / tokens if tokens else 0.0
+
+    by_epoch = [share([s for s in later if s.epoch == epoch], "outside") for epoch in range(epochs)]
+    last_epoch = [s for s in steps if s.epoch == epochs - 1]
+    return UpdateStatistics(
+        region_mean=share(steps, "binding"),
+        outside_mean=share(later, "outside") if later else None,
+        outside_by_epoch=by_epoch,
+        ratio_first_update_max_dev=first_deviation,
+        approx_kl=share(last_epoch, "approx_kl"),
+        grad_norm=sum(step.grad_norm for step in steps) / max(1, len(steps)),
+        optimizer_steps=len(steps),
+        seconds=seconds,
+    )
