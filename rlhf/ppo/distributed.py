@@ -8,6 +8,7 @@ proves nothing, so the launcher's environment is compared with what the accelera
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -55,13 +56,39 @@ class Processes:
         gathered: Tensor = self.accelerator.gather(value.reshape(1).to(self.accelerator.device))
         return gathered.max().cpu()
 
+    def main_does(self, action: Callable[[], None]) -> None:
+        """Run `action` on the main process while the others wait; if it fails there, the others end quietly."""
+        failure: BaseException | None = None
+        if self.is_main:
+            try:
+                action()
+            except BaseException as error:
+                failure = error
+        failed = bool(self.sum(torch.tensor(float(failure is not None))))
+        if failure is not None:
+            raise failure
+        if failed:
+            raise SystemExit(2)
+
     def wait(self) -> None:
         """Wait for all processes."""
         self.accelerator.wait_for_everyone()
 
 
 def start(*, use_cpu: bool) -> Processes:
-    """The processes of this run. Raises InputError when they are not what the launcher was asked for."""
+    """The processes of this run. Raises InputError when they are not what the launcher was asked for.
+
+    Every process finds the same fault; only the first one tells it, the others raise SystemExit.
+    """
+    try:
+        return _start(use_cpu)
+    except InputError:
+        if os.environ.get("RANK", "0") != "0":
+            raise SystemExit(2) from None
+        raise
+
+
+def _start(use_cpu: bool) -> Processes:
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     accelerator = Accelerator(cpu=use_cpu)
     got = str(accelerator.distributed_type.value)

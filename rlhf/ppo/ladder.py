@@ -8,6 +8,7 @@ the step sqrt(KL) = 1.5.
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,14 @@ class Ladder:
         """Read the file of an interrupted run and keep the rungs of iterations before the one to be repeated."""
         if self.path.exists():
             self.rungs = [rung for rung in read_rungs(self.path) if rung.iteration < before_iteration]
+
+    def remove_strays(self) -> None:
+        """Delete checkpoints and samples that no rung names: an interrupted run left them and will make them again."""
+        names = {rung.name for rung in self.rungs}
+        for stray in (p for p in (self.path.parent / "checkpoints").glob("*") if p.name not in names):
+            shutil.rmtree(stray)
+        for stray in (p for p in (self.path.parent / "samples").glob("*") if p.stem not in names):
+            stray.unlink()
 
 
 def read_rungs(path: Path) -> list[Rung]:

@@ -234,21 +234,21 @@ class PPOTrainer:
 
     def _begin(self) -> None:
         """Claim the run directory, resume or begin, and fix the reward's constants before the first rollout."""
-        if self.processes.is_main:
-            self.run.open(resume=self.args.resume)
-        self.processes.wait()
+        self.processes.main_does(lambda: self.run.open(resume=self.args.resume))
         saved = state.load_state(self.run.state) if self.args.resume else None
         if saved is not None:
             self._restore(saved)
-        if self.processes.is_main:
-            self.run.begin(self.args.resolved(), self._facts())
-            self.run.cut_metrics(self.iteration)
-            self.ladder.write()
-        self.processes.wait()
+        self.processes.main_does(self._begin_files)
         if self.normalization is None:
             self.normalization = self._measure_normalization()
         if self.processes.is_main:
             self.run.write(normalization=self.normalization._asdict())
+
+    def _begin_files(self) -> None:
+        self.run.begin(self.args.resolved(), self._facts())
+        self.run.cut_metrics(self.iteration)
+        self.ladder.write()
+        self.ladder.remove_strays()
 
     def _facts(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,109 @@
+"""`rlhf ppo`, also `accelerate launch --config_file accelerate_config.yaml -m rlhf.ppo`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labeling.errors import InputError
+from rlhf import environment
+from rlhf.options import option, parse
+from rlhf.ppo.config import PPOConfig
+
+if TYPE_CHECKING:
+    from rlhf.ppo.reward_functions import RewardFunction
+    from rlhf.ppo.run_directory import RunDirectory
+
+
+@dataclass(kw_only=True)
+class PPOCommandConfig(PPOConfig):
+    """`PPOConfig` and what the command line names: the model, the rewards, the prompts."""
+
+    model_name_or_path: str = option(help="the original: a model directory or a hub name")
+    reward_model_path: list[str] = option([], help="reward model directories (from `rlhf reward`)")
+    reward_func: list[str] = option([], help="reward functions: a built-in NAME or FILE.py:NAME")
+    prompt: str | None = option(None, help="one prompt for every completion; unconditional if none is given")
+    prompts: str | None = option(None, help="prompt file: JSON lines with `prompt`, or one prompt a line")
+    dataset_name: str | None = option(None, help="data set of the hub with a `prompt` column")
+    dataset_train_split: str = option("train", help="its split")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.reward_model_path and not self.reward_func:
+            raise InputError(
+                "reward",
+                got="none",
+                expected="--reward_model_path DIR or --reward_func NAME",
+                fix="name what to optimise",
+            )
+        if sum(value is not None for value in (self.prompt, self.prompts, self.dataset_name)) > 1:
+            raise InputError(
+                "prompts",
+                got="more than one source",
+                expected="one of --prompt, --prompts, --dataset_name",
+                fix="drop the others",
+            )
+
+
+def load_rewards(config: PPOCommandConfig) -> list[RewardFunction]:
+    """Reward models first, then reward functions, in the order given. Raises InputError."""
+    functions: list[RewardFunction] = []
+    if config.reward_model_path:
+        from rewards.token_model import TokenRewardModel
+
+        functions += [TokenRewardModel.from_pretrained(path) for path in config.reward_model_path]
+    if config.reward_func:
+        from rewards.rules import load_reward_func
+
+        functions += [load_reward_func(spec) for spec in config.reward_func]
+    return functions
+
+
+def load_rows(config: PPOCommandConfig) -> list[dict[str, Any]]:
+    """The training prompts as rows. Raises InputError."""
+    from rlhf.language_model.prompt_files import load_prompt_dataset, read_prompts
+
+    if config.prompts is not None:
+        return read_prompts(config.prompts)
+    if config.dataset_name is not None:
+        return load_prompt_dataset(config.dataset_name, config.dataset_train_split)
+    return [{"prompt": config.prompt or ""}]
+
+
+def run(config: PPOCommandConfig) -> RunDirectory:
+    """Finetune as configured and return the run directory. Raises InputError."""
+    from rlhf.ppo.trainer import PPOTrainer
+
+    trainer = PPOTrainer(
+        config.model_name_or_path,
+        load_rewards(config),
+        config,
+        train_dataset=load_rows(config),
+    )
+    return trainer.train()
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, run, and print the ladder."""
+    config = parse(PPOCommandConfig, argv, prog="rlhf ppo", description="Finetune a language model with PPO.")
+    directory = run(config)
+    if not directory.record:  # another process writes and reports
+        return
+    from rlhf.ppo.ladder import read_rungs
+
+    for rung in read_rungs(directory.ladder):
+        print(
+            f"{rung.name}  KL {rung.kl_per_completion:6.2f} ± {rung.kl_per_completion_se:.2f} nats  "
+            f"reward {rung.reward:8.3f} ± {rung.reward_se:.3f}  (n = {rung.n})"
+        )
+    print(f"{directory.record['stop_reason']}\nrun directory: {Path(config.output_dir)}")
+
+
+if __name__ == "__main__":
+    environment.prepare()
+    from rlhf.cli import run as run_command
+
+    sys.exit(run_command(main, sys.argv[1:]))
