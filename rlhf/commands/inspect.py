@@ -1,0 +1,54 @@
+"""`rlhf inspect RUN [RUN2 ...]`: one self-contained HTML file that opens without a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from labeling.errors import InputError
+from rlhf.options import option, parse
+
+
+@dataclass
+class InspectConfig:
+    """Options of `rlhf inspect`."""
+
+    runs: list[str] = option(
+        [], help="run directories of `rlhf ppo`; also as first words: rlhf inspect RUN [RUN2 ...]. Later ones are "
+        "drawn over the first"
+    )  # fmt: skip
+    output_path: str | None = option(None, help="HTML file to write; default RUN/report.html")
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise InputError(
+                "rlhf inspect",
+                got="no run",
+                expected="one run directory or more",
+                fix="give the --output_dir of `rlhf ppo`",
+            )
+
+
+def run(config: InspectConfig) -> Path:
+    """Write the report and return its path. Raises InputError when a directory is no run."""
+    from rlhf.inspection.report import build_report
+
+    first, *others = (Path(name) for name in config.runs)
+    return build_report(first, Path(config.output_path) if config.output_path else None, others=others)
+
+
+def main(argv: list[str]) -> None:
+    """Parse the command line, write the report, print its path."""
+    config = parse(InspectConfig, runs_first(argv), prog="rlhf inspect", description=__doc__ or "")
+    path = run(config)
+    print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")
+
+
+def runs_first(argv: list[str]) -> list[str]:
+    """Leading words that are no options are run directories."""
+    words = []
+    for word in argv:
+        if word.startswith("-"):
+            break
+        words.append(word)
+    return (["--runs", *words] if words else []) + argv[len(words) :]

@@ -1,0 +1,158 @@
+"""The report's plots as plotly figures: what is drawn, in which colours; the page adds light or dark.
+
+With one run a colour means a quantity; with several a colour means a run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from rlhf.inspection.evaluation import Evaluation
+from rlhf.inspection.run_directory import Run
+
+PROXY, GOLD, BEST_OF_N, KL, OTHER, ALARM = "#3f7fd9", "#d9902f", "#2f9e8f", "#8a63d2", "#7a8699", "#d1495b"
+PALETTE = (PROXY, GOLD, BEST_OF_N, KL, ALARM, "#6a994e", "#b56576", "#577590")
+Point = float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What the report tells of one run."""
+
+    run: Run
+    evaluation: Evaluation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One plot with its heading; `keys` are the metrics whose definitions are shown on hover."""
+
+    id: str
+    title: str
+    note: str
+    figure: go.Figure
+    keys: tuple[str, ...] = ()
+    by_iteration: bool = True
+
+
+def rgba(colour: str, alpha: float) -> str:
+    """`#rrggbb` with transparency."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+def band(
+    figure: go.Figure, x: Sequence[float], y: Sequence[Point], error: Sequence[Point], colour: str, name: str
+) -> None:
+    """A line with its ±1 standard error band; points without a value are left out."""
+    rows = [(a, b, e or 0.0) for a, b, e in zip(x, y, error, strict=True) if b is not None]
+    if not rows:
+        return
+    xs = [a for a, _, _ in rows]
+    if any(e for _, _, e in rows):
+        outline = [b + e for _, b, e in rows] + [b - e for _, b, e in reversed(rows)]
+        figure.add_scatter(
+            x=xs + xs[::-1], y=outline, fill="toself", fillcolor=rgba(colour, 0.18), line={"width": 0},
+            mode="lines", hoverinfo="skip", showlegend=False, legendgroup=name,
+        )  # fmt: skip
+    figure.add_scatter(
+        x=xs, y=[b for _, b, _ in rows], customdata=[e for _, _, e in rows], mode="lines+markers", name=name,
+        line={"color": colour, "width": 2}, marker={"size": 5}, legendgroup=name,
+        hovertemplate="%{y:.4g} ± %{customdata:.2g}",
+    )  # fmt: skip
+
+
+def line(figure: go.Figure, x: Sequence[float], y: Sequence[Point], colour: str, name: str, dash: str = "") -> None:
+    """A line without errors."""
+    style = {"color": colour, "width": 2} | ({"dash": dash} if dash else {})
+    figure.add_scatter(x=list(x), y=list(y), mode="lines", name=name, line=style, hovertemplate="%{y:.4g}")
+
+
+def column(run: Run, key: str) -> list[Point]:
+    """One key of metrics.jsonl by iteration; None where it is absent."""
+    return [row.get(key) for row in run.metrics]
+
+
+def iterations(run: Run) -> list[float]:
+    """The x axis of curves by iteration."""
+    return [float(row["iteration"]) for row in run.metrics]
+
+
+def colour_of(stories: Sequence[Story], index: int, alone: str) -> str:
+    """`alone` with one run, else the run's own colour."""
+    return alone if len(stories) == 1 else PALETTE[index % len(PALETTE)]
+
+
+def label(stories: Sequence[Story], story: Story, name: str) -> str:
+    """The quantity's name, with the run's in front when there are several."""
+    return name if len(stories) == 1 else f"{story.run.name}: {name}"
+
+
+def titled(figure: go.Figure, x: str, y: str) -> go.Figure:
+    """Axis titles and the house layout; colours of text and grid are set by the page."""
+    figure.update_layout(
+        template="none", margin={"l": 58, "r": 14, "t": 10, "b": 44}, hovermode="x unified",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, height=300,
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        xaxis={"title": {"text": x}, "zeroline": False}, yaxis={"title": {"text": y}, "zeroline": False},
+    )  # fmt: skip
+    return figure
+
+
+def against_kl(stories: Sequence[Story], rewards: Sequence[str]) -> list[Chart]:
+    """Proxy and each gold along √KL with best-of-n beside: is PPO worth its KL, and where does gold turn?"""
+    charts: list[Chart] = []
+    for reward in rewards:
+        figure = go.Figure()
+        for index, story in enumerate(stories):
+            _along(figure, stories, story, reward, colour_of(stories, index, PROXY if reward == "proxy" else GOLD))
+        if not figure.data:
+            continue
+        titled(figure, "√KL(policy ‖ original), √nats per completion", f"{reward}, mean of a rung's samples")
+        figure.update_layout(height=340)
+        what = "what the policy was trained on" if reward == "proxy" else "never read by the trainer"
+        charts.append(Chart(f"along-{len(charts)}", reward.capitalize() + " along KL", what, figure, (), False))
+    return charts
+
+
+def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: str, colour: str) -> None:
+    if story.evaluation is None:
+        if reward == "proxy":
+            taken = story.run.rungs
+            stored = [r.reward_se for r in taken]
+            band(figure, [r.sqrt_kl for r in taken], [r.reward for r in taken], stored, colour, "PPO")
+        return
+    rungs = story.evaluation.rungs
+    means = [rung.proxy if reward == "proxy" else rung.gold.get(reward) for rung in rungs]
+    values, errors = [m.mean if m else None for m in means], [m.se if m else None for m in means]
+    band(figure, [r.sqrt_kl for r in rungs], values, errors, colour, label(stories, story, "PPO"))
+    best = [b for b in story.evaluation.best_of_n if reward == "proxy" or reward in b.gold]
+    for rows, dash in (([b for b in best if b.effective_samples >= 10], "dash"), (_thin(best), "dot")):
+        if rows:
+            name = "best-of-n" if dash == "dash" else "best-of-n, few samples"
+            figure.add_scatter(
+                x=[math.sqrt(b.kl) for b in rows],
+                y=[b.proxy if reward == "proxy" else b.gold[reward] for b in rows],
+                error_y={
+                    "array": [b.proxy_se if reward == "proxy" else b.gold_se[reward] for b in rows],
+                    "thickness": 1,
+                    "width": 0,
+                },
+                text=[f"n = {b.n:,}, resting on {b.effective_samples:.0f} samples" for b in rows],
+                hovertemplate="%{y:.4g} (%{text})",
+                mode="lines+markers",
+                name=label(stories, story, name),
+                line={"color": colour_of(stories, stories.index(story), BEST_OF_N), "width": 2, "dash": dash},
+                marker={"size": 5},
+            )
+
+
+def _thin(best: Sequence[Any]) -> list[Any]:
+    """The tail of the best-of-n curve that rests on few samples, joined to the last firm point."""
+    thin = [i for i, b in enumerate(best) if b.effective_samples < 10]
+    return list(best[max(thin[0] - 1, 0) :]) if thin else []

@@ -1,0 +1,165 @@
+"""Reading a PPO run directory back: run.json, metrics.jsonl, ladder.json and the samples of every rung."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labeling.errors import InputError
+from labeling.files import read_json, read_jsonl
+from labeling.records import Sample, read_samples
+
+# Present on every line, whatever happened: without these there is nothing to draw.
+NEEDED = ("iteration", "reward", "kl_per_completion", "optimizer_steps")
+RUNG_NUMBERS = ("target_sqrt_kl", "kl_per_completion", "iteration", "reward")
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One checkpoint of the ladder; KL in nats per completion at temperature 1, `reward` the raw proxy."""
+
+    name: str
+    target_sqrt_kl: float
+    kl_per_completion: float
+    kl_per_completion_se: float | None
+    iteration: int
+    completions_seen: int | None
+    optimizer_steps: int | None
+    reward: float
+    reward_se: float | None
+    n: int | None
+    path: str
+    samples: str
+
+    @property
+    def sqrt_kl(self) -> float:
+        """√KL in √nats; an estimate a hair below zero counts as zero."""
+        return math.sqrt(max(self.kl_per_completion, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run directory read into memory; rungs go up in KL, `metrics` has one row an iteration."""
+
+    directory: Path
+    info: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    rungs: list[Rung]
+    budget_nats: float | None
+
+    @property
+    def name(self) -> str:
+        """The directory's own name, or its parent's too when it is the demo's plain `ppo`."""
+        path = self.directory.resolve()
+        return f"{path.parent.name}/{path.name}" if path.name == "ppo" else path.name
+
+    @property
+    def running(self) -> bool:
+        """Whether run.json still says that the trainer is at work."""
+        return self.info.get("status") == "running"
+
+
+def read_run(directory: Path) -> Run:
+    """Read a run directory. Raises InputError when it is none, has no metrics yet, or holds a torn or NaN value."""
+    if not (directory / "run.json").is_file():
+        raise InputError(
+            str(directory),
+            got="a directory without run.json" if directory.is_dir() else "no such directory",
+            expected="the run directory of a PPO run",
+            fix="give the --output_dir of `rlhf ppo` (the demo's is runs/demo/ppo)",
+        )
+    info = read_json(directory / "run.json")
+    if not isinstance(info, dict):
+        raise bad_file(directory / "run.json", f"a JSON {type(info).__name__}", "a JSON object")
+    metrics = read_metrics(directory / "metrics.jsonl")
+    rungs, budget = read_ladder(directory / "ladder.json")
+    return Run(directory, info, metrics, rungs, budget)
+
+
+def bad_file(place: Path | str, got: str, expected: str) -> InputError:
+    """The line for a file of a run that is not as `rlhf ppo` writes it."""
+    fix = "restore the file, or finish the run with `rlhf ppo --resume`"
+    return InputError(str(place), got=got, expected=expected, fix=fix)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl. Raises InputError when there are none, one is torn, or a number is not finite."""
+    rows = read_jsonl(path) if path.exists() else []
+    if not rows:
+        raise InputError(
+            str(path),
+            got="no metrics yet",
+            expected="at least one finished iteration",
+            fix="wait for the run's first iteration, or look at why it stopped",
+        )
+    for number, row in enumerate(rows, start=1):
+        for key in NEEDED:
+            if not isinstance(row.get(key), (int, float)):
+                raise bad_file(f"{path}, line {number}", f"{row.get(key)!r} for '{key}'", "a number")
+        for key, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise bad_file(f"{path}, line {number}", f"{value} for '{key}'", "a finite number or null")
+    return rows
+
+
+def read_ladder(path: Path) -> tuple[list[Rung], float | None]:
+    """Rungs in order of KL, and the budget in nats. A missing file is an empty ladder; a torn one an InputError."""
+    if not path.exists():
+        return [], None
+    ladder = read_json(path)
+    rows = ladder.get("rungs") if isinstance(ladder, dict) else None
+    if not isinstance(rows, list):
+        raise bad_file(path, "no list 'rungs'", "a ladder as `rlhf ppo` writes it")
+    rungs = sorted((_rung(row, path, i) for i, row in enumerate(rows, start=1)), key=lambda r: r.kl_per_completion)
+    return rungs, ladder.get("budget_nats")
+
+
+def _rung(row: Any, path: Path, number: int) -> Rung:
+    place = f"{path}, rung {number}"
+    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
+        raise bad_file(place, "no name", "a rung with a name")
+    for key in RUNG_NUMBERS:
+        value = row.get(key)
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise bad_file(place, f"{value!r} for '{key}'", "a finite number")
+    name = row["name"]
+    return Rung(
+        name=name,
+        target_sqrt_kl=row["target_sqrt_kl"],
+        kl_per_completion=row["kl_per_completion"],
+        kl_per_completion_se=row.get("kl_per_completion_se"),
+        iteration=row["iteration"],
+        completions_seen=row.get("completions_seen"),
+        optimizer_steps=row.get("optimizer_steps"),
+        reward=row["reward"],
+        reward_se=row.get("reward_se"),
+        n=row.get("n"),
+        path=row.get("path", f"checkpoints/{name}"),
+        samples=row.get("samples", f"samples/{name}.jsonl"),
+    )
+
+
+def read_ladder_samples(run: Run, folder: str | None = None) -> dict[str, list[Sample]]:
+    """Samples of every rung that has some, by rung name; row i has the same prompt and seed on every rung.
+
+    `folder` names another folder of the run with files NAME.jsonl (fresh samples of `rlhf evaluate`). Raises
+    InputError when the rows of two rungs do not pair.
+    """
+    found: dict[str, list[Sample]] = {}
+    for rung in run.rungs:
+        path = run.directory / (rung.samples if folder is None else f"{folder}/{rung.name}.jsonl")
+        if not path.exists():
+            continue
+        found[rung.name] = read_samples(path)
+        first = next(iter(found))
+        for number, (here, there) in enumerate(zip(found[rung.name], found[first], strict=False), start=1):
+            if (here.prompt, here.seed) != (there.prompt, there.seed):
+                raise InputError(
+                    f"{path}, record {number}",
+                    got="another prompt or seed than on rung " + first,
+                    expected="the same prompt and seed in the same row of every rung",
+                    fix="make the samples anew with `rlhf evaluate`",
+                )
+    return found

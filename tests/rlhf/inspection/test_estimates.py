@@ -1,0 +1,65 @@
+"""Means, errors, the joint bootstrap, the straight line through √KL."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rlhf.inspection.estimates import Estimate, bootstrap_means, mean_estimate, percentile_interval, score_matrix
+from rlhf.inspection.straightness import fieller, straightness
+
+
+def test_mean_and_error_by_hand() -> None:
+    # 1, 2, 6: mean 3, s² = (4 + 1 + 9)/2 = 7, se = √(7/3).
+    estimate = mean_estimate([1.0, None, 2.0, 6.0])
+    assert estimate == Estimate(3.0, pytest.approx(math.sqrt(7 / 3)), 3)
+    assert estimate.se != pytest.approx(math.sqrt(14 / 3 / 3))  # not the population's deviation
+    assert estimate.text() == "3.00 ± 1.53 (n = 3)"
+
+
+def test_mean_of_nothing_and_of_one() -> None:
+    assert mean_estimate([None, None]) is None
+    assert mean_estimate([2.0]) == Estimate(2.0, None, 1)
+
+
+def test_the_bootstrap_resamples_all_rungs_together() -> None:
+    noise = np.random.default_rng(1).normal(size=400)
+    means = bootstrap_means(np.stack([noise, noise + 0.5]))
+    # The shared noise cancels in the difference; resampling each rung alone would leave √2·0.05.
+    assert np.ptp(means[:, 1] - means[:, 0]) < 1e-9
+    assert means[:, 0].std() == pytest.approx(noise.std() / 20, rel=0.1)
+
+
+def test_unscored_samples_are_left_out_not_zero() -> None:
+    scores = score_matrix([[1.0, None, 1.0, 1.0], [2.0, 2.0, None, 2.0, 9.0]])
+    assert scores.shape == (2, 4)  # the fifth has no partner
+    means = bootstrap_means(scores, draws=200)
+    assert np.nanmax(np.abs(means - [1.0, 2.0])) == 0
+    assert percentile_interval(means[:, 1]) == (2.0, 2.0)
+
+
+def test_a_straight_line_and_a_bent_one() -> None:
+    steps = list(range(0, 200, 10))
+    straight = straightness(steps, [0.1 * s for s in steps])
+    assert straight is not None
+    assert straight.r_squared == pytest.approx(1)
+    assert straight.slope_ratio == pytest.approx(1)
+    bent = straightness(steps, [math.sqrt(s) for s in steps])
+    assert bent is not None
+    assert bent.slope_ratio is not None
+    assert bent.slope_ratio < 0.6
+    assert "R² =" in bent.text()
+    assert straightness([1, 2, 3], [1, 2, 3]) is None
+
+
+def test_fieller_covers_the_ratio() -> None:
+    generator = np.random.default_rng(2)
+    hits = 0
+    for _ in range(2000):
+        a, b = generator.normal(1.2, 0.2), generator.normal(1.0, 0.15)
+        interval = fieller(a, 0.2, b, 0.15, 1.96)
+        hits += interval is not None and interval[0] <= 1.2 <= interval[1]
+    assert hits / 2000 == pytest.approx(0.95, abs=0.02)
+    assert fieller(1.0, 0.1, 0.1, 0.2, 1.96) is None  # the denominator may be zero

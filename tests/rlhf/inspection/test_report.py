@@ -1,0 +1,104 @@
+"""The report as a file: what it says, what it refuses, and that hostile text stays text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labeling.errors import InputError
+from rlhf.commands.inspect import main, runs_first
+from rlhf.inspection.display import display_text, script_json
+from rlhf.inspection.report import build_report
+
+from .conftest import MakeRun
+
+
+def page_data(html: str) -> dict[str, object]:
+    """The JSON that the page carries."""
+    found = json.loads(html.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_report_tells_the_run(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(samples=40)
+    main([str(run)])
+    assert "opens offline" in capsys.readouterr().out
+    html = (run / "report.html").read_text(encoding="utf-8")
+    assert "KL budget of 10 nats reached" in html
+    assert "stops rising at" in html
+    assert "evaluated from the samples stored" in html  # and says so
+    assert html.count("plotly.js v") == 1
+    assert "&lt;b&gt;run&lt;/b&gt;" in html  # the configuration is escaped
+    assert "clip_ratio/outside_mean: tokens with |ratio - 1| &gt; epsilon" in html  # hover text from METRICS
+    assert (run / "evaluation.json").exists()
+    charts = page_data(html)["charts"]
+    assert isinstance(charts, list)
+    assert {"along-0", "along-1", "reward", "kl", "sqrt-kl", "clip", "batch", "entropy", "length"} <= {
+        chart["id"] for chart in charts
+    }
+    reward = next(chart for chart in charts if chart["id"] == "reward")
+    assert any("clip fraction 0.4 %" in note.get("hovertext", "") for note in reward["layout"]["annotations"])
+
+
+def test_hostile_text_cannot_leave_the_data(make_run: MakeRun) -> None:
+    hostile = "</script><script>alert(1)</script><!--"
+    run = make_run(rungs=3, samples=3, texts=[hostile, "x" * 100_000])
+    html = build_report(run).read_text(encoding="utf-8")
+    assert "<script>alert(1)" not in html
+    rungs = page_data(html)["runs"][0]["rungs"]  # type: ignore[index]
+    assert rungs[0]["samples"]["text"][0] == hostile
+    assert rungs[0]["samples"]["text"][1].endswith("x … (98,000 more characters)")
+
+
+def test_display_text_shows_what_hides() -> None:
+    assert display_text("a\x00b\x1b\x7f\tc\n", 99) == "a␀b␛␡\tc\n"
+    assert display_text("x\u202ey", 99) == "x⟨right-to-left override⟩y"
+    assert display_text("\ud800!", 99) == "\ufffd!"
+    assert display_text("עברית 👩‍👧", 99) == "עברית 👩‍👧"
+    assert display_text("abcdef", 4) == "abcd … (2 more characters)"
+
+
+def test_script_json_refuses_nan() -> None:
+    assert script_json({"a": "</script>&\u2028"}) == '{"a":"\\u003c/script\\u003e\\u0026\\u2028"}'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        script_json(float("nan"))
+
+
+def test_a_run_without_rungs_or_still_going_is_shown(make_run: MakeRun) -> None:
+    run = make_run(status="running", gold=None)
+    (run / "ladder.json").unlink()
+    html = build_report(run).read_text(encoding="utf-8")
+    assert "still running (or interrupted): what follows is as of iteration 19" in html
+    assert "no rung has samples yet" in html
+
+
+def test_one_rung_only(make_run: MakeRun) -> None:
+    html = build_report(make_run(rungs=1)).read_text(encoding="utf-8")
+    assert "fewer than 3 rungs" in html
+
+
+def test_rewards_all_equal(make_run: MakeRun) -> None:
+    run = make_run(rungs=3, samples=4, gold=None)
+    for path in (run / "samples").iterdir():
+        rows = [{**json.loads(line), "reward": 1.0} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "1.00 → 1.00" in build_report(run).read_text(encoding="utf-8")
+
+
+def test_two_runs_in_one_report(make_run: MakeRun, tmp_path: Path) -> None:
+    first, second = make_run("joy", samples=10), make_run("grief", samples=10, seed=1)
+    html = build_report(first, tmp_path / "both.html", others=[second]).read_text(encoding="utf-8")
+    assert "<h1>joy</h1>" in html
+    assert "<h1>grief</h1>" in html
+    assert len(page_data(html)["runs"]) == 2  # type: ignore[arg-type]
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    assert runs_first(["a", "b", "--output_path", "c"]) == ["--runs", "a", "b", "--output_path", "c"]
+    with pytest.raises(InputError, match="got no run"):
+        main([])
+    with pytest.raises(InputError, match="got no such directory"):
+        main([str(tmp_path / "none")])

@@ -1,0 +1,123 @@
+"""The report driven in headless Chromium from disk with the network cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from rlhf.inspection.report import build_report
+
+from .conftest import MakeRun
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+]
+HOSTILE = [
+    "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">",
+    "nul \x00 and bell \x07",
+    "over\u202eride and עברית",
+    "x" * 100_000,
+    "emoji 😀 👩‍👩‍👧",
+    "</script><script>document.title = 'owned'</script>",
+]
+
+
+class Watched:
+    """A page with what went wrong on it and what it asked the network for."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.faults: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", lambda m: self.faults.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("dialog", lambda dialog: self.faults.append("dialog " + dialog.message))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+
+@pytest.fixture
+def watched(chromium: str) -> Iterator[Watched]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield Watched(browser.new_page(viewport={"width": 1280, "height": 1000}))
+        browser.close()
+
+
+@pytest.mark.real
+def test_the_report_works_offline(make_run: MakeRun, watched: Watched) -> None:
+    path = build_report(make_run(samples=60, texts=HOSTILE))
+    page = watched.page
+    page.goto(path.as_uri())
+    page.wait_for_selector("body[data-ready=true]")
+    assert watched.requests == [path.as_uri()]  # nothing else was asked for
+
+    drawn = page.locator(".plot .main-svg").count()
+    assert drawn >= 10
+    # It opens on the rung where gold is highest, between the original and the last one.
+    assert page.locator(".samples .head > div").all_inner_texts()[1:] == [
+        "original (kl-00.00)\n0.00 nats",
+        "kl-04.44\n4.44 nats",
+        "kl-10.00\n10.00 nats",
+    ]
+    first = page.locator(".row[data-index='0'] .text").first
+    assert first.inner_text() == HOSTILE[0]  # shown as text
+    assert page.title().endswith("rlhf report")
+    assert "␀" in page.locator(".row[data-index='1'] .text").first.inner_text()
+    assert "⟨right-to-left override⟩" in page.locator(".row[data-index='2'] .text").first.inner_text()
+    assert "(98,000 more characters)" in page.locator(".row[data-index='3'] .text").first.inner_text()
+
+    # The slider, by keyboard: the samples, the table and the markers in the plots follow.
+    marker = "document.getElementById('chart-reward').layout.shapes.at(-1).x0"
+    before = page.evaluate(marker)
+    page.locator("#rung").focus()
+    page.keyboard.press("ArrowRight")
+    assert "kl-06.94" in page.locator("#rung-text").inner_text()
+    assert "kl-06.94" in page.locator(".samples .head").inner_text()
+    assert page.locator("tr.chosen th").inner_text() == "kl-06.94"
+    assert page.evaluate(marker) > before
+
+    # Search and sort.
+    page.keyboard.press("/")
+    page.keyboard.type("emoji")
+    assert page.locator("#found").inner_text() == "1 samples"
+    page.locator("#search").fill("")
+    page.select_option("#sort", "score proxy|high")
+    shown = page.locator(".row[data-index]").evaluate_all("rows => rows.map(r => Number(r.dataset.index))")
+    scores = page.evaluate(
+        "JSON.parse(document.getElementById('data').textContent).runs[0].rungs[5].samples['score proxy']"
+    )
+    assert shown == sorted(range(60), key=lambda i: -scores[i])[: len(shown)]
+
+    # One sample on every rung, by keyboard.
+    page.locator(".row[data-index]").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".row .all > div").count() == 7
+    page.emulate_media(color_scheme="dark")
+    assert watched.faults == []
+
+
+@pytest.mark.real
+def test_two_runs_and_a_run_without_samples(make_run: MakeRun, watched: Watched) -> None:
+    first, second = make_run("joy", samples=10), make_run("grief", samples=10, rungs=1)
+    empty = make_run("empty")
+    (empty / "ladder.json").unlink()
+    page = watched.page
+    page.goto(build_report(first, others=[second, empty]).as_uri())
+    page.wait_for_selector("body[data-ready=true]")
+    page.select_option("#run", "1")
+    assert page.locator("#rung-text").inner_text().startswith("kl-00.00")
+    page.select_option("#run", "2")
+    assert page.locator("#no-samples").is_visible()
+    page.select_option("#run", "0")
+    assert page.locator(".row[data-index]").count() == 10
+    assert watched.faults == []
