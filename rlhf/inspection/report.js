@@ -181,7 +181,7 @@
   });
   byId("table").addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.matches(".row[data-index]")) toggle(event.target); });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "/" && !event.target.matches("input, select, textarea")) { event.preventDefault(); byId("search").focus(); }
+    if (event.key === "/" && !event.target.matches("input[type=search]")) { event.preventDefault(); byId("search").focus(); }
   });
   document.querySelectorAll("tr[data-rung]").forEach((row) => row.addEventListener("click", () => {
     const run = data.runs.findIndex((r) => r.name === row.dataset.run);
