@@ -1,0 +1,99 @@
+"""Word-level tokens that survive any sampled sequence: whatever ids a model emits, their text encodes again.
+
+Text falls into pieces ` ?\\w+|[^\\w\\s]|\\s` (a word carries the space before it, every punctuation mark and every
+further space is alone). With no more word types than the vocabulary has room for, each piece is a token, and single
+characters stand by for what no word covers: two tokens "The" and "Osric" sampled in a row decode to "TheOsric", which
+the Viterbi search of a Unigram model (Kudo 2018, https://arxiv.org/abs/1804.10959) splits into known parts. With more
+word types, byte-level BPE inside the same pieces.
+
+One special token, `<|endoftext|>`, begins, ends and pads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from labeling.errors import InputError
+from rlhf.language_model.grammar import PIECES
+
+END_OF_TEXT = "<|endoftext|>"
+"""Begins, ends and pads a text; its id is 0."""
+
+UNSEEN = "\N{REPLACEMENT CHARACTER}"
+"""What a whole-word vocabulary encodes a character as that its corpus never showed: not lost without a word."""
+
+SMALLEST_VOCABULARY = 300
+"""256 bytes, the end token and some room for merges."""
+
+# Unigram scores (log-probabilities up to a constant): any split into words beats one with a spelled-out character.
+_WORD_SCORE, _CHARACTER_SCORE = -1.0, -100.0
+
+
+def train_tokenizer(documents: Sequence[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A tokenizer for `documents` with at most `vocab_size` tokens, for `AutoTokenizer` to load once saved.
+
+    Whole words if all word types, the characters and the end token fit, else byte-level BPE. Raises InputError when
+    `vocab_size` has no room for the bytes.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise InputError(
+            "vocab_size",
+            got=vocab_size,
+            expected=f"at least {SMALLEST_VOCABULARY} (the 256 bytes and room for words)",
+            fix="raise it",
+        )
+    pieces = Counter(piece for document in documents for piece in PIECES.findall(document))
+    characters = sorted({*"".join(pieces), UNSEEN} - pieces.keys())
+    if 1 + len(pieces) + len(characters) <= vocab_size:
+        # Most frequent first: an id then says how common a word is, and the order depends on the corpus alone.
+        words = [piece for piece, _ in sorted(pieces.items(), key=lambda item: (-item[1], item[0]))]
+        return _wrap(whole_words(words, characters))
+    return _wrap(_byte_level_bpe(documents, vocab_size))
+
+
+def whole_words(words: Sequence[str], characters: Sequence[str]) -> Tokenizer:
+    """A Unigram model whose tokens are the given words and characters; one of them must be `UNSEEN`."""
+    vocabulary = [
+        (END_OF_TEXT, 0.0),
+        *((word, _WORD_SCORE) for word in words),
+        *((character, _CHARACTER_SCORE) for character in characters),
+    ]
+    unseen = [token for token, _ in vocabulary].index(UNSEEN)
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=unseen))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES.pattern), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return tokenizer
+
+
+def _byte_level_bpe(documents: Sequence[str], vocab_size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES.pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(documents, trainer)
+    return tokenizer
+
+
+def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        padding_side="left",  # a prompt ends where its completion begins
+        clean_up_tokenization_spaces=False,
+    )
