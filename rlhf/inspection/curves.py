@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -27,7 +26,7 @@ from rlhf.inspection.figures import (
     rgba,
     titled,
 )
-from rlhf.inspection.run_directory import Run
+from rlhf.inspection.run_directory import Run, sqrt_kl
 from rlhf.inspection.straightness import Straightness, straightness
 
 ITERATION = "iteration"
@@ -96,8 +95,8 @@ def kl_chart(stories: Sequence[Story]) -> Chart:
 
 def run_straightness(run: Run) -> Straightness | None:
     """The line through √KL against optimiser steps of one run."""
-    rows = [(row["optimizer_steps"], max(row["kl_per_completion"], 0.0)) for row in run.metrics]
-    return straightness([s for s, _ in rows], [math.sqrt(k) for _, k in rows])
+    steps = [float(row["optimizer_steps"]) for row in run.metrics]
+    return straightness(steps, [sqrt_kl(row["kl_per_completion"]) for row in run.metrics])
 
 
 def straightness_chart(stories: Sequence[Story]) -> Chart:
@@ -107,7 +106,7 @@ def straightness_chart(stories: Sequence[Story]) -> Chart:
     for index, story in enumerate(stories):
         run, colour = story.run, colour_of(stories, index, KL)
         steps = [float(v or 0) for v in column(run, "optimizer_steps")]
-        roots = [math.sqrt(max(row["kl_per_completion"], 0.0)) for row in run.metrics]
+        roots = [sqrt_kl(row["kl_per_completion"]) for row in run.metrics]
         figure.add_scatter(
             x=steps, y=roots, mode="markers", marker={"color": colour, "size": 6},
             name=label(stories, story, "√KL"), hovertemplate="%{y:.3f}",

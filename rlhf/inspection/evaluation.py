@@ -21,7 +21,7 @@ from rlhf.inspection.best_of_n import BestOfN, best_of_n_curve
 from rlhf.inspection.diversity import distinct_n, lines_of, top_completion_share, verbatim_lines
 from rlhf.inspection.estimates import Estimate, Floats, mean_estimate, score_matrix
 from rlhf.inspection.overoptimisation import Onset, find_onset
-from rlhf.inspection.run_directory import Run, read_ladder_samples, read_run
+from rlhf.inspection.run_directory import Run, read_ladder_samples, read_run, sqrt_kl
 
 Scores = dict[str, list[float | None]]
 
@@ -46,7 +46,7 @@ class RungEvaluation:
     @property
     def sqrt_kl(self) -> float:
         """√KL in √nats."""
-        return math.sqrt(max(self.kl, 0.0))
+        return sqrt_kl(self.kl)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from rlhf.inspection.evaluation import Evaluation
-from rlhf.inspection.run_directory import Run
+from rlhf.inspection.run_directory import Run, sqrt_kl
 
 PROXY, GOLD, BEST_OF_N, KL, OTHER, ALARM = "#3f7fd9", "#d9902f", "#2f9e8f", "#8a63d2", "#7a8699", "#d1495b"
 PALETTE = (PROXY, GOLD, BEST_OF_N, KL, ALARM, "#6a994e", "#b56576", "#577590")
@@ -125,7 +125,9 @@ def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: st
         if reward == "proxy":
             taken = story.run.rungs
             stored = [r.reward_se for r in taken]
-            band(figure, [r.sqrt_kl for r in taken], [r.reward for r in taken], stored, colour, "PPO")
+            band(
+                figure, [sqrt_kl(r.kl_per_completion) for r in taken], [r.reward for r in taken], stored, colour, "PPO"
+            )
         return
     rungs = story.evaluation.rungs
     means = [rung.proxy if reward == "proxy" else rung.gold.get(reward) for rung in rungs]

@@ -18,7 +18,7 @@ from rlhf.inspection.curves import run_straightness, training_charts
 from rlhf.inspection.display import display_text, script_json
 from rlhf.inspection.evaluation import Evaluation, evaluate_run, read_evaluation
 from rlhf.inspection.figures import Chart, Story, against_kl
-from rlhf.inspection.run_directory import Run, read_ladder_samples, read_run
+from rlhf.inspection.run_directory import Run, read_ladder_samples, read_run, sqrt_kl
 from rlhf.ppo.metrics import METRICS
 
 PAGE = Path(__file__).parent
@@ -123,7 +123,7 @@ def run_data(story: Story) -> dict[str, Any]:
                 "name": rung.name,
                 "kl": rung.kl_per_completion,
                 "klSe": rung.kl_per_completion_se,
-                "sqrtKl": rung.sqrt_kl,
+                "sqrtKl": sqrt_kl(rung.kl_per_completion),
                 "iteration": rung.iteration,
                 "samples": sample_columns(samples[rung.name], scores[rung.name], cap),
             }
@@ -193,7 +193,9 @@ def key_figures(story: Story) -> list[Fact]:
         facts.append(Fact("Clip fraction", f"{statistics.median(clips):.1%}", detail))
     seen = run.metrics[-1].get("completions_seen")
     if seen is not None:
-        facts.append(Fact("Completions", f"{seen:,}", f"sampled for updates in {run.metrics[-1]['iteration']} iterations"))
+        facts.append(
+            Fact("Completions", f"{seen:,}", f"sampled for updates in {run.metrics[-1]['iteration']} iterations")
+        )
     return facts
 
 

@@ -10,33 +10,16 @@ from typing import Any
 from labeling.errors import InputError
 from labeling.files import read_json, read_jsonl
 from labeling.records import Sample, read_samples
+from rlhf.ppo.ladder import Rung, read_rungs
 
 # Present on every line, whatever happened: without these there is nothing to draw.
 NEEDED = ("iteration", "reward", "kl_per_completion", "optimizer_steps")
-RUNG_NUMBERS = ("target_sqrt_kl", "kl_per_completion", "iteration", "reward")
+RUNG_NUMBERS = ("kl_per_completion", "iteration", "reward")
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One checkpoint of the ladder; KL in nats per completion at temperature 1, `reward` the raw proxy."""
-
-    name: str
-    target_sqrt_kl: float
-    kl_per_completion: float
-    kl_per_completion_se: float | None
-    iteration: int
-    completions_seen: int | None
-    optimizer_steps: int | None
-    reward: float
-    reward_se: float | None
-    n: int | None
-    path: str
-    samples: str
-
-    @property
-    def sqrt_kl(self) -> float:
-        """√KL in √nats; an estimate a hair below zero counts as zero."""
-        return math.sqrt(max(self.kl_per_completion, 0.0))
+def sqrt_kl(kl: float) -> float:
+    """√KL in √nats; an estimate a hair below zero counts as zero."""
+    return math.sqrt(max(kl, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,37 +91,13 @@ def read_ladder(path: Path) -> tuple[list[Rung], float | None]:
     """Rungs in order of KL, and the budget in nats. A missing file is an empty ladder; a torn one an InputError."""
     if not path.exists():
         return [], None
-    ladder = read_json(path)
-    rows = ladder.get("rungs") if isinstance(ladder, dict) else None
-    if not isinstance(rows, list):
-        raise bad_file(path, "no list 'rungs'", "a ladder as `rlhf ppo` writes it")
-    rungs = sorted((_rung(row, path, i) for i, row in enumerate(rows, start=1)), key=lambda r: r.kl_per_completion)
-    return rungs, ladder.get("budget_nats")
-
-
-def _rung(row: Any, path: Path, number: int) -> Rung:
-    place = f"{path}, rung {number}"
-    if not isinstance(row, dict) or not isinstance(row.get("name"), str):
-        raise bad_file(place, "no name", "a rung with a name")
-    for key in RUNG_NUMBERS:
-        value = row.get(key)
-        if not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise bad_file(place, f"{value!r} for '{key}'", "a finite number")
-    name = row["name"]
-    return Rung(
-        name=name,
-        target_sqrt_kl=row["target_sqrt_kl"],
-        kl_per_completion=row["kl_per_completion"],
-        kl_per_completion_se=row.get("kl_per_completion_se"),
-        iteration=row["iteration"],
-        completions_seen=row.get("completions_seen"),
-        optimizer_steps=row.get("optimizer_steps"),
-        reward=row["reward"],
-        reward_se=row.get("reward_se"),
-        n=row.get("n"),
-        path=row.get("path", f"checkpoints/{name}"),
-        samples=row.get("samples", f"samples/{name}.jsonl"),
-    )
+    rungs = read_rungs(path)
+    for number, rung in enumerate(rungs, start=1):
+        for key in RUNG_NUMBERS:
+            value = getattr(rung, key)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise bad_file(f"{path}, rung {number}", f"{value!r} for '{key}'", "a finite number")
+    return sorted(rungs, key=lambda rung: rung.kl_per_completion), read_json(path).get("budget_nats")
 
 
 def read_ladder_samples(run: Run, folder: str | None = None) -> dict[str, list[Sample]]:

@@ -110,7 +110,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             ladder.append(
                 {
                     "name": rung,
-                    "target_sqrt_kl": float(root),
+                    "target_sqrt_kl": float(root) if number < rungs - 1 else None,
                     "kl_per_completion": float(root**2),
                     "kl_per_completion_se": 0.02 * float(root**2),
                     "iteration": round((iterations - 1) * number / max(1, rungs - 1)),

@@ -51,7 +51,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda run: (run / "ladder.json").write_text((run / "ladder.json").read_text()[:150]),
         "ladder.json: got no valid JSON",
     ),
-    "foreign ladder": (lambda run: (run / "ladder.json").write_text("{}"), "got no list 'rungs'"),
+    "foreign ladder": (lambda run: (run / "ladder.json").write_text("{}"), "got a ladder of another shape"),
     "NaN rung": (
         lambda run: (run / "ladder.json").write_text(
             (run / "ladder.json").read_text().replace('"iteration": 3', '"iteration": NaN')
