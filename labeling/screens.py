@@ -8,9 +8,13 @@ https://labelstud.io/templates/sentiment_analysis, https://labelstud.io/template
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
+from xml.etree import ElementTree
+
+from labeling.errors import InputError
+from labeling.records import LABELS
 
 Kind = Literal["judgement", "comparison", "rating"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -20,7 +24,8 @@ PROMPT_FORMATS: tuple[PromptFormat, ...] = get_args(PromptFormat)
 
 # A text of any length keeps the buttons on the page.
 STYLE = (
-    ".lsf-richtext{max-height:55vh;overflow:auto} .prompt .lsf-richtext{max-height:25vh;color:#555;background:#f6f6f6}"
+    ".sides{display:grid;grid-template-columns:1fr 1fr;gap:16px}"
+    " .lsf-richtext{max-height:55vh;overflow:auto} .prompt .lsf-richtext{max-height:25vh;color:#555;background:#f6f6f6}"
 )
 
 
@@ -62,3 +67,97 @@ RATING = Screen(
     {str(n): str(n) for n in range(1, 6)},
     "rating",
 )
+
+
+def own_question(
+    question: str, choices: Sequence[str], meaning: Mapping[str, str], *, prompt_format: PromptFormat = "text"
+) -> Screen:
+    """A judgement by the user's own criterion. Every choice must mean positive, neutral or negative.
+
+    Raises InputError when a choice has no meaning, is repeated, or there are fewer than two or more than nine.
+    """
+    names = tuple(choice.strip() for choice in choices if choice.strip())
+    if not 2 <= len(names) <= 9 or len(set(names)) < len(names):
+        raise InputError(
+            "--choices",
+            got=", ".join(names) or "nothing",
+            expected="two to nine distinct choices (their keys are 1 to 9)",
+            fix="for example --choices Yes,No,Unsure",
+        )
+    for name in (*names, *meaning):
+        if name not in meaning or name not in names or meaning[name] not in LABELS:
+            raise InputError(
+                "--map",
+                got=f"{name}={meaning.get(name, 'nothing')}",
+                expected=f"each of {', '.join(names)} = positive, neutral or negative",
+                fix="for example --map Yes=positive,No=negative,Unsure=neutral",
+            )
+    return Screen("judgement", question, names, dict(meaning), "judgement", prompt_format)
+
+
+def label_config(screen: Screen, *, shows_prompt: bool) -> str:
+    """Label Studio's XML for a screen. Choices carry the keys 1, 2, 3, ... in their order.
+
+    Fields a task needs: `text` (judgement, rating) or `answer1`, `answer2` (comparison), and with `shows_prompt`
+    `prompt`, or `turns` for chat.
+    """
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Style").text = STYLE
+    if shows_prompt:
+        box = ElementTree.SubElement(view, "View", className="prompt")
+        if screen.prompt_format == "text":
+            ElementTree.SubElement(box, "Text", name="prompt", value="$prompt", selectionEnabled="false")
+        else:
+            ElementTree.SubElement(
+                box,
+                "Paragraphs",
+                name="prompt",
+                value="$turns",
+                layout="dialogue",
+                nameKey="role",
+                textKey="content",
+            )
+    if screen.kind == "comparison":
+        sides = ElementTree.SubElement(view, "View", className="sides")
+        ElementTree.SubElement(sides, "Text", name="answers", value="$answer1", selectionEnabled="false")
+        ElementTree.SubElement(sides, "Text", name="right", value="$answer2", selectionEnabled="false")
+    else:
+        ElementTree.SubElement(view, "Text", name="text", value="$text", selectionEnabled="false")
+    ElementTree.SubElement(view, "Header", value=screen.question, size="4")
+    choices = ElementTree.SubElement(
+        view, "Choices", name=screen.control, toName=screen.target, choice="single-radio", showInline="true"
+    )
+    for key, choice in enumerate(screen.choices, start=1):
+        ElementTree.SubElement(choices, "Choice", value=choice, hotkey=str(key))
+    return ElementTree.tostring(view, encoding="unicode")
+
+
+def config_differences(expected: str, found: str) -> list[str]:
+    """What someone changed in a label configuration: renamed choices, controls or fields, each named; [] if none.
+
+    Looks, order and hotkeys may change freely; what the way back to a label depends on may not.
+    """
+    want, got = _essentials(expected), _essentials(found)
+    if got is None or want is None:
+        return ["the configuration is no longer valid XML"]
+    differences = []
+    for what, before in want.items():
+        after = got.get(what, frozenset())
+        gone, new = sorted(before - after), sorted(after - before)
+        if gone or (new and what != "field"):
+            renamed = f"'{', '.join(gone)}' became '{', '.join(new)}'" if gone and new else ""
+            differences.append(f"{what} {renamed or f'{gone or new} ' + ('is gone' if gone else 'is new')}")
+    return differences
+
+
+def _essentials(config: str) -> dict[str, frozenset[str]] | None:
+    try:
+        root = ElementTree.fromstring(config)
+    except ElementTree.ParseError:
+        return None
+    controls = [element for element in root.iter() if element.get("toName")]
+    return {
+        "control": frozenset(f"{element.tag} {element.get('name')}" for element in controls),
+        "choice": frozenset(choice.get("value", "") for control in controls for choice in control.iter("Choice")),
+        "field": frozenset(value for element in root.iter() if (value := element.get("value", "")).startswith("$")),
+    }

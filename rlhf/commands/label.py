@@ -8,6 +8,9 @@ from labeling.errors import InputError
 
 # subcommand -> (module with `main(argv)`, one line of help)
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("rlhf.commands.label_serve", "a local Label Studio in one command: start, --status, --stop"),
+    "push": ("rlhf.commands.label_push", "samples become tasks: judgements or comparisons, each exactly once"),
+    "pull": ("rlhf.commands.label_pull", "labels come back: complete, counted, several raters kept apart"),
     "simulate": ("rlhf.commands.label_simulate", "annotators by rule, with a chosen share of wrong answers"),
     "import": ("rlhf.commands.label_import", "CSV, JSON lines or a Label Studio export become labels"),
 }

@@ -1,0 +1,194 @@
+"""From samples to tasks in their projects: planned on disk first, so that every later step can be repeated."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from labeling.chat import chat_turns
+from labeling.cleaning import MAX_CHARACTERS, Cleaned, clean_text, count_changes
+from labeling.errors import InputError
+from labeling.folder import Folder, Plan, Project, Task
+from labeling.pairs import Pair, content_uid, fraction
+from labeling.push import CHUNK, SETTLE_SECONDS, Pushed, push_tasks
+from labeling.records import Sample
+from labeling.screens import Screen, config_differences, label_config
+from labeling.select import Selected
+from labeling.studio import Studio
+
+
+def judgement_tasks(
+    samples: Sequence[Sample], *, max_characters: int = MAX_CHARACTERS
+) -> tuple[list[Task], Counter[str]]:
+    """Tasks that show one sample each, cleaned, and counts of what was changed or refused."""
+    tasks, all_cleaned = [], []
+    for sample in samples:
+        text = clean_text(sample.completion, max_characters=max_characters)
+        prompt = _clean_prompt(sample.prompt, max_characters)
+        all_cleaned += [text, prompt]
+        if not text.refused:
+            tasks.append(Task(sample.uid, prompt.text, text.text, source=sample.source))
+    return tasks, count_changes(all_cleaned)
+
+
+def comparison_tasks(
+    pairs: Sequence[Pair], *, seed: int, max_characters: int = MAX_CHARACTERS
+) -> tuple[list[Task], Counter[str]]:
+    """Tasks that show two completions side by side, swapped by a coin keyed by (seed, uid); counts as above."""
+    tasks, all_cleaned = [], []
+    for pair in pairs:
+        first, second = (clean_text(text, max_characters=max_characters) for text in (pair.first, pair.second))
+        prompt = _clean_prompt(pair.prompt, max_characters)
+        all_cleaned += [first, second, prompt]
+        if not first.refused and not second.refused:
+            swapped = fraction("side", seed, pair.uid) < 0.5
+            tasks.append(Task(pair.uid, prompt.text, first.text, second.text, swapped))
+    return tasks, count_changes(all_cleaned)
+
+
+def _clean_prompt(prompt: str, max_characters: int) -> Cleaned:
+    return clean_text(prompt, max_characters=max_characters) if prompt.strip() else Cleaned(prompt)
+
+
+def mix_in(tasks: Sequence[Task], snippets: Sequence[str], *, share: float, seed: int) -> list[Task]:
+    """Corpus snippets among the tasks, so that they make `share` of the whole; only the folder knows which.
+
+    The number is round(share / (1 - share) x n). Raises InputError when `share` is outside [0, 1) or the corpus
+    has too few snippets.
+    """
+    if not 0.0 <= share < 1.0:
+        raise InputError("--mix_share", got=share, expected="a share of at least 0 and below 1", fix="for example 0.2")
+    wanted = round(share / (1.0 - share) * len(tasks))
+    usable = {text for snippet in snippets if (text := clean_text(snippet).text.strip())}
+    if len(usable) < wanted:
+        raise InputError(
+            "--mix_corpus",
+            got=f"{len(usable)} different snippets",
+            expected=f"at least {wanted}",
+            fix="give a longer corpus or a smaller --mix_share",
+        )
+    # Keyed by seed and text, so that pushing again after a crash mixes in the same snippets under the same uids.
+    chosen = sorted(usable, key=lambda text: fraction("mix", seed, text))[:wanted]
+    mixed = [*tasks, *(Task(content_uid(text), "", text, source="corpus") for text in chosen)]
+    return sorted(mixed, key=lambda task: fraction("order", seed, task.uid))
+
+
+def chosen_tasks(tasks: Sequence[Task], chosen: Sequence[Selected]) -> list[Task]:
+    """The tasks that were selected, in the order of selection, each with its reason and priority."""
+    by_uid = {task.uid: task for task in tasks}
+    return [
+        dataclasses.replace(by_uid[one.uid], reason=one.reason, priority=one.priority)
+        for one in chosen
+        if one.uid in by_uid
+    ]
+
+
+def plan_tasks(folder: Folder, screen: Screen, title: str, new: Sequence[Task]) -> tuple[Plan, list[Task]]:
+    """Join new tasks to those of the folder and write both files; tasks that are there keep their swap and source.
+
+    Raises InputError when the folder holds another screen or title, or a prompt is not of the screen's form.
+    """
+    for task in new:
+        if task.prompt and screen.prompt_format != "text":
+            chat_turns(task.prompt, screen.prompt_format)
+    plan = folder.read_plan()
+    if plan is None:
+        plan = Plan(screen, any(task.prompt for task in new), title)
+    elif plan.screen != screen or plan.title != title:
+        what = "title" if plan.title != title else "question or choices"
+        raise InputError(
+            str(folder.path),
+            got=f"another {what} than this folder's ('{plan.title}', '{plan.screen.question}')",
+            expected="one campaign a folder",
+            fix="choose another --output_dir",
+        )
+    elif any(task.prompt for task in new) and not plan.shows_prompt:
+        raise InputError(
+            str(folder.path),
+            got="samples with prompts",
+            expected="samples without, as the first ones of this folder",
+            fix="choose another --output_dir",
+        )
+    known = folder.read_tasks()
+    joined = {task.uid: task for task in new}
+    for uid, task in known.items():
+        priority = joined[uid].priority if uid in joined else task.priority
+        joined[uid] = dataclasses.replace(task, priority=priority)
+    order = [*known, *(task.uid for task in new if task.uid not in known)]
+    tasks = [joined[uid] for uid in order]
+    folder.write_tasks(tasks)
+    folder.write_plan(plan)
+    return plan, tasks
+
+
+def find_or_make_project(studio: Studio, plan: Plan, rater: str, *, by_priority: bool) -> Project:
+    """The rater's project: the one in the plan, else the one of its title, else a new one.
+
+    Raises InputError when two projects have that title, or the one found asks something else.
+    """
+    title = f"{plan.title} ({rater})" if rater else plan.title
+    config = label_config(plan.screen, shows_prompt=plan.shows_prompt)
+    for project in plan.projects:
+        if project.rater == rater:
+            return project
+    found = studio.find_projects(title)
+    if len(found) > 1:
+        raise InputError(
+            f"project '{title}' at {studio.url}",
+            got=f"{len(found)} projects of that title (ids {', '.join(map(str, found))})",
+            expected="one",
+            fix="rename one of them, or choose another --title",
+        )
+    if not found:
+        id = studio.create_project(title, config, instruction=plan.screen.question, by_priority=by_priority)
+        return Project(rater, studio.url, id, title)
+    if differences := config_differences(config, studio.project(found[0])[1]):
+        raise InputError(
+            f"project '{title}' at {studio.url}",
+            got="; ".join(differences),
+            expected="the question and choices of this push",
+            fix="choose another --title",
+        )
+    return Project(rater, studio.url, found[0], title)
+
+
+def push_all(
+    folder: Folder,
+    plan: Plan,
+    tasks: Sequence[Task],
+    raters: Sequence[str],
+    connect: Callable[[str], Studio],
+    *,
+    check: Callable[[Studio, Project, Plan], None],
+    scores_version: str = "",
+    chunk: int = CHUNK,
+    settle_seconds: float = SETTLE_SECONDS,
+    progress: Callable[[str, int], None] = lambda rater, done: None,
+) -> Mapping[str, Pushed]:
+    """Push every task to each rater's project ("" is the one project of all); what happened, by rater.
+
+    The plan is written as soon as a project exists. `connect` gives the connection of a rater; `check` compares a
+    project with the plan before anything is sent.
+    """
+    done: dict[str, Pushed] = {}
+    for rater in raters:
+        studio = connect(rater)
+        project = find_or_make_project(studio, plan, rater, by_priority=bool(scores_version))
+        if project not in plan.projects:
+            plan = dataclasses.replace(plan, projects=(*plan.projects, project))
+            folder.write_plan(plan)
+        check(studio, project, plan)
+        done[rater] = push_tasks(
+            studio,
+            project.id,
+            tasks,
+            folder=folder,
+            screen=plan.screen,
+            shows_prompt=plan.shows_prompt,
+            scores_version=scores_version,
+            chunk=chunk,
+            settle_seconds=settle_seconds,
+            progress=lambda n, rater=rater: progress(rater, n),  # type: ignore[misc]
+        )
+    return done

@@ -1,0 +1,51 @@
+"""Which server, and as whom: the one named in the environment, else the local one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from labeling.errors import InputError
+from labeling.server import read_accounts, status
+from labeling.studio import Studio
+
+URL, KEY = "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"
+
+
+def default_directory() -> Path:
+    """Where the local server keeps its data."""
+    return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "rlhf" / "label-studio"
+
+
+def connect(directory: Path, *, rater: str = "", timeout: float = 60.0) -> Studio:
+    """A connection to the server of LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, else to the one in `directory`.
+
+    On the local server `rater` connects as that rater (it alone sees its project), "" as the admin. The token is
+    tried before anything else happens. Raises InputError.
+    """
+    url, key = os.environ.get(URL), os.environ.get(KEY)
+    if url is None and key is None:
+        running = status(directory)
+        if running is None:
+            raise InputError(
+                "Label Studio",
+                got=f"no server running in {directory}, and no {URL}",
+                expected="a server",
+                fix=f"start one with `rlhf label serve`, or set {URL} and {KEY}",
+            )
+        account = read_accounts(directory).get(rater or "admin")
+        if account is None:
+            raise InputError(
+                "--raters",
+                got=rater,
+                expected="a rater with an account",
+                fix=f"make it with `rlhf label serve --raters {rater}`",
+            )
+        url, key = running.url, account.token
+    elif url is None or key is None:
+        raise InputError(
+            URL if url is None else KEY, got="nothing", expected="both variables", fix=f"set {URL} and {KEY}"
+        )
+    studio = Studio(url, key, timeout=timeout)
+    studio.whoami()
+    return studio

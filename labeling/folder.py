@@ -1,0 +1,156 @@
+"""The labelling folder: what only this side knows about the tasks that were handed out.
+
+    project.json   the screen and the Label Studio projects
+    tasks.jsonl    one row a task: its texts as shown, which side was swapped, its source, why it was chosen
+    pulled.json    annotations as of the last pull, so that the next one fetches only what changed
+    in_flight.json imports whose answer never came
+    labels.jsonl or comparisons.jsonl   what came back
+
+The source of a text, the reason it was chosen and the swap never leave this folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from labeling.chat import chat_turns
+from labeling.errors import InputError
+from labeling.files import read_json, read_jsonl, write_json, write_jsonl
+from labeling.pairs import Pair
+from labeling.records import Comparison, Label, LabelName
+from labeling.screens import Screen
+from labeling.server import locked
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Task:
+    """One thing to be judged: a completion, or two of one prompt.
+
+    `second` is None for a judgement. With `swapped` the second text is shown on the left. `reason` says why the
+    task was chosen; `priority` (0 to 1, None when the order does not matter) is low for what should come first.
+    """
+
+    uid: str
+    prompt: str
+    text: str
+    second: str | None = None
+    swapped: bool = False
+    source: str = ""
+    reason: str = ""
+    priority: float | None = None
+
+    def data(self, screen: Screen, *, shows_prompt: bool) -> dict[str, Any]:
+        """The task's fields on the server: nothing but the texts and the opaque uid."""
+        fields: dict[str, Any] = {"uid": self.uid}
+        if screen.kind == "comparison":
+            sides = (self.second, self.text) if self.swapped else (self.text, self.second)
+            fields |= {"answer1": sides[0], "answer2": sides[1]}
+        else:
+            fields["text"] = self.text
+        if shows_prompt:
+            chat = screen.prompt_format != "text"
+            fields |= {"turns": chat_turns(self.prompt, screen.prompt_format)} if chat else {"prompt": self.prompt}
+        return fields
+
+    def label(self, meaning: str, **rest: Any) -> Label:
+        """The label that an answer gives; `rest` holds the label's remaining fields."""
+        names: dict[str, LabelName] = {"positive": "positive", "neutral": "neutral", "negative": "negative"}
+        return Label(self.uid, self.prompt, self.text, names[meaning], **rest)
+
+    def comparison(self, meaning: str, **rest: Any) -> Comparison:
+        """The comparison that an answer (first, second, tie, as shown) gives, un-swapped."""
+        assert self.second is not None
+        shown = Pair(self.uid, self.prompt, *((self.second, self.text) if self.swapped else (self.text, self.second)))
+        if meaning == "tie":  # the texts in their own order: a tie has no left and right
+            return Pair(self.uid, self.prompt, self.text, self.second).answered("tie", **rest)
+        return shown.answered("first" if meaning == "first" else "second", **rest)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Project:
+    """One Label Studio project of the folder; `rater` is "" when everyone works in it."""
+
+    rater: str
+    url: str
+    id: int
+    title: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What `project.json` holds."""
+
+    screen: Screen
+    shows_prompt: bool
+    title: str
+    projects: tuple[Project, ...] = ()
+
+
+class Folder:
+    """Reads and writes a labelling folder; every write is atomic."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold the folder. Raises InputError when another command does."""
+        with locked(self.path / ".lock", "another `rlhf label` command works on this folder"):
+            yield
+
+    def read_plan(self) -> Plan | None:
+        """The plan, or None before the first push."""
+        path = self.path / "project.json"
+        if not path.exists():
+            return None
+        row = read_json(path)
+        screen = Screen(**{**row["screen"], "choices": tuple(row["screen"]["choices"])})
+        projects = tuple(Project(**project) for project in row["projects"])
+        return Plan(screen, row["shows_prompt"], row["title"], projects)
+
+    def need_plan(self) -> Plan:
+        """The plan. Raises InputError when nothing was pushed from this folder."""
+        plan = self.read_plan()
+        if plan is None:
+            raise InputError(
+                str(self.path),
+                got="no project.json",
+                expected="a folder that `rlhf label push` made",
+                fix="push samples first, or name the right --output_dir",
+            )
+        return plan
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write the plan."""
+        write_json(self.path / "project.json", dataclasses.asdict(plan))
+
+    def read_tasks(self) -> dict[str, Task]:
+        """Tasks by uid; {} before the first push."""
+        path = self.path / "tasks.jsonl"
+        return {row["uid"]: Task(**row) for row in read_jsonl(path)} if path.exists() else {}
+
+    def write_tasks(self, tasks: Iterable[Task]) -> None:
+        """Write the tasks."""
+        write_jsonl(self.path / "tasks.jsonl", (dataclasses.asdict(task) for task in tasks))
+
+    def note_in_flight(self, project: int, uids: Iterable[str]) -> None:
+        """Remember an import that is about to be sent; with no uids, that its answer came."""
+        path = self.path / "in_flight.json"
+        listed = list(uids)
+        if listed:
+            write_json(path, {"project": project, "uids": listed, "at": time.time()})
+        else:
+            path.unlink(missing_ok=True)
+
+    def read_in_flight(self, project: int) -> tuple[set[str], float]:
+        """Uids of an import into `project` that was never answered, and when it was sent (Unix seconds)."""
+        path = self.path / "in_flight.json"
+        if not path.exists():
+            return set(), 0.0
+        row: Mapping[str, Any] = read_json(path)
+        return (set(row["uids"]), float(row["at"])) if row["project"] == project else (set(), 0.0)

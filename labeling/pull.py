@@ -1,0 +1,201 @@
+"""Annotations come back: all of them, or what changed since the last pull, with the same result to the byte.
+
+A task's `updated_at` moves when one of its annotations is made, changed or deleted. So a pull lists every task (a
+light listing), exports those whose `updated_at` differs from the one it remembers, and builds the labels anew from
+everything it knows. A deleted task is missing from the listing; it goes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from labeling.annotations import Annotation, latest, read_items
+from labeling.errors import InputError
+from labeling.files import read_json, write_json
+from labeling.folder import Folder, Plan, Project, Task
+from labeling.records import Comparison, Label, write_records
+from labeling.screens import config_differences, label_config
+from labeling.studio import Listed, Studio
+
+
+@dataclass(slots=True)
+class Pulled:
+    """What came back, and a count of every annotation by what became of it.
+
+    counts: labelled, skipped, empty, unknown choice, unknown control, superseded, unknown task (these add up to
+    `annotations`); of the labelled, accepted untouched; besides, draft, twin tasks and tasks that are gone.
+    """
+
+    labels: list[Label] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
+    ratings: list[dict[str, Any]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    annotations: int = 0
+    fetched_tasks: int = 0
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of one task: when it last changed, its annotations, its drafts."""
+
+    updated_at: str
+    annotations: list[Annotation]
+    counts: dict[str, int]
+
+
+def check_config(studio: Studio, project: Project, plan: Plan) -> None:
+    """Compare the project's label configuration with ours. Raises InputError that names what was changed."""
+    title, config = studio.project(project.id)
+    place = f"project {project.id} '{project.title}' at {studio.url}"
+    if title != project.title:
+        raise InputError(
+            place,
+            got=f"a project titled '{title}'",
+            expected="the project that was pushed",
+            fix="check the server's address, or give the project its title back",
+        )
+    differences = config_differences(label_config(plan.screen, shows_prompt=plan.shows_prompt), config)
+    if differences:
+        raise InputError(
+            f"label configuration of {place}",
+            got="; ".join(differences),
+            expected="the configuration that was pushed",
+            fix="undo the change in the project's Settings > Labeling Interface; annotations made meanwhile stay",
+        )
+
+
+def pull(
+    folder: Folder,
+    connect: Callable[[Project], Studio],
+    *,
+    full: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Pulled:
+    """Fetch what changed (or everything, with `full`) and write `labels.jsonl` or `comparisons.jsonl`.
+
+    `connect` gives the connection to a project of the folder; `progress` gets the number of tasks fetched. Ratings
+    are returned, not written. Raises InputError; the files of the last pull then stand as they were.
+    """
+    plan, tasks = folder.need_plan(), folder.read_tasks()
+    remembered = {} if full else _read_known(folder)
+    known: dict[str, dict[str, _Known]] = {}
+    pulled = Pulled()
+    found: list[Annotation] = []
+    for project in plan.projects:
+        studio = connect(project)
+        check_config(studio, project, plan)
+        place = f"{project.rater} {project.id}".strip()
+        mine = _update(studio, project, plan, tasks, remembered.get(place, {}), pulled, progress)
+        known[place] = mine
+        for task in mine.values():
+            found += task.annotations
+            pulled.counts.update(task.counts)
+    kept, pulled.counts["superseded"] = latest(found)
+    pulled.annotations = len(found) + pulled.counts["unknown task"]
+    for annotation in kept:
+        pulled.counts[annotation.outcome] += 1
+        if annotation.choice is not None:
+            _add(pulled, plan, tasks[annotation.uid], annotation)
+    _write_known(folder, known)
+    if plan.screen.kind == "judgement":
+        write_records(folder.path / "labels.jsonl", pulled.labels)
+    elif plan.screen.kind == "comparison":
+        write_records(folder.path / "comparisons.jsonl", pulled.comparisons)
+    return pulled
+
+
+def _add(pulled: Pulled, plan: Plan, task: Task, annotation: Annotation) -> None:
+    assert annotation.choice is not None
+    pulled.counts["accepted untouched"] += annotation.origin == "prediction"
+    meaning = plan.screen.meaning[annotation.choice]
+    rest = {
+        "annotator": annotation.annotator,
+        "created_at": annotation.updated_at,
+        "lead_time": annotation.lead_time,
+        "origin": annotation.origin,
+    }
+    if plan.screen.kind == "judgement":
+        pulled.labels.append(task.label(meaning, **rest))
+    elif plan.screen.kind == "comparison":
+        pulled.comparisons.append(task.comparison(meaning, **rest))
+    else:
+        pulled.ratings.append({"uid": task.uid, "rating": int(meaning), **rest})
+
+
+def _update(
+    studio: Studio,
+    project: Project,
+    plan: Plan,
+    tasks: Mapping[str, Task],
+    remembered: Mapping[str, _Known],
+    pulled: Pulled,
+    progress: Callable[[int], None],
+) -> dict[str, _Known]:
+    """What is known of each task now, by task id."""
+    listed = studio.list_tasks(project.id)
+    pulled.counts["gone tasks"] += len(remembered.keys() - {str(task.id) for task in listed})
+    uids = Counter(task.uid for task in listed if task.uid is not None)
+    pulled.counts["twin tasks"] += sum(n - 1 for n in uids.values())
+    changed = [t for t in listed if str(t.id) not in remembered or remembered[str(t.id)].updated_at != t.updated_at]
+    items = _fetch(studio, project.id, changed, len(listed))
+    pulled.fetched_tasks += len(changed)
+    progress(len(changed))
+    users = studio.users() if any(item.get("annotations") for item in items.values()) else {}
+    known: dict[str, _Known] = {}
+    is_changed = {task.id for task in changed}
+    for task in listed:
+        if task.id not in is_changed:
+            known[str(task.id)] = remembered[str(task.id)]
+            continue
+        uid = task.uid if task.uid in tasks else None
+        annotations, counts = read_items(
+            [items[task.id]] if task.id in items else [],
+            uid_of=lambda item, uid=uid: uid,  # type: ignore[misc]
+            annotator_of=lambda by: project.rater or annotator_name(by, users),
+            control=plan.screen.control,
+            choices=plan.screen.choices,
+        )
+        known[str(task.id)] = _Known(task.updated_at, annotations, {k: n for k, n in counts.items() if n})
+    return known
+
+
+def _fetch(studio: Studio, project: int, changed: Sequence[Listed], listed: int) -> dict[int, dict[str, Any]]:
+    """Export items of the changed tasks; one download of everything when more than half of it changed."""
+    if 2 * len(changed) > listed:
+        items = studio.export(project)
+    else:
+        items = studio.export(project, [task.id for task in changed]) if changed else []
+    wanted = {task.id for task in changed}
+    return {int(item["id"]): item for item in items if int(item["id"]) in wanted}
+
+
+def annotator_name(completed_by: Any, users: Mapping[int, str]) -> str:
+    """A name for `completed_by`: the e-mail's local part if it is alone in having it, else the whole address."""
+    number = int(completed_by["id"]) if isinstance(completed_by, Mapping) else int(completed_by or 0)
+    if number not in users:
+        return f"user-{number}"
+    email = users[number]
+    local = email.split("@")[0]
+    return local if sum(other.split("@")[0] == local for other in users.values()) == 1 else email
+
+
+def _read_known(folder: Folder) -> dict[str, dict[str, _Known]]:
+    path = folder.path / "pulled.json"
+    if not path.exists():
+        return {}
+    return {
+        place: {
+            id: _Known(row["updated_at"], [Annotation(**a) for a in row["annotations"]], row["counts"])
+            for id, row in tasks.items()
+        }
+        for place, tasks in read_json(path).items()
+    }
+
+
+def _write_known(folder: Folder, known: Mapping[str, Mapping[str, _Known]]) -> None:
+    rows = {place: {id: dataclasses.asdict(task) for id, task in tasks.items()} for place, tasks in known.items()}
+    write_json(folder.path / "pulled.json", rows)

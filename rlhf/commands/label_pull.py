@@ -1,0 +1,51 @@
+"""`rlhf label pull`: labels come back from Label Studio, every annotation counted by what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from labeling.connection import connect, default_directory
+from labeling.folder import Folder
+from labeling.pull import Pulled, pull
+from rlhf.commands.label_output import listed_counts, tally
+from rlhf.options import option, parse
+
+
+@dataclass
+class PullConfig:
+    """Options of `rlhf label pull`."""
+
+    output_dir: str = option(help="labelling folder of the push; labels.jsonl or comparisons.jsonl is written there")
+    full: bool = option(False, help="fetch everything again instead of what changed since the last pull")
+    server_dir: str = option("", help="folder of the local server (default: ~/.local/share/rlhf/label-studio)")
+    timeout: float = option(60.0, help="seconds to wait for an answer of the server, above 0")
+    quiet: bool = option(False, help="no progress bar")
+
+
+def run(config: PullConfig) -> Pulled:
+    """Pull and write the labels. Raises InputError; the files of the last pull then stand as they were."""
+    folder = Folder(Path(config.output_dir))
+    server_dir = Path(config.server_dir) if config.server_dir else default_directory()
+    folder.need_plan()
+    with folder.in_use(), tqdm(unit="task", desc="pull", disable=config.quiet) as bar:
+        return pull(
+            folder,
+            lambda project: connect(server_dir, rater=project.rater, timeout=config.timeout),
+            full=config.full,
+            progress=lambda n: bar.update(n) and None,
+        )
+
+
+def main(argv: list[str]) -> None:
+    """Parse the options, pull, and say what came back and what did not."""
+    config = parse(PullConfig, argv, prog="rlhf label pull", description=(__doc__ or "").split(": ", 1)[1])
+    pulled = run(config)
+    name = "comparisons.jsonl" if pulled.comparisons else "labels.jsonl"
+    records = pulled.labels or pulled.comparisons
+    print(f"{tally(records)} -> {Path(config.output_dir) / name}")
+    print(f"annotations: {pulled.annotations}; {listed_counts(pulled.counts) or 'none'}")
+    if not records:
+        print("nobody has labelled yet: run the same command later")
