@@ -124,8 +124,8 @@ class PPOTrainer:
 
     def train(self) -> RunDirectory:
         """Run to the KL budget or the last iteration. Raises InputError; KeyboardInterrupt says how to go on."""
-        self._begin()
         try:
+            self._begin()
             with self._bar() as bar:
                 while not self._iterate(bar):
                     pass

@@ -1,0 +1,79 @@
+"""`rlhf sample`: batched samples of any causal language model, with their log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labeling.errors import InputError
+from labeling.records import Sample, write_records
+from rlhf.options import option, parse
+
+
+@dataclass(kw_only=True)
+class SampleConfig:
+    """What to sample and how many."""
+
+    model_name_or_path: str = option(help="a model directory or a hub name")
+    output_path: str = option("samples.jsonl", help="where the samples go")
+    prompts: str | None = option(None, help="prompt file: JSON lines with `prompt`, or one a line; else unconditional")
+    num_samples: int = option(256, help="unconditional samples; ignored with --prompts")
+    num_return_sequences: int = option(1, help="completions per prompt")
+    max_new_tokens: int = option(32, help="tokens of a completion at most, the end token included")
+    temperature: float = option(1.0, help="softmax temperature; recorded log-probs are those of temperature 1")
+    per_device_eval_batch_size: int = option(256, help="completions sampled at once")
+    seed: int = option(0, help="completion i depends on (seed, i) and its prompt alone; at least 0")
+    overwrite: bool = option(False, help="replace an output file that is already there")
+    quiet: bool = option(False, help="no progress bar")
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "num_return_sequences", "max_new_tokens", "per_device_eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"--{name}", got=getattr(self, name), expected="at least 1", fix="choose another value"
+                )
+        if not self.temperature > 0:
+            raise InputError("--temperature", got=self.temperature, expected="more than 0", fix="choose another value")
+        if not 0 <= self.seed < 2**63:
+            raise InputError("--seed", got=self.seed, expected="0 to 2^63 - 1", fix="choose another value")
+
+
+def run(config: SampleConfig) -> list[Sample]:
+    """Sample, write `output_path`, and return the samples. Raises InputError."""
+    output = Path(config.output_path)
+    if output.exists() and not config.overwrite:
+        raise InputError(
+            "--output_path",
+            got=f"{output}, which is there already",
+            expected="a new file",
+            fix="choose another path, or give --overwrite",
+        )
+    from rewards.pretrained import load_causal_lm, load_tokenizer
+    from rlhf.language_model.prompt_files import read_prompts
+    from rlhf.language_model.sampler import sample_texts
+
+    rows = read_prompts(config.prompts) if config.prompts is not None else [{"prompt": ""}] * config.num_samples
+    prompts = [row["prompt"] for row in rows for _ in range(config.num_return_sequences)]
+    samples = sample_texts(
+        load_causal_lm(config.model_name_or_path),
+        load_tokenizer(config.model_name_or_path),
+        prompts,
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
+        source=config.model_name_or_path,
+        temperature=config.temperature,
+        batch_size=config.per_device_eval_batch_size,
+        quiet=config.quiet,
+    )
+    write_records(output, samples)
+    return samples
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, sample, say what was written."""
+    config = parse(SampleConfig, argv, prog="rlhf sample", description="Sample from a causal language model.")
+    samples = run(config)
+    print(f"{len(samples)} samples written to {config.output_path}; the first three:")
+    for sample in samples[:3]:
+        print(f"  {sample.text!r}")

@@ -1,0 +1,67 @@
+"""Which policies become rungs, and what they are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labeling.errors import InputError
+from rlhf.ppo.ladder import Ladder, Rung, read_rungs, rung_name
+
+
+def rung(target: float, iteration: int) -> Rung:
+    name = rung_name(target)
+    return Rung(
+        name, target, target**2, 0.01, iteration, 0, 0, 0.0, 0.1, 8, f"checkpoints/{name}", f"samples/{name}.jsonl"
+    )
+
+
+def test_names_are_targets_in_nats() -> None:
+    assert [rung_name(t) for t in (0.0, 0.25, 1.5, 2.5, 10**0.5)] == [
+        "kl-00.00",
+        "kl-00.06",
+        "kl-02.25",
+        "kl-06.25",
+        "kl-10.00",
+    ]
+
+
+def test_one_rung_for_two_steps_passed_at_once(tmp_path: Path) -> None:
+    ladder = Ladder(tmp_path / "ladder.json", step=0.5, budget=10.0)
+    assert ladder.target_passed(0.0) == 0.0
+    ladder.add(rung(0.0, 0))
+    assert ladder.target_passed(0.24) is None  # sqrt = 0.49
+    assert ladder.target_passed(1.3) == 1.0  # sqrt = 1.14 passes 0.5 and 1.0: the last counts
+    ladder.add(rung(1.0, 3))
+    assert ladder.target_passed(2.2) is None  # sqrt = 1.483
+    assert ladder.target_passed(2.26) == 1.5
+
+
+def test_the_budget_is_a_step_of_its_own(tmp_path: Path) -> None:
+    ladder = Ladder(tmp_path / "ladder.json", step=0.5, budget=10.0)
+    ladder.add(rung(3.0, 9))
+    assert ladder.target_passed(9.9) is None
+    assert ladder.target_passed(10.4) == pytest.approx(10**0.5)
+    assert ladder.target_passed(13.0) == pytest.approx(10**0.5)  # 3.5 lies beyond the budget
+
+
+def test_restore_drops_rungs_that_will_be_repeated(tmp_path: Path) -> None:
+    ladder = Ladder(tmp_path / "ladder.json", step=0.5, budget=10.0)
+    for target, iteration in [(0.0, 0), (0.5, 3), (1.0, 5)]:
+        ladder.add(rung(target, iteration))
+    for name in ("kl-00.00", "kl-00.25", "kl-01.00", ".kl-01.00.x.tmp"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    again = Ladder(tmp_path / "ladder.json", step=0.5, budget=10.0)
+    again.restore(before_iteration=5)
+    again.remove_strays()
+    assert [r.name for r in again.rungs] == ["kl-00.00", "kl-00.25"]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["kl-00.00", "kl-00.25"]
+
+
+@pytest.mark.parametrize("text", ['{"rungs": [{"name": "x"}]}', "{}", '{"rungs": [', "[]"])
+def test_a_torn_or_foreign_ladder_is_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "ladder.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"ladder\.json"):
+        read_rungs(path)

@@ -1,0 +1,117 @@
+"""Real processes through `accelerate launch`: they see each other, share the work, and end with the same parameters."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from rlhf.ppo.ladder import read_rungs
+
+ROOT = Path(__file__).parents[3]
+OPTIONS = shlex.split(
+    "--iteration_batch_size 128 --max_iteration_batch_size 256 --minibatch_size 32 --max_completion_length 12 "
+    "--per_device_generation_batch_size 32 --learning_rate 1e-3 --num_eval_samples 64 --normalization_samples 128 "
+    "--kl_budget 3 --max_iterations 3 --clip_ratio_low 0.9 --clip_ratio_high 0.95 --quiet"
+)
+# A reward function that writes down what its process scored.
+WITNESS = """
+import json, os
+def witness(prompts, completions, completion_ids, **kwargs):
+    with open(os.environ["WITNESS"] + os.environ.get("RANK", "0"), "a") as stream:
+        stream.write(json.dumps(completions) + "\\n")
+    return [float(c.count(".")) if "zz" not in c else None for c in completions]
+"""
+
+
+def launch(
+    model: Path, output: Path, *, processes: int, reward: str, cpu: bool = True, extra: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WITNESS": str(output.parent / f"{output.name}-witness-")}
+    environment.pop("ACCELERATE_USE_CPU", None)
+    if cpu:
+        environment["ACCELERATE_USE_CPU"] = "true"
+    arguments = ["--model_name_or_path", str(model), "--reward_func", reward, "--output_dir", str(output), *OPTIONS]
+    start = [sys.executable, "-m"]
+    if processes > 1:
+        config = str(ROOT / "accelerate_config.yaml")
+        start += ["accelerate.commands.launch", "--config_file", config, "--num_processes", str(processes), "-m"]
+    command = [*start, "rlhf.ppo", *arguments, *extra]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture
+def reward_file(tmp_path: Path) -> str:
+    (tmp_path / "witness.py").write_text(WITNESS)
+    return f"{tmp_path / 'witness.py'}:witness"
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_and_agree_with_one(
+    model_directory: Path, reward_file: str, tmp_path: Path
+) -> None:
+    one = launch(
+        model_directory,
+        tmp_path / "one",
+        processes=1,
+        reward=reward_file,
+        extra=("--per_device_train_batch_size", "16"),
+    )
+    assert one.returncode == 0, one.stderr
+    two = launch(
+        model_directory,
+        tmp_path / "two",
+        processes=2,
+        reward=reward_file,
+        extra=("--per_device_train_batch_size", "16"),
+    )
+    assert two.returncode == 0, two.stderr
+    record = json.loads((tmp_path / "two" / "run.json").read_text())
+    assert record["world_size"] == 2
+    assert record["distributed_type"] == "MULTI_CPU"
+    # What the two scored: together what one scored, and nothing twice.
+    scored = [
+        [json.loads(line) for line in (tmp_path / f"{name}").read_text().splitlines()]
+        for name in ("one-witness-0", "two-witness-0", "two-witness-1")
+    ]
+    for whole, first, second in zip(*scored, strict=True):
+        assert len(first) == len(second) == len(whole) // 2
+        assert first != second
+        chunks = [whole[i : i + 32] for i in range(0, len(whole), 32)]
+        assert [t for c in chunks[0::2] for t in c] == first
+        assert [t for c in chunks[1::2] for t in c] == second
+    sizes = [json.loads(x)["iteration_batch_size"] for x in (tmp_path / "two/metrics.jsonl").read_text().splitlines()]
+    assert sizes[:2] == [128, 256]  # the controller grew the batch on both
+    a, b = (load_file(tmp_path / n / "state" / "000003" / "parameters.safetensors") for n in ("one", "two"))
+    assert max(float((a[k] - b[k]).abs().max()) for k in a) < 1e-6
+    assert [r.name for r in read_rungs(tmp_path / "one/ladder.json")] == [
+        r.name for r in read_rungs(tmp_path / "two/ladder.json")
+    ]
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_see_each_other_write_nothing(model_directory: Path, tmp_path: Path) -> None:
+    done = launch(model_directory, tmp_path / "run", processes=2, reward="full_stop", cpu=False)
+    assert done.returncode != 0
+    ours = [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")]
+    assert len(ours) == 1
+    assert "2 processes that each see only 1" in ours[0]
+    assert "ACCELERATE_USE_CPU=true" in ours[0]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_mistake_on_two_processes_is_told_once(model_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("x")
+    done = launch(model_directory, tmp_path / "run", processes=2, reward="full_stop")
+    assert [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")] == [
+        f"rlhf: --output_dir: got {tmp_path / 'run'}, not empty; expected a new or empty directory; "
+        "give --resume to continue the run in it, or choose another directory"
+    ]
