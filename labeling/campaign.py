@@ -14,7 +14,7 @@ from labeling.pairs import Pair, content_uid, fraction
 from labeling.push import CHUNK, SETTLE_SECONDS, Pushed, push_tasks
 from labeling.records import Sample
 from labeling.screens import Screen, config_differences, label_config
-from labeling.select import Selected
+from labeling.selection import Selected
 from labeling.studio import Studio
 
 

@@ -104,8 +104,13 @@ def read_text(path: Path) -> str:
 
 
 def json_line(row: Mapping[str, object]) -> str:
-    """One JSON line with its newline."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    """One JSON line with its newline; a lone surrogate, which UTF-8 cannot hold, is written as its \\u escape."""
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(row, allow_nan=False)
+    return line + "\n"
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:

@@ -144,9 +144,12 @@ def config_differences(expected: str, found: str) -> list[str]:
     for what, before in want.items():
         after = got.get(what, frozenset())
         gone, new = sorted(before - after), sorted(after - before)
-        if gone or (new and what != "field"):
-            renamed = f"'{', '.join(gone)}' became '{', '.join(new)}'" if gone and new else ""
-            differences.append(f"{what} {renamed or f'{gone or new} ' + ('is gone' if gone else 'is new')}")
+        if gone and new:
+            differences.append(f"{what} {_listed(gone)} became {_listed(new)}")
+        elif gone:
+            differences.append(f"{what} {_listed(gone)} is gone")
+        elif new and what != "field":  # one more field to look at changes no answer
+            differences.append(f"{what} {_listed(new)} is new")
     return differences
 
 
@@ -161,3 +164,7 @@ def _essentials(config: str) -> dict[str, frozenset[str]] | None:
         "choice": frozenset(choice.get("value", "") for control in controls for choice in control.iter("Choice")),
         "field": frozenset(value for element in root.iter() if (value := element.get("value", "")).startswith("$")),
     }
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

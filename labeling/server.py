@@ -204,7 +204,7 @@ def _make_accounts(directory: Path, venv: Path, accounts: list[Account], say: Sa
     first = not (directory / "data").exists()
     say("preparing the database and the accounts" + (" (first start: about a minute)" if first else ""))
     done = subprocess.run(
-        [str(venv / "bin" / "python"), str(Path(__file__).with_name("server_accounts.py"))],
+        [str(venv / "bin" / "python"), "-P", str(Path(__file__).with_name("server_accounts.py"))],
         input=json.dumps({"accounts": [asdict(account) for account in accounts]}),
         env=_environment(directory),
         capture_output=True,

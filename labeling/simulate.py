@@ -11,7 +11,7 @@ from labeling.records import LABELS, Label, LabelName, Sample
 
 def simulate_labels(
     samples: Sequence[Sample],
-    judge: Callable[[str], LabelName],
+    judge: Callable[[str, str], LabelName],
     *,
     annotator: str,
     noise: float,
@@ -19,14 +19,14 @@ def simulate_labels(
 ) -> list[Label]:
     """Labels of one simulated annotator, in the order of `samples`.
 
-    `judge` gets prompt and completion as one text. round(noise x n) labels, exactly, are replaced by one of the
+    `judge` gets completion and prompt. round(noise x n) labels, exactly, are replaced by one of the
     other two; which ones, and by what, depends on (seed, annotator, uid) alone, so that the order of the samples
     changes nothing. Raises InputError when `noise` is outside [0, 1].
     """
     wrong = _wrong_uids([sample.uid for sample in samples], annotator, noise, seed)
     labels = []
     for sample in samples:
-        label = judge(sample.text)
+        label = judge(sample.completion, sample.prompt)
         if sample.uid in wrong:
             others = [name for name in LABELS if name != label]
             label = others[int(2 * fraction("which", seed, annotator, sample.uid))]
@@ -38,7 +38,7 @@ def simulate_labels(
 
 def simulate_answers(
     pairs: Sequence[Pair],
-    score: Callable[[str], float],
+    score: Callable[[str, str], float],
     *,
     annotator: str,
     noise: float,
@@ -46,14 +46,14 @@ def simulate_answers(
 ) -> list[Answer]:
     """Answers of one simulated annotator to pairs: the text of higher `score`, or a tie when the scores are equal.
 
-    `score` gets prompt and completion as one text. round(noise x n) answers, exactly, are replaced by one of the
+    `score` gets completion and prompt. round(noise x n) answers, exactly, are replaced by one of the
     other two. Raises InputError when `noise` is outside [0, 1].
     """
     wrong = _wrong_uids([pair.uid for pair in pairs], annotator, noise, seed)
     answers: list[Answer] = []
     names: tuple[Answer, ...] = ("first", "tie", "second")
     for pair in pairs:
-        one, two = score(pair.prompt + pair.first), score(pair.prompt + pair.second)
+        one, two = score(pair.first, pair.prompt), score(pair.second, pair.prompt)
         answer: Answer = "tie" if one == two else "first" if one > two else "second"
         if pair.uid in wrong:
             others = [name for name in names if name != answer]

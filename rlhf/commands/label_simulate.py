@@ -10,15 +10,12 @@ from typing import Literal, TypeVar
 
 from labeling.errors import InputError
 from labeling.pairs import pair_samples
-from labeling.records import Comparison, Label, LabelName, read_samples, write_records
+from labeling.records import Comparison, Label, read_samples, write_records
 from labeling.simulate import simulate_answers, simulate_labels
 from rlhf.commands.label_output import check_output, tally
 from rlhf.options import option, parse
 
 Item = TypeVar("Item")
-
-# Two texts of one label tie: an annotator who cannot tell their feeling apart says so.
-POINTS: dict[LabelName, float] = {"positive": 1.0, "neutral": 0.0, "negative": -1.0}
 
 
 @dataclass
@@ -87,7 +84,7 @@ def run(config: SimulateConfig) -> list[Label] | list[Comparison]:
                 expected="at least one pair",
                 fix="sample with --num_return_sequences 2",
             )
-        score = functools.cache(lambda text: POINTS[judge(text)])
+        score = functools.cache(rule.score)
         for name, noise, mine in dealt(config, pairs):
             answers = simulate_answers(mine, score, annotator=name, noise=noise, seed=config.seed)
             comparisons += [

@@ -10,7 +10,8 @@ from labeling.records import LabelName, Sample
 from labeling.simulate import simulate_answers, simulate_labels
 
 
-def judge(text: str) -> LabelName:
+def judge(completion: str, prompt: str = "") -> LabelName:
+    text = completion
     return "positive" if "joy" in text else "negative" if "grief" in text else "neutral"
 
 
@@ -20,7 +21,7 @@ SAMPLES = [Sample(f"u{i}", "Say: ", ("joy", "grief", "bread")[i % 3] + f" {i}", 
 @pytest.mark.parametrize(("noise", "wrong"), [(0.0, 0), (0.1, 30), (0.15, 45), (1.0, 300)])
 def test_share_of_wrong_labels_is_exact(noise: float, wrong: int) -> None:
     labels = simulate_labels(SAMPLES, judge, annotator="ana", noise=noise, seed=1)
-    assert sum(label.label != judge(s.text) for label, s in zip(labels, SAMPLES, strict=True)) == wrong
+    assert sum(label.label != judge(s.completion) for label, s in zip(labels, SAMPLES, strict=True)) == wrong
     assert {label.origin for label in labels} == {"simulated"}
 
 
@@ -33,7 +34,7 @@ def test_labels_do_not_depend_on_the_order_of_samples() -> None:
 def test_annotators_and_seeds_err_on_different_samples() -> None:
     def wrong(annotator: str, seed: int) -> set[str]:
         labels = simulate_labels(SAMPLES, judge, annotator=annotator, noise=0.2, seed=seed)
-        return {x.uid for x, s in zip(labels, SAMPLES, strict=True) if x.label != judge(s.text)}
+        return {x.uid for x, s in zip(labels, SAMPLES, strict=True) if x.label != judge(s.completion)}
 
     # 60 of 300 each: independent choices share 12 on average, so a shared list (60) is told apart.
     assert len(wrong("ana", 1) & wrong("ben", 1)) < 30
@@ -42,20 +43,20 @@ def test_annotators_and_seeds_err_on_different_samples() -> None:
 
 def test_wrong_labels_fall_on_both_other_classes() -> None:
     labels = simulate_labels(SAMPLES, judge, annotator="ana", noise=1.0, seed=3)
-    given = [x.label for x, s in zip(labels, SAMPLES, strict=True) if judge(s.text) == "positive"]
+    given = [x.label for x, s in zip(labels, SAMPLES, strict=True) if judge(s.completion) == "positive"]
     assert 30 <= given.count("negative") <= 70  # 100 texts, a fair coin: 50 +- 5 (one standard deviation)
     assert given.count("negative") + given.count("neutral") == 100
 
 
 def test_the_judge_sees_prompt_and_completion() -> None:
-    seen: list[str] = []
+    seen: list[tuple[str, str]] = []
 
-    def watch(text: str) -> LabelName:
-        seen.append(text)
+    def watch(completion: str, prompt: str) -> LabelName:
+        seen.append((completion, prompt))
         return "neutral"
 
     simulate_labels(SAMPLES[:1], watch, annotator="ana", noise=0.0, seed=0)
-    assert seen == ["Say: joy 0"]
+    assert seen == [("joy 0", "Say: ")]
 
 
 def test_noise_outside_its_range_is_refused() -> None:
@@ -79,9 +80,9 @@ def test_pairs_use_each_sample_once_and_never_two_equal_texts() -> None:
 def test_answers_prefer_the_higher_score_and_equal_scores_tie() -> None:
     samples = [Sample(str(i), "p", text, "m") for i, text in enumerate(["aa", "b", "c", "dd", "e", "f"])]
     pairs, _ = pair_samples(samples)
-    answers = simulate_answers(pairs, len, annotator="ana", noise=0.0, seed=0)
+    answers = simulate_answers(pairs, lambda text, _: len(text), annotator="ana", noise=0.0, seed=0)
     assert answers == ["first", "second", "tie"]
     comparison = pairs[1].answered(answers[1], annotator="ana", origin="simulated")
     assert (comparison.chosen, comparison.rejected, comparison.tie) == ("dd", "c", False)
-    noisy = simulate_answers(pairs, len, annotator="ana", noise=1.0, seed=0)
+    noisy = simulate_answers(pairs, lambda text, _: len(text), annotator="ana", noise=1.0, seed=0)
     assert all(a != b for a, b in zip(answers, noisy, strict=True))
