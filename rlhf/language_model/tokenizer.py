@@ -19,15 +19,13 @@ from transformers import PreTrainedTokenizerFast
 
 from labeling.errors import InputError
 from rlhf.language_model.grammar import PIECES
+from rlhf.language_model.pretrain_config import SMALLEST_VOCABULARY
 
 END_OF_TEXT = "<|endoftext|>"
 """Begins, ends and pads a text; its id is 0."""
 
 UNSEEN = "\N{REPLACEMENT CHARACTER}"
 """What a whole-word vocabulary encodes a character as that its corpus never showed: not lost without a word."""
-
-SMALLEST_VOCABULARY = 300
-"""256 bytes, the end token and some room for merges."""
 
 # Unigram scores (log-probabilities up to a constant): any split into words beats one with a spelled-out character.
 _WORD_SCORE, _CHARACTER_SCORE = -1.0, -100.0
@@ -89,7 +87,7 @@ def _byte_level_bpe(documents: Sequence[str], vocab_size: int) -> Tokenizer:
 
 
 def _wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,

@@ -1,0 +1,93 @@
+"""`rlhf pretrain`: a small language model from scratch, saved as an ordinary model directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labeling.errors import InputError
+from labeling.files import write_json
+from labeling.records import Sample
+from rlhf.language_model.pretrain_config import PretrainConfig
+from rlhf.options import parse
+
+if TYPE_CHECKING:
+    from rlhf.language_model.pretrain import PretrainFigures
+
+SHOWN_SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainResult:
+    """Where the model is, its figures, and a few unconditional samples."""
+
+    output_dir: Path
+    figures: PretrainFigures
+    samples: list[Sample]
+
+
+def run(config: PretrainConfig) -> PretrainResult:
+    """Read the corpus, train, write the model directory whole or not at all. Raises InputError.
+
+    A KeyboardInterrupt says that nothing was written: a training of seconds to minutes keeps no checkpoints.
+    """
+    from rewards.pretrained import replacing_directory
+    from rlhf.language_model.corpus import read_corpus
+    from rlhf.language_model.pretrain import build_language_model
+    from rlhf.language_model.sampler import sample_texts
+
+    _require_free(config)
+    try:
+        documents = read_corpus(
+            config.corpus,
+            document_separator=config.document_separator.replace("\\n", "\n"),
+            text_column=config.text_column,
+            dataset_split=config.dataset_split,
+        )
+        model, tokenizer, figures = build_language_model(config, documents)
+        with replacing_directory(Path(config.output_dir)) as temporary:
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            write_json(temporary / "pretrain.json", {"config": asdict(config), "figures": figures.as_json()})
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("no model was written; the same command starts over") from None
+    samples = sample_texts(
+        model,
+        tokenizer,
+        [""] * SHOWN_SAMPLES,
+        max_new_tokens=min(48, config.block_size - 1),
+        seed=config.seed,
+        source=config.output_dir,
+    )
+    return PretrainResult(Path(config.output_dir), figures, samples)
+
+
+def _require_free(config: PretrainConfig) -> None:
+    if (Path(config.output_dir) / "config.json").exists() and not config.overwrite:
+        raise InputError(
+            "--output_dir",
+            got=f"{config.output_dir}, which holds a model",
+            expected="a new directory",
+            fix="choose another one, or pass --overwrite",
+        )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, train, print the figures and samples."""
+    config = parse(
+        PretrainConfig, argv, prog="rlhf pretrain", description="Train a small causal language model from scratch."
+    )
+    result = run(config)
+    figures = result.figures
+    print(
+        f"model of {figures.parameters:,} parameters, {figures.vocabulary} tokens: {result.output_dir}\n"
+        f"held-out loss {figures.held_out_loss:.3f} ± {figures.held_out_loss_se:.3f} nats per token "
+        f"(± one standard error, n = {figures.held_out_documents} documents), "
+        f"{figures.bits_per_character:.3f} bits per character\n"
+        f"trained on {figures.train_tokens:,} tokens ({figures.epochs:.1f} epochs) in {figures.seconds:.0f} s, "
+        f"{figures.tokens_per_second:,.0f} tokens/s\n"
+    )
+    for sample in result.samples:
+        print(f"--- sample\n{sample.completion}")
