@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labeling.errors import InputError
+from rlhf.commands.first_words import first_words
 from rlhf.options import option, parse
 
 
@@ -39,16 +40,6 @@ def run(config: InspectConfig) -> Path:
 
 def main(argv: list[str]) -> None:
     """Parse the command line, write the report, print its path."""
-    config = parse(InspectConfig, runs_first(argv), prog="rlhf inspect", description=__doc__ or "")
+    config = parse(InspectConfig, first_words(argv, "runs"), prog="rlhf inspect", description=__doc__ or "")
     path = run(config)
     print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")
-
-
-def runs_first(argv: list[str]) -> list[str]:
-    """Leading words that are no options are run directories."""
-    words = []
-    for word in argv:
-        if word.startswith("-"):
-            break
-        words.append(word)
-    return (["--runs", *words] if words else []) + argv[len(words) :]

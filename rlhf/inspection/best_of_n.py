@@ -14,10 +14,12 @@ from scipy.special import gammaln
 
 from rlhf.inspection.estimates import Floats
 
+FIRM = 10  # effective samples
+
 
 @dataclass(frozen=True, slots=True)
 class BestOfN:
-    """Best of n draws: KL in nats (an upper bound when rewards tie), winner's mean proxy and gold with errors.
+    """Best of n draws: KL in nats (an upper bound when rewards tie), the winner's mean rewards with errors.
 
     `effective_samples` is 1/Σw², the number of pool samples the estimate really rests on; errors are not to be
     trusted below about 10.
@@ -30,6 +32,15 @@ class BestOfN:
     proxy_se: float
     gold: dict[str, float]
     gold_se: dict[str, float]
+
+    @property
+    def firm(self) -> bool:
+        """Whether enough samples stand behind the estimate for its error to be trusted."""
+        return self.effective_samples >= FIRM
+
+    def reward(self, name: str) -> tuple[float, float]:
+        """Mean and standard error of the winner's proxy ("proxy") or of another reward."""
+        return (self.proxy, self.proxy_se) if name == "proxy" else (self.gold[name], self.gold_se[name])
 
 
 def best_of_n_kl(n: int) -> float:

@@ -1,6 +1,8 @@
-"""Scoring a ladder: proxy and gold by rung, best-of-n, variety, copying; written to RUN/evaluation.json.
+"""Scoring a ladder: proxy and gold by rung, onset, best-of-n, variety, copying; written to RUN/evaluation.json.
 
-Gold rewards come in only here, after training: no part of the trainer reads them.
+Gold rewards come in only here, after training: no part of the trainer reads them. Two things are kept apart: golds,
+the judgement that labels stand for, whose fall is overoptimisation; and qualities nobody labelled, whose fall is a
+side effect.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from labeling.files import read_json, write_json
 from labeling.records import Sample, now
 from rewards.rules import RewardFunc
 from rlhf.inspection.best_of_n import BestOfN, best_of_n_curve
+from rlhf.inspection.curve_fits import CurveFit, fit_points
 from rlhf.inspection.diversity import distinct_n, lines_of, top_completion_share, verbatim_lines
 from rlhf.inspection.estimates import Estimate, Floats, mean_estimate, score_matrix
-from rlhf.inspection.overoptimisation import Onset, find_onset
+from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.inspection.run_directory import Run, read_ladder_samples, read_run, sqrt_kl
-
-Scores = dict[str, list[float | None]]
+from rlhf.inspection.scoring import PROXY, Scores, score_rung
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class RungEvaluation:
     kl_se: float | None
     proxy: Estimate | None
     gold: dict[str, Estimate | None]
+    quality: dict[str, Estimate | None]
     unscored: dict[str, int]
     length: Estimate | None
     distinct_1: float | None
@@ -48,15 +51,24 @@ class RungEvaluation:
         """√KL in √nats."""
         return sqrt_kl(self.kl)
 
+    def reward(self, name: str) -> Estimate | None:
+        """The proxy, a gold or a quality by name; None where it was not scored."""
+        return self.proxy if name == PROXY else self.gold.get(name, self.quality.get(name))
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The whole ladder scored; `scores[rung][reward]` has one value a sample ("proxy" or a gold's name)."""
+    """The whole ladder scored; `scores[rung][reward]` has one value a sample ("proxy" or a function's name).
+
+    `samples` is the run's folder with the samples that were scored; `best_of_n_fits` has the form d(α - β d) by
+    reward.
+    """
 
     created_at: str
     samples: str
     rungs: list[RungEvaluation]
     best_of_n: list[BestOfN]
+    best_of_n_fits: dict[str, CurveFit]
     onsets: dict[str, Onset]
     scores: dict[str, Scores] = field(default_factory=dict)
 
@@ -65,20 +77,37 @@ class Evaluation:
         """Names of the gold rewards."""
         return list(self.onsets)
 
+    @property
+    def qualities(self) -> list[str]:
+        """Names of the qualities that nobody labelled."""
+        return list(self.rungs[0].quality)
+
 
 def evaluate_run(
-    run_dir: Path, gold_funcs: Mapping[str, RewardFunc] | None = None, *, corpus: str | None = None
+    run_dir: Path,
+    gold_funcs: Mapping[str, RewardFunc] | None = None,
+    *,
+    quality_funcs: Mapping[str, RewardFunc] | None = None,
+    corpus: str | None = None,
 ) -> Evaluation:
     """Score the stored samples of every rung and write RUN/evaluation.json.
 
-    Gold scores that the samples already carry are used too, under the name "gold". With `corpus`, the share of
-    sampled lines that stand verbatim in it is counted. Raises InputError when the run has no ladder samples or a
-    gold function fails on all of them; single failures are counted as unscored.
+    Gold scores that the samples already carry are used too, under the name "gold". `quality_funcs` are scored beside
+    them as qualities nobody labelled. With `corpus`, the share of sampled lines that stand verbatim in it is counted.
+    Raises InputError when the run has no ladder samples or a function fails on all of them; single failures are
+    counted as unscored.
     """
     run = read_run(run_dir)
-    evaluation = evaluate_samples(run, read_ladder_samples(run), gold_funcs or {}, corpus=corpus)
-    write_json(run_dir / "evaluation.json", asdict(evaluation))
+    evaluation = evaluate_samples(
+        run, read_ladder_samples(run), gold_funcs or {}, quality_funcs=quality_funcs, corpus=corpus
+    )
+    write_evaluation(run_dir, evaluation)
     return evaluation
+
+
+def write_evaluation(run_dir: Path, evaluation: Evaluation) -> None:
+    """Write RUN/evaluation.json atomically."""
+    write_json(run_dir / "evaluation.json", asdict(evaluation))
 
 
 def evaluate_samples(
@@ -86,10 +115,12 @@ def evaluate_samples(
     samples: Mapping[str, Sequence[Sample]],
     gold_funcs: Mapping[str, RewardFunc],
     *,
+    quality_funcs: Mapping[str, RewardFunc] | None = None,
     corpus: str | None = None,
     folder: str = "samples",
+    kl: Mapping[str, Estimate] | None = None,
 ) -> Evaluation:
-    """Score samples by rung without writing anything; see `evaluate_run`."""
+    """Score samples by rung without writing anything; see `evaluate_run`. `kl` replaces the ladder's own figures."""
     if not samples:
         raise InputError(
             str(run.directory / "samples"),
@@ -97,81 +128,39 @@ def evaluate_samples(
             expected="samples/NAME.jsonl for the rungs of ladder.json",
             fix="let the run reach its first rung, or draw fresh ones with `rlhf evaluate`",
         )
-    scores = {name: score_rung(rows, gold_funcs) for name, rows in samples.items()}
+    qualities = quality_funcs or {}
+    functions = {**gold_funcs, **qualities}
+    scores = {name: score_rung(rows, functions) for name, rows in samples.items()}
     corpus_lines = lines_of(corpus) if corpus is not None else None
+    measured = {r.name: Estimate(r.kl_per_completion, r.kl_per_completion_se, r.n) for r in run.rungs} | dict(kl or {})
     rungs = [
-        _rung(name, samples[name], scores[name], kl, kl_se, corpus_lines)
-        for name, kl, kl_se in ((r.name, r.kl_per_completion, r.kl_per_completion_se) for r in run.rungs)
-        if name in samples
+        _rung(rung.name, samples[rung.name], scores[rung.name], measured[rung.name], set(qualities), corpus_lines)
+        for rung in run.rungs
+        if rung.name in samples
     ]
-    return Evaluation(now(), folder, rungs, _best_of_n(scores[rungs[0].name]), _onsets(rungs, scores), scores)
-
-
-def score_rung(rows: Sequence[Sample], gold_funcs: Mapping[str, RewardFunc]) -> Scores:
-    """Proxy and every gold of one rung's samples, None where there is no score."""
-    scores: Scores = {"proxy": [row.reward for row in rows]}
-    if any(row.gold is not None for row in rows):
-        scores["gold"] = [row.gold for row in rows]
-    for name, function in gold_funcs.items():
-        scores[name] = score_gold(name, function, rows)
-    return scores
-
-
-def score_gold(name: str, function: RewardFunc, rows: Sequence[Sample]) -> list[float | None]:
-    """A gold reward of every sample; where the batch fails, samples are scored one by one and failures are None.
-
-    Raises InputError when it fails on every sample or returns the wrong number of values.
-    """
-    try:
-        return _call(name, function, rows)
-    except InputError:
-        raise
-    except Exception as failure:
-        scores: list[float | None] = []
-        for row in rows:
-            try:
-                scores += _call(name, function, [row])
-            except InputError:
-                raise
-            except Exception:
-                scores.append(None)
-        if any(score is not None for score in scores):
-            return scores
-        raise InputError(
-            f"gold reward '{name}'",
-            got=f"{type(failure).__name__}: {failure}",
-            expected="a score for at least one sample",
-            fix="run the function on one text and mend it",
-        ) from failure
-
-
-def _call(name: str, function: RewardFunc, rows: Sequence[Sample]) -> list[float | None]:
-    values = function(
-        prompts=[row.prompt for row in rows],
-        completions=[row.completion for row in rows],
-        completion_ids=None,  # stored samples are text; a function that needs ids fails and says so
-    )
-    if len(values) != len(rows):
-        raise InputError(
-            f"gold reward '{name}'",
-            got=f"{len(values)} values for {len(rows)} completions",
-            expected="one float or None a completion",
-            fix="mend the function",
-        )
-    return [float(value) if value is not None and math.isfinite(value) else None for value in values]
+    rungs.sort(key=lambda rung: rung.kl)
+    best = _best_of_n(scores[rungs[0].name])
+    return Evaluation(now(), folder, rungs, best, _best_of_n_fits(best), _onsets(rungs, scores), scores)
 
 
 def _rung(
-    name: str, rows: Sequence[Sample], scores: Scores, kl: float, kl_se: float | None, corpus_lines: set[str] | None
+    name: str,
+    rows: Sequence[Sample],
+    scores: Scores,
+    kl: Estimate,
+    qualities: set[str],
+    corpus_lines: set[str] | None,
 ) -> RungEvaluation:
     texts = [row.completion for row in rows]
     copied = verbatim_lines(texts, corpus_lines) if corpus_lines is not None else None
+    means = {reward: mean_estimate(values) for reward, values in scores.items()}
     return RungEvaluation(
         name=name,
-        kl=kl,
-        kl_se=kl_se,
-        proxy=mean_estimate(scores["proxy"]),
-        gold={gold: mean_estimate(values) for gold, values in scores.items() if gold != "proxy"},
+        kl=kl.mean,
+        kl_se=kl.se,
+        proxy=means[PROXY],
+        gold={reward: mean for reward, mean in means.items() if reward != PROXY and reward not in qualities},
+        quality={reward: mean for reward, mean in means.items() if reward in qualities},
         unscored={reward: sum(v is None for v in values) for reward, values in scores.items()},
         length=mean_estimate([float(len(text)) for text in texts]),
         distinct_1=distinct_n(texts, 1),
@@ -187,20 +176,35 @@ def _floats(values: Sequence[float | None]) -> Floats:
 
 
 def _best_of_n(base: Scores) -> list[BestOfN]:
-    golds = {name: _floats(values) for name, values in base.items() if name != "proxy"}
-    return best_of_n_curve(_floats(base["proxy"]), golds)
+    others = {name: _floats(values) for name, values in base.items() if name != PROXY}
+    return best_of_n_curve(_floats(base[PROXY]), others)
+
+
+def _best_of_n_fits(best: Sequence[BestOfN]) -> dict[str, CurveFit]:
+    firm = [point for point in best if point.firm]
+    fits = {}
+    for reward in [PROXY, *(firm[0].gold if firm else [])]:
+        values = [point.reward(reward) for point in firm]
+        fit = fit_points("best_of_n", [sqrt_kl(p.kl) for p in firm], [v for v, _ in values], [e for _, e in values])
+        if fit is not None:
+            fits[reward] = fit
+    return fits
 
 
 def _onsets(rungs: Sequence[RungEvaluation], scores: Mapping[str, Scores]) -> dict[str, Onset]:
-    proxy = score_matrix([scores[rung.name]["proxy"] for rung in rungs])
     found = {}
     for gold in rungs[0].gold:
-        there = [i for i, rung in enumerate(rungs) if rung.gold.get(gold) is not None]
-        matrix = score_matrix([scores[rungs[i].name][gold] for i in there])
-        names, sqrt_kl = [rungs[i].name for i in there], [rungs[i].sqrt_kl for i in there]
+        there = [rung for rung in rungs if rung.reward(gold) is not None and rung.proxy is not None]
         if there:
-            found[gold] = find_onset(gold, names, sqrt_kl, matrix, proxy[there])
+            names = [rung.name for rung in there]
+            found[gold] = find_onset(gold, names, [course(there, scores, gold)], course(there, scores, PROXY))
     return found
+
+
+def course(rungs: Sequence[RungEvaluation], scores: Mapping[str, Scores], reward: str) -> Course:
+    """One reward's course along the given rungs."""
+    d = np.array([rung.sqrt_kl for rung in rungs])
+    return Course(d, score_matrix([scores[rung.name][reward] for rung in rungs]))
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -219,17 +223,24 @@ def _from_json(value: Any) -> Evaluation:
         RungEvaluation(
             **{
                 **row,
-                "proxy": _estimate(row["proxy"]),
-                "length": _estimate(row["length"]),
-                "gold": {name: _estimate(gold) for name, gold in row["gold"].items()},
+                **{key: _estimate(row[key]) for key in ("proxy", "length")},
+                **{key: {name: _estimate(e) for name, e in row[key].items()} for key in ("gold", "quality")},
             }
         )
         for row in value["rungs"]
     ]
-    onsets = {name: Onset(**{**row, "interval": tuple(row["interval"])}) for name, row in value["onsets"].items()}
+    onsets = {
+        name: Onset(**{**row, "interval": tuple(row["interval"]), "fit": _fit(row["fit"])})
+        for name, row in value["onsets"].items()
+    }
+    fits = {name: fit for name, row in value["best_of_n_fits"].items() if (fit := _fit(row))}
     best = [BestOfN(**row) for row in value["best_of_n"]]
-    return Evaluation(value["created_at"], value["samples"], rungs, best, onsets, value["scores"])
+    return Evaluation(value["created_at"], value["samples"], rungs, best, fits, onsets, value["scores"])
 
 
 def _estimate(row: dict[str, Any] | None) -> Estimate | None:
     return None if row is None else Estimate(**row)
+
+
+def _fit(row: dict[str, Any] | None) -> CurveFit | None:
+    return None if row is None else CurveFit(**{**row, "grid": [tuple(point) for point in row["grid"]]})

@@ -130,18 +130,18 @@ def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: st
             )
         return
     rungs = story.evaluation.rungs
-    means = [rung.proxy if reward == "proxy" else rung.gold.get(reward) for rung in rungs]
+    means = [rung.reward(reward) for rung in rungs]
     values, errors = [m.mean if m else None for m in means], [m.se if m else None for m in means]
     band(figure, [r.sqrt_kl for r in rungs], values, errors, colour, label(stories, story, "PPO"))
     best = [b for b in story.evaluation.best_of_n if reward == "proxy" or reward in b.gold]
-    for rows, dash in (([b for b in best if b.effective_samples >= 10], "dash"), (_thin(best), "dot")):
+    for rows, dash in (([b for b in best if b.firm], "dash"), (_thin(best), "dot")):
         if rows:
             name = "best-of-n" if dash == "dash" else "best-of-n, few samples"
             figure.add_scatter(
                 x=[math.sqrt(b.kl) for b in rows],
-                y=[b.proxy if reward == "proxy" else b.gold[reward] for b in rows],
+                y=[b.reward(reward)[0] for b in rows],
                 error_y={
-                    "array": [b.proxy_se if reward == "proxy" else b.gold_se[reward] for b in rows],
+                    "array": [b.reward(reward)[1] for b in rows],
                     "thickness": 1,
                     "width": 0,
                 },
@@ -156,5 +156,5 @@ def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: st
 
 def _thin(best: Sequence[Any]) -> list[Any]:
     """The tail of the best-of-n curve that rests on few samples, joined to the last firm point."""
-    thin = [i for i, b in enumerate(best) if b.effective_samples < 10]
+    thin = [i for i, b in enumerate(best) if not b.firm]
     return list(best[max(thin[0] - 1, 0) :]) if thin else []

@@ -1,29 +1,51 @@
 """Where labelled gold stops rising along √KL while the proxy goes on, or that it does not.
 
+The onset is the highest point of the fitted gold curve. Its interval comes from a bootstrap by sample index, joint
+over all rungs, because the same seeds make rungs correlated; with several runs, runs are resampled first. The curve
+is R₀ + d(α - β log d), a cubic where the goodness of that form is below 5 %, and no curve but the rungs themselves
+where the cubic fails too (a sharp bend). The rungs' own √KL is taken as exact: its error is not in the interval.
+
 Shapes: R rungs, N samples of a rung, B bootstrap draws. d is √KL(policy || original) in √nats per completion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from rlhf.inspection.curve_fits import CurveFit, Form, design, fit_curve, goodness, peaks, solver
 from rlhf.inspection.estimates import Floats, bootstrap_means, percentile_interval
 
 Status = Literal["onset", "none_seen", "not_resolved", "too_few_rungs"]
-FEWEST_RUNGS = 3
+FEWEST_RUNGS = 4  # three coefficients and one point to spare
+GRID = 401
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One run's reward along its ladder: d (R,) ascending and scores (R, N), NaN where a sample has none."""
+
+    d: Floats
+    scores: Floats
+
+    @property
+    def means(self) -> Floats:
+        """(R,) means of the scored samples."""
+        means: Floats = np.nanmean(self.scores, axis=1)
+        return means
 
 
 @dataclass(frozen=True, slots=True)
 class Onset:
-    """Where a gold reward is highest along the ladder and whether its fall afterwards is more than noise.
+    """Where the fitted gold curve is highest, and whether its fall afterwards is more than noise.
 
-    `d` is √KL at the highest rung with the 95 % bootstrap interval of that argmax; `fall` is the mean lost from
-    there to the last rung, `fall_se` its standard error; `proxy_gain` is what the proxy gained meanwhile. All
-    errors are of this run only: another seed would give another policy.
+    `d` is √KL there with its 95 % interval; `rung` the rung nearest to it; `fall` what the fitted curve loses from
+    there to the last rung, `fall_se` its standard error; `proxy_gain` what the proxy gains from that rung to the
+    last. `fit` is the curve the onset was read from. `runs` tells what the errors include: with one run they are of
+    its samples only.
     """
 
     gold: str
@@ -36,63 +58,152 @@ class Onset:
     fall_se: float
     proxy_gain: float
     n: int
+    runs: int
+    fit: CurveFit | None
 
     def statement(self) -> str:
-        """The finding in one or two plain sentences, KL in nats."""
-        here, low, high = self.d**2, self.interval[0] ** 2, self.interval[1] ** 2
-        far = self.last_d**2
+        """The finding in plain sentences, KL in nats."""
+        here, low, high, far = (value**2 for value in (self.d, *self.interval, self.last_d))
+        scope = "this run only" if self.runs == 1 else f"over {self.runs} runs"
         if self.status == "too_few_rungs":
-            return (
-                f"{self.gold}: fewer than {FEWEST_RUNGS} rungs with samples, so nothing can be said about its course."
-            )
+            few = f"fewer than {FEWEST_RUNGS} rungs with samples"
+            return f"{self.gold}: {few}, so nothing can be said about its course."
         if self.status == "none_seen":
-            return f"{self.gold}: no overoptimisation seen up to {far:.1f} nats; it is highest at the last rung."
+            return (
+                f"{self.gold}: no overoptimisation seen up to {far:.1f} nats; its fitted curve is still highest at the "
+                f"end ({scope})."
+            )
         if self.status == "not_resolved":
             return (
-                f"{self.gold}: no overoptimisation resolved up to {far:.1f} nats with {self.n:,} samples a rung; "
-                f"highest at {here:.1f} nats, but the fall after it, {self.fall:.3f} ± {self.fall_se:.3f}, is within "
-                "what noise among rungs makes."
+                f"{self.gold}: no overoptimisation resolved up to {far:.1f} nats with {self.n:,} samples a rung; the "
+                f"fitted curve is highest at {here:.1f} nats, but the 95 % interval, {low:.1f} to {high:.1f}, reaches "
+                f"the end or the fall after it, {self.fall:.3f} ± {self.fall_se:.3f}, is within noise ({scope})."
             )
         course = "goes on rising" if self.proxy_gain > 0 else "does not rise either"
         return (
-            f"{self.gold} stops rising at {here:.1f} nats (95 % interval {low:.1f} to {high:.1f}, this run only) and "
-            f"loses {self.fall:.3f} ± {self.fall_se:.3f} by {far:.1f} nats, while the proxy {course} "
+            f"{self.gold} stops rising at {here:.1f} nats (95 % interval {low:.1f} to {high:.1f}, {scope}) and loses "
+            f"{self.fall:.3f} ± {self.fall_se:.3f} by {far:.1f} nats, while the proxy {course} "
             f"({self.proxy_gain:+.3f})."
         )
 
 
-def find_onset(
-    gold: str, names: Sequence[str], sqrt_kl: Sequence[float], scores: Floats, proxy: Floats, draws: int = 2000
-) -> Onset:
-    """Argmax of the rung means of `scores` (R, N) with a paired bootstrap; rungs go up in `sqrt_kl`.
+def find_onset(gold: str, names: Sequence[str], courses: Sequence[Course], proxy: Course, draws: int = 2000) -> Onset:
+    """The onset of one gold reward from the ladder of one run, or of several.
 
-    The fall is called resolved when max_j (m_j - m_last) exceeds the 95 % point of the same maximum over centred
-    bootstrap draws, which allows for the highest of several rungs being partly luck.
+    `names` and `proxy` are those of the first run's rungs. Unscored samples are left out of every mean.
     """
-    d = np.asarray(sqrt_kl, dtype=np.float64)
-    means = np.nanmean(scores, axis=1)
-    best = int(np.argmax(means))
-    resampled = bootstrap_means(scores, draws)  # (B, R)
-    falls = resampled - resampled[:, -1:]
-    observed = means - means[-1]
-    threshold = float(np.quantile((falls - observed).max(axis=1), 0.95))
-    status: Status
-    if len(names) < FEWEST_RUNGS:
-        status = "too_few_rungs"
-    elif best == len(names) - 1:
-        status = "none_seen"
-    else:
-        status = "onset" if observed[best] > threshold else "not_resolved"
-    proxy_means = np.nanmean(proxy, axis=1)
+    first, last = courses[0], max(float(course.d.max()) for course in courses)
+    counts = int(min(np.isfinite(course.scores).sum(axis=1).min() for course in courses))
+    if len(first.d) < FEWEST_RUNGS:
+        best = int(np.argmax(first.means))
+        at = float(first.d[best])
+        return Onset(gold, "too_few_rungs", names[best], at, (at, at), last, 0.0, 0.0, 0.0, counts, len(courses), None)
+    shape = _one_run(first, draws) if len(courses) == 1 else _several_runs(courses, draws)
+    top, interval, fall, fall_se = shape.top, shape.interval, shape.fall, shape.fall_se
+    nearest = int(np.argmin(np.abs(first.d - top)))
     return Onset(
         gold=gold,
-        status=status,
-        rung=names[best],
-        d=float(d[best]),
-        interval=percentile_interval(d[np.argmax(resampled, axis=1)]),
-        last_d=float(d[-1]),
-        fall=float(observed[best]),
-        fall_se=float(falls[:, best].std(ddof=1)),
-        proxy_gain=float(proxy_means[-1] - proxy_means[best]),
-        n=int(np.isfinite(scores).sum(axis=1).min()),
+        status=_status(top, interval, last, fall, fall_se),
+        rung=names[nearest],
+        d=top,
+        interval=interval,
+        last_d=last,
+        fall=fall,
+        fall_se=fall_se,
+        proxy_gain=float(proxy.means[-1] - proxy.means[nearest]),
+        n=counts,
+        runs=len(courses),
+        fit=shape.fit,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """The highest point of a curve and what is lost after it."""
+
+    top: float
+    interval: tuple[float, float]
+    fall: float
+    fall_se: float
+    fit: CurveFit | None
+
+
+def _one_run(course: Course, draws: int) -> _Shape:
+    resampled = bootstrap_means(course.scores, draws)
+    form = choose_form(course.d, course.means, resampled)
+    if form is None:
+        return _by_rung(course, resampled)
+    errors = resampled.std(axis=0, ddof=1)
+    grid = np.linspace(0, course.d.max(), GRID)
+    top = float(peaks(form, course.d, errors, course.means[None], grid)[0])
+    interval = percentile_interval(peaks(form, course.d, errors, resampled, grid))
+    falls = fall_after(form, course.d, errors, np.vstack([course.means, resampled]), top)
+    fit = fit_curve(form, course.d, course.means, resampled)
+    return _Shape(top, interval, float(falls[0]), float(falls[1:].std(ddof=1)), fit)
+
+
+def _by_rung(course: Course, resampled: Floats) -> _Shape:
+    """The highest rung itself; its interval reaches to the neighbouring rungs, between which the peak may lie."""
+    best, count = int(np.argmax(course.means)), len(course.d)
+    low, high = np.quantile(np.argmax(resampled, axis=1), [0.025, 0.975], method="nearest")
+    interval = float(course.d[max(low - 1, 0)]), float(course.d[min(high + 1, count - 1)])
+    falls = resampled[:, best] - resampled[:, -1]
+    fall = float(course.means[best] - course.means[-1])
+    return _Shape(float(course.d[best]), interval, fall, float(falls.std(ddof=1)), None)
+
+
+def _several_runs(courses: Sequence[Course], draws: int) -> _Shape:
+    """One curve through all runs' rungs, every rung weighing the same; runs are resampled first, then samples."""
+    d, means = np.concatenate([c.d for c in courses]), np.concatenate([c.means for c in courses])
+    even, grid = np.ones_like(d), np.linspace(0, d.max(), GRID)
+    top = float(peaks("rl", d, even, means[None], grid)[0])
+    fall = float(fall_after("rl", d, even, means[None], top)[0])
+    tops, falls = [], []
+    for at, values in joint_bootstrap(courses, draws):
+        same = np.ones_like(at)
+        tops.append(peaks("rl", at, same, values[None], grid)[0])
+        falls.append(fall_after("rl", at, same, values[None], top, d.max())[0])
+    interval = percentile_interval(np.array(tops))
+    return _Shape(top, interval, fall, float(np.std(falls, ddof=1)), None)
+
+
+def _status(top: float, interval: tuple[float, float], last: float, fall: float, fall_se: float) -> Status:
+    step = last / (GRID - 1)
+    if top >= last - step / 2:
+        return "none_seen"
+    return "onset" if interval[1] < last - step / 2 and fall > 1.96 * fall_se else "not_resolved"
+
+
+def choose_form(d: Floats, means: Floats, resampled: Floats) -> Form | None:
+    """The form of Gao et al., else a cubic, else None: the first whose residuals are not too large for noise (5 %).
+
+    With no points to spare for a test the form of Gao et al. stands.
+    """
+    forms: tuple[Form, ...] = ("rl", "cubic")
+    for form in forms:
+        fits = goodness(form, d, means, resampled)
+        if fits is None or fits >= 0.05:
+            return form
+    return None
+
+
+def fall_after(form: Form, d: Floats, errors: Floats, values: Floats, top: float, end: float | None = None) -> Floats:
+    """(B,) what the curves fitted to values (B, R) lose from `top` to `end` (the last rung)."""
+    ends = design(form, np.array([top, d.max() if end is None else end]))
+    heights = values @ solver(form, d, errors).T @ ends.T  # (B, 2)
+    lost: Floats = heights[:, 0] - heights[:, 1]
+    return lost
+
+
+def joint_bootstrap(courses: Sequence[Course], draws: int, seed: int = 0) -> Iterator[tuple[Floats, Floats]]:
+    """Positions and means of all rungs, once a draw: runs drawn with return, then each one's sample indices."""
+    drawn = [bootstrap_means(course.scores, draws, seed + i) for i, course in enumerate(courses)]
+    chosen = np.random.default_rng(seed).integers(len(courses), size=(draws, len(courses)))
+    for draw in range(draws):
+        runs = chosen[draw]
+        # a run drawn twice must not bring the same samples twice
+        rows = [(draw + place) % draws for place in range(len(runs))]
+        yield (
+            np.concatenate([courses[run].d for run in runs]),
+            np.concatenate([drawn[run][row] for run, row in zip(runs, rows, strict=True)]),
+        )

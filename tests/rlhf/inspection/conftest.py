@@ -129,3 +129,48 @@ def make_run(tmp_path: Path) -> MakeRun:
         return directory
 
     return make
+
+
+CHARACTERS = "abcdefghijklmnopqrstuvwxyz .,\n!"
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real run of a character model of 30,000 parameters towards full stops, a few rungs long; read only."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    from rewards.pretrained import save_model
+    from rlhf.ppo.__main__ import PPOCommandConfig, run
+
+    folder = tmp_path_factory.mktemp("trained")
+    vocabulary = {"<end>": 0, **{c: i for i, c in enumerate(CHARACTERS, start=1)}}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<end>"))
+    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    core.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<end>", eos_token="<end>", pad_token="<end>")
+    torch.manual_seed(0)
+    size = GPT2Config(
+        vocab_size=len(vocabulary), n_positions=48, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0,
+        initializer_range=0.2,
+    )  # fmt: skip
+    save_model(GPT2LMHeadModel(size).eval(), tokenizer, folder / "model")
+    run(
+        PPOCommandConfig(
+            output_dir=str(folder / "run"),
+            model_name_or_path=str(folder / "model"),
+            reward_func=["full_stop"],
+            iteration_batch_size=64,
+            max_iteration_batch_size=256,
+            minibatch_size=32,
+            max_completion_length=12,
+            learning_rate=1e-3,
+            kl_budget=1.5,
+            num_eval_samples=32,
+            normalization_samples=64,
+            quiet=True,
+            use_cpu=True,
+        )
+    )
+    return folder / "run"

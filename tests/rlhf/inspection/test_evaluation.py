@@ -12,7 +12,7 @@ import pytest
 from labeling.errors import InputError
 from rlhf.inspection.diversity import Share, distinct_n, lines_of, top_completion_share, verbatim_lines
 from rlhf.inspection.evaluation import evaluate_run, read_evaluation
-from rlhf.inspection.overoptimisation import find_onset
+from rlhf.inspection.overoptimisation import Course, find_onset
 
 from .conftest import MakeRun
 
@@ -53,7 +53,7 @@ def test_one_failing_sample_is_counted_not_zero(make_run: MakeRun) -> None:
 
 def test_a_gold_that_always_fails_is_refused(make_run: MakeRun) -> None:
     run = make_run(rungs=2, samples=2, texts=["#", "#"])
-    with pytest.raises(InputError, match="gold reward 'shy': got RuntimeError: cannot read #"):
+    with pytest.raises(InputError, match="reward 'shy': got RuntimeError: cannot read #"):
         evaluate_run(run, {"shy": fails_on_hash})
     with pytest.raises(InputError, match="got 1 values for 2 completions"):
         evaluate_run(run, {"short": lambda **_: [1.0]})
@@ -102,7 +102,8 @@ def planted(course: Any, samples: int, seed: int, spread: float = 0.5) -> np.nda
 
 def onset_of(scores: np.ndarray) -> Any:
     names = [f"kl-{d * d:05.2f}" for d in ROOTS]
-    return find_onset("gold", names, list(ROOTS), scores, np.cumsum(np.ones_like(scores), axis=0), draws=500)
+    proxy = Course(ROOTS, np.cumsum(np.ones_like(scores), axis=0))
+    return find_onset("gold", names, [Course(ROOTS, scores)], proxy, draws=500)
 
 
 def test_a_fall_is_found_with_its_rung() -> None:
@@ -128,6 +129,7 @@ def test_a_plateau_is_seldom_called_an_onset() -> None:
 
 def test_two_rungs_say_nothing() -> None:
     scores = planted(lambda d: d, 20, 0)
-    onset = find_onset("gold", ["a", "b"], [0.0, 1.0], scores[:2], scores[:2])
+    few = Course(ROOTS[:2], scores[:2])
+    onset = find_onset("gold", ["a", "b"], [few], few)
     assert onset.status == "too_few_rungs"
     assert "nothing can be said" in onset.statement()

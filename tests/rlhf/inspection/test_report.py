@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from labeling.errors import InputError
-from rlhf.commands.inspect import main, runs_first
+from rlhf.commands.first_words import first_words
+from rlhf.commands.inspect import main
 from rlhf.inspection.display import display_text, script_json
 from rlhf.inspection.report import build_report
 
@@ -77,7 +78,7 @@ def test_a_run_without_rungs_or_still_going_is_shown(make_run: MakeRun) -> None:
 
 def test_one_rung_only(make_run: MakeRun) -> None:
     html = build_report(make_run(rungs=1)).read_text(encoding="utf-8")
-    assert "fewer than 3 rungs" in html
+    assert "fewer than 4 rungs" in html
 
 
 def test_rewards_all_equal(make_run: MakeRun) -> None:
@@ -97,7 +98,7 @@ def test_two_runs_in_one_report(make_run: MakeRun, tmp_path: Path) -> None:
 
 
 def test_the_command_line(tmp_path: Path) -> None:
-    assert runs_first(["a", "b", "--output_path", "c"]) == ["--runs", "a", "b", "--output_path", "c"]
+    assert first_words(["a", "b", "--output_path", "c"], "runs") == ["--runs", "a", "b", "--output_path", "c"]
     with pytest.raises(InputError, match="got no run"):
         main([])
     with pytest.raises(InputError, match="got no such directory"):

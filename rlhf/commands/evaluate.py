@@ -1,0 +1,140 @@
+"""`rlhf evaluate RUN`: fresh samples of every rung, scored by the proxy and by rewards the trainer never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labeling.errors import InputError
+from labeling.files import read_text
+from rlhf.commands.first_words import first_words
+from rlhf.options import option, parse
+
+if TYPE_CHECKING:
+    from rewards.rules import RewardFunc
+    from rlhf.inspection.evaluation import Evaluation
+    from rlhf.inspection.run_directory import Run
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig:
+    """Options of `rlhf evaluate`."""
+
+    run: str = option("", help="the run directory; also as first word: rlhf evaluate RUN")
+    gold_reward_func: list[str] = option(
+        [], help="gold rewards: a built-in NAME or FILE.py:NAME; what the labels are meant to stand for"
+    )
+    gold_reward_model_path: list[str] = option([], help="reward model directories used as gold")
+    quality_func: list[str] = option(
+        [], help="qualities that nobody labelled (NAME or FILE.py:NAME): their fall is a side effect"
+    )
+    corpus: str | None = option(None, help="training corpus, a text file: how much of the samples is copied from it")
+    heldout: str | None = option(None, help="held-out text file: its loss under every rung, nats per token")
+    relative_error: float = option(
+        0.05,
+        help="wanted standard error of every rung's mean, in standard deviations of that reward on the original "
+        "model; decides the number of samples",
+    )
+    num_samples: int | None = option(None, help="samples a rung, at least 2; instead of --relative_error")
+    max_samples: int = option(20_000, help="samples a rung at most, whatever the error wanted")
+    draw: int = option(1, help="number of the fresh draw, at least 1; another number gives other samples")
+    heat_samples: int = option(60, help="samples a rung whose KL is kept token by token, for the report's colours")
+    stored_samples: bool = option(False, help="score the samples stored with the rungs and load no model")
+    quiet: bool = option(False, help="no progress bar")
+
+    def __post_init__(self) -> None:
+        if not self.run:
+            fix = "give the --output_dir of `rlhf ppo`"
+            raise InputError("rlhf evaluate", got="no run", expected="a run directory", fix=fix)
+        for name, low in (("num_samples", 2), ("max_samples", 2), ("draw", 1), ("heat_samples", 0)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise InputError(f"--{name}", got=value, expected=f"at least {low}", fix="choose another value")
+        if not 0 < self.relative_error < 1:
+            raise InputError(
+                "--relative_error", got=self.relative_error, expected="between 0 and 1", fix="choose another value"
+            )
+
+
+def run(config: EvaluateConfig) -> Evaluation:
+    """Evaluate as configured, write RUN/evaluation.json (and RUN/evaluation/*.jsonl), return the evaluation.
+
+    Raises InputError when the directory is no run, a reward cannot be loaded or every score fails.
+    """
+    from rlhf.inspection.evaluation import evaluate_samples, write_evaluation
+    from rlhf.inspection.fresh_evaluation import evaluate_fresh
+    from rlhf.inspection.run_directory import read_ladder_samples, read_run
+
+    directory = Path(config.run)
+    ladder = read_run(directory)
+    golds, qualities = load_functions(config)
+    corpus = read_text(Path(config.corpus)) if config.corpus else None
+    if config.stored_samples:
+        evaluation = evaluate_samples(
+            ladder, read_ladder_samples(ladder), golds, quality_funcs=qualities, corpus=corpus
+        )
+        write_evaluation(directory, evaluation)
+        return evaluation
+    return evaluate_fresh(
+        ladder,
+        golds,
+        qualities,
+        count=samples_wanted(config, ladder, {**golds, **qualities}),
+        corpus=corpus,
+        heldout=read_text(Path(config.heldout)) if config.heldout else None,
+        draw=config.draw,
+        heat_samples=config.heat_samples,
+        quiet=config.quiet,
+    )
+
+
+def load_functions(config: EvaluateConfig) -> tuple[dict[str, RewardFunc], dict[str, RewardFunc]]:
+    """Golds and qualities by name. Raises InputError when one cannot be loaded or two have one name."""
+    from rewards.rules import load_reward_func
+
+    golds: dict[str, RewardFunc] = {}
+    if config.gold_reward_model_path:
+        from rewards.token_model import TokenRewardModel
+
+        golds |= {path: TokenRewardModel.from_pretrained(path) for path in config.gold_reward_model_path}
+    golds |= {spec.split(":")[-1]: load_reward_func(spec) for spec in config.gold_reward_func}
+    qualities = {spec.split(":")[-1]: load_reward_func(spec) for spec in config.quality_func}
+    given = len(config.gold_reward_model_path) + len(config.gold_reward_func) + len(config.quality_func)
+    if len({*golds, *qualities} - {"proxy", "gold"}) < given:
+        raise InputError(
+            "rlhf evaluate",
+            got="two rewards of one name, or one named proxy or gold",
+            expected="names that differ",
+            fix="rename a function",
+        )
+    return golds, qualities
+
+
+def samples_wanted(config: EvaluateConfig, ladder: Run, functions: dict[str, RewardFunc]) -> int:
+    """The number of samples a rung: as asked for, or enough for the error wanted, judged from the stored samples."""
+    if config.num_samples is not None:
+        return config.num_samples
+    from rlhf.inspection.fresh_samples import samples_for_error
+    from rlhf.inspection.run_directory import read_ladder_samples
+    from rlhf.inspection.scoring import score_rung
+
+    rungs = [score_rung(rows, functions) for rows in read_ladder_samples(ladder).values()]
+    pilot = [[rung[reward] for rung in rungs] for reward in (rungs[0] if rungs else {})]
+    return min(config.max_samples, samples_for_error(pilot, config.relative_error))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, evaluate, print the ladder."""
+    config = parse(
+        EvaluateConfig, first_words(argv, "run"), prog="rlhf evaluate", description="Score a run's ladder afresh."
+    )
+    evaluation = run(config)
+    names = ["proxy", *evaluation.golds, *evaluation.qualities]
+    for rung in evaluation.rungs:
+        scores = "  ".join(f"{name} {estimate.text(3)}" for name in names if (estimate := rung.reward(name)))
+        print(f"{rung.name}  KL {rung.kl:6.2f} ± {rung.kl_se or 0:.2f} nats  {scores}")
+    for onset in evaluation.onsets.values():
+        print(onset.statement())
+    print(f"written: {Path(config.run) / 'evaluation.json'}")

@@ -1,0 +1,50 @@
+"""`rlhf evaluate`: draw fresh samples of every rung, keep them in RUN/evaluation/, and score them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from labeling.files import write_json
+from labeling.records import write_records
+from rewards.rules import RewardFunc
+from rlhf.inspection.evaluation import Evaluation, evaluate_samples, write_evaluation
+from rlhf.inspection.fresh_samples import draw_ladder, run_rewards
+from rlhf.inspection.run_directory import Run
+
+FOLDER = "evaluation"
+
+
+def evaluate_fresh(
+    run: Run,
+    golds: Mapping[str, RewardFunc],
+    qualities: Mapping[str, RewardFunc],
+    *,
+    count: int,
+    corpus: str | None = None,
+    heldout: str | None = None,
+    draw: int = 1,
+    heat_samples: int = 0,
+    quiet: bool = False,
+) -> Evaluation:
+    """Draw `count` samples a rung, score them, write RUN/evaluation/NAME.jsonl, heat.json and evaluation.json.
+
+    Raises InputError when the run's rewards or checkpoints cannot be loaded; nothing is written before all is drawn.
+    """
+    drawn = draw_ladder(run, run_rewards(run), count=count, draw=draw, heat_samples=heat_samples, quiet=quiet)
+    samples = {name: rung.samples for name, rung in drawn.items()}
+    evaluation = evaluate_samples(
+        run,
+        samples,
+        golds,
+        quality_funcs=qualities,
+        corpus=corpus,
+        folder=FOLDER,
+        kl={name: rung.kl for name, rung in drawn.items()},
+    )
+    for name, rows in samples.items():
+        write_records(run.directory / FOLDER / f"{name}.jsonl", rows)
+    heat = {name: [asdict(tokens) for tokens in rung.heat] for name, rung in drawn.items()}
+    write_json(run.directory / FOLDER / "heat.json", heat)
+    write_evaluation(run.directory, evaluation)
+    return evaluation

@@ -1,0 +1,217 @@
+"""Fresh samples of every rung: the same prompts and random numbers on each, none of them seen by the trainer.
+
+Shapes: N samples of a rung, T tokens of a completion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from labeling.errors import InputError
+from labeling.records import Sample
+from rewards.pretrained import load_causal_lm, load_tokenizer
+from rewards.rules import RewardFunc
+from rlhf.inspection.estimates import Estimate, mean_estimate
+from rlhf.inspection.run_directory import Run
+from rlhf.language_model.randomness import Stream
+from rlhf.language_model.sampler import encode_prompt
+from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.objective import exact_kl
+from rlhf.ppo.reward_functions import score
+from rlhf.ppo.rollout import Rollout, RolloutWorker, completion_logits
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKl:
+    """One sample's tokens with the KL (nats) between policy and original where each token was drawn."""
+
+    tokens: list[str]
+    kl: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class FreshRung:
+    """Samples of one rung, its KL on them (nats per completion), and the KL by token of the first few."""
+
+    samples: list[Sample]
+    kl: Estimate
+    heat: list[TokenKl]
+
+
+def run_rewards(run: Run) -> list[RewardFunc]:
+    """The reward functions the run was trained on, loaded again from what run.json says.
+
+    Raises InputError when the run got them as Python objects, which no file can bring back.
+    """
+    from rewards.rules import load_reward_func
+    from rewards.token_model import TokenRewardModel
+
+    resolved = run.info.get("resolved", {})
+    models, functions = resolved.get("reward_model_path") or [], resolved.get("reward_func") or []
+    if not models and not functions:
+        raise InputError(
+            f"{run.directory / 'run.json'}",
+            got="no reward model path and no reward function's name",
+            expected="a run of `rlhf ppo`, whose rewards can be loaded again",
+            fix="score the stored samples instead: --stored_samples",
+        )
+    return [*(TokenRewardModel.from_pretrained(path) for path in models), *(load_reward_func(f) for f in functions)]
+
+
+def original_rung(run: Run) -> str:
+    """Name of the rung that is the original model itself. Raises InputError when the ladder has none."""
+    for rung in run.rungs:
+        if rung.iteration == 0:
+            return rung.name
+    raise InputError(
+        str(run.directory / "ladder.json"),
+        got="no rung of iteration 0",
+        expected="the original model as first rung",
+        fix="let the run reach its first rung",
+    )
+
+
+def sampling_config(run: Run, *, quiet: bool) -> PPOConfig:
+    """The run's own options, as far as they decide how a completion is sampled and measured."""
+    resolved = run.info.get("resolved", {})
+    known = {field.name: resolved[field.name] for field in fields(PPOConfig) if field.name in resolved}
+    return PPOConfig(**{**known, "output_dir": str(run.directory), "resume": False, "quiet": quiet})
+
+
+def draw_rung(
+    run: Run,
+    rung: str,
+    prompts: Sequence[str],
+    rewards: Sequence[RewardFunc],
+    *,
+    draw: int = 1,
+    heat_samples: int = 0,
+    original: Any | None = None,
+    quiet: bool = True,
+) -> FreshRung:
+    """One completion a prompt of one rung, with rewards and exact KL.
+
+    `draw` 0 would repeat the trainer's own evaluation samples; 1 and above are fresh, equal for all rungs.
+    `original` may be passed in when it is loaded already.
+    """
+    config = sampling_config(run, quiet=quiet)
+    paths = {r.name: run.directory / r.path for r in run.rungs}
+    device = torch.device("cuda" if torch.cuda.is_available() and not config.use_cpu else "cpu")
+    tokenizer = load_tokenizer(str(paths[rung]))
+    model = load_rung(paths[rung], config, device)
+    reference = original if original is not None else load_rung(paths[original_rung(run)], config, device)
+    weights = run.info["resolved"].get("reward_weights") or [1.0] * len(rewards)
+    worker = RolloutWorker(
+        model,
+        reference,
+        tokenizer,
+        config,
+        rank=0,
+        world_size=1,
+        sum_over_processes=lambda tensor: tensor,
+        score=lambda asked, texts, ids, columns: score(rewards, weights, asked, texts, ids, columns),
+    )
+    encoded = {prompt: encode_prompt(tokenizer, prompt) for prompt in set(prompts)}
+    rollout = worker(
+        [{"prompt": prompt} for prompt in prompts],
+        [encoded[prompt] for prompt in prompts],
+        stream=Stream.EVALUATION,
+        iteration=draw,
+    )
+    kl = mean_estimate(rollout.kl.tolist())
+    assert kl is not None  # the exact KL of every completion is finite
+    heat = token_kl(worker, rollout, range(min(heat_samples, len(rollout))))
+    return FreshRung(_samples(rollout, rung, config.seed), kl, heat)
+
+
+def load_rung(path: Path, config: PPOConfig, device: torch.device) -> Any:
+    """A rung's model in eval mode on `device`."""
+    model: Any = load_causal_lm(str(path), dtype=getattr(torch, config.dtype))
+    return model.to(device)
+
+
+def draw_ladder(
+    run: Run,
+    rewards: Sequence[RewardFunc],
+    *,
+    count: int,
+    draw: int = 1,
+    heat_samples: int = 0,
+    quiet: bool = False,
+) -> dict[str, FreshRung]:
+    """Fresh samples of every rung whose checkpoint is there; prompts are those of the stored samples, in turn."""
+    from rlhf.inspection.run_directory import read_ladder_samples
+
+    stored = next(iter(read_ladder_samples(run).values()), [])
+    known = list(dict.fromkeys(sample.prompt for sample in stored)) or [""]
+    prompts = [known[i % len(known)] for i in range(count)]
+    config = sampling_config(run, quiet=quiet)
+    device = torch.device("cuda" if torch.cuda.is_available() and not config.use_cpu else "cpu")
+    original = load_rung(run.directory / f"checkpoints/{original_rung(run)}", config, device)
+    there = [rung for rung in run.rungs if (run.directory / rung.path).is_dir()]
+    return {
+        rung.name: draw_rung(
+            run, rung.name, prompts, rewards, draw=draw, heat_samples=heat_samples, original=original, quiet=quiet
+        )
+        for rung in tqdm(there, desc="evaluate", unit="rung", disable=quiet)
+    }
+
+
+@torch.no_grad()
+def token_kl(worker: RolloutWorker, rollout: Rollout, rows: range) -> list[TokenKl]:
+    """KL between the two next-token distributions at every token of some completions, at temperature 1."""
+    found = []
+    for row in rows:
+        length = int(rollout.completion_mask[row].sum())
+        one = slice(row, row + 1)
+        prompt, mask = rollout.prompt_ids[one].to(worker.device), rollout.prompt_mask[one].to(worker.device)
+        completion = rollout.completion_ids[one, :length].to(worker.device)
+        heat = worker.config.temperature
+        logits = completion_logits(worker.model, prompt, mask, completion, worker.config)
+        reference = completion_logits(worker.ref_model, prompt, mask, completion, worker.config)
+        values = exact_kl(logits * heat, reference * heat).kl[0].double().tolist()
+        ids = rollout.completion_ids[row, :length].tolist()
+        tokens = [str(worker.tokenizer.decode([i])) for i in ids]
+        found.append(TokenKl(tokens, [float(f"{max(v, 0.0):.3g}") for v in values]))
+    return found
+
+
+def _samples(rollout: Rollout, rung: str, seed: int) -> list[Sample]:
+    logprobs = torch.where(rollout.completion_mask, rollout.sampler_logprobs, 0.0).sum(-1).tolist()
+    return [
+        Sample(
+            uid=f"{rung}-fresh-{i:05d}",
+            prompt=rollout.prompts[i],
+            completion=rollout.completions[i],
+            source=rung,
+            logprob=logprobs[i],
+            seed=seed,
+            reward=float(rollout.rewards[i]) if bool(rollout.scored[i]) else None,
+        )
+        for i in range(len(rollout))
+    ]
+
+
+def samples_for_error(scores: Sequence[Sequence[Sequence[float | None]]], relative_error: float) -> int:
+    """Samples a rung that bring every rung's standard error below `relative_error` original standard deviations.
+
+    `scores[reward][rung]` are pilot values, the original's first: N = max (s_rung / s_original)² / e².
+    """
+    needed = 2
+    for reward in scores:
+        spreads = [_spread(values) for values in reward]
+        if spreads and spreads[0] > 0:
+            needed = max(needed, math.ceil((max(spreads) / spreads[0] / relative_error) ** 2))
+    return needed
+
+
+def _spread(values: Sequence[float | None]) -> float:
+    estimate = mean_estimate(values)
+    return estimate.se * math.sqrt(estimate.n) if estimate and estimate.se else 0.0
