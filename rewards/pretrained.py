@@ -82,7 +82,7 @@ def replacing_directory(directory: Path) -> Iterator[Path]:
     (it holds `config.json`). Raises InputError otherwise, and when the disk refuses.
     """
     directory = Path(os.path.abspath(directory))
-    _require_replaceable(directory)
+    require_replaceable(directory)
     temporary: Path | None = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,8 @@ def replacing_directory(directory: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _require_replaceable(directory: Path) -> None:
+def require_replaceable(directory: Path) -> None:
+    """Raise InputError when `directory` holds something that is not a model: ask before long work, not after it."""
     if not directory.exists():
         return
     if not directory.is_dir():

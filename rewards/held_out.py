@@ -1,0 +1,87 @@
+"""What a reward model says of texts it was not fitted on, and what follows for its trustworthiness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from rewards.calibration import (
+    Proportion,
+    accuracy,
+    expected_calibration_error,
+    reliability_table,
+    sigmoid,
+)
+
+_LARGEST_TEMPERATURE = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Log-odds of the target and the soft targets of N texts that the scoring model had not seen."""
+
+    log_odds: NDArray[np.float64]  # (N,)
+    targets: NDArray[np.float64]  # (N,) share that calls the text what the reward is towards
+
+    @property
+    def accuracy(self) -> Proportion:
+        """Share of the texts called non-neutral on balance whose side the model gets right."""
+        return accuracy(self.log_odds, self.targets)
+
+    @property
+    def majority_share(self) -> Proportion:
+        """What always naming the more frequent class would reach on the same texts."""
+        judged = self.targets[self.targets != 0.5]
+        constant = np.full(len(judged), 1.0 if (judged > 0.5).mean() >= 0.5 else -1.0)
+        return accuracy(constant, judged)
+
+    @property
+    def better_than_chance(self) -> bool:
+        """Whether the accuracy's 95 % interval lies above the majority share."""
+        return self.accuracy.low > self.majority_share.share
+
+    def rescaled(self, temperature: float) -> HeldOut:
+        """The same with log-odds divided by `temperature`."""
+        return HeldOut(self.log_odds / temperature, self.targets)
+
+    def report(self) -> dict[str, Any]:
+        """Accuracy with interval, majority share, cross-entropy, reliability table and calibration error, for JSON."""
+        probabilities = sigmoid(self.log_odds)
+        table = reliability_table(probabilities, self.targets)
+        return {
+            "texts": len(self.targets),
+            "accuracy": self.accuracy._asdict(),
+            "majority_share": self.majority_share.share,
+            "cross_entropy_nats": cross_entropy(self.log_odds, self.targets),
+            "expected_calibration_error": expected_calibration_error(table),
+            "reliability": [row._asdict() for row in table],
+        }
+
+
+def join(parts: Sequence[HeldOut]) -> HeldOut:
+    """The held-out texts of several folds together."""
+    return HeldOut(np.concatenate([p.log_odds for p in parts]), np.concatenate([p.targets for p in parts]))
+
+
+def cross_entropy(log_odds: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
+    """Mean of -t log σ(d) - (1 - t) log σ(-d) = log(1 + e^d) - t d, in nats a text."""
+    return float(np.mean(np.logaddexp(0, log_odds) - targets * log_odds))
+
+
+def best_temperature(held_out: HeldOut) -> float:
+    """The temperature whose rescaled log-odds have the least held-out cross-entropy, within 1/20 to 20.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
+    """
+    found = minimize_scalar(
+        lambda log_t: cross_entropy(held_out.log_odds / math.exp(log_t), held_out.targets),
+        bounds=(-math.log(_LARGEST_TEMPERATURE), math.log(_LARGEST_TEMPERATURE)),
+        method="bounded",
+    )
+    return math.exp(float(found.x))

@@ -1,0 +1,228 @@
+"""The token reward model: a causal language model that ends a text with "happy" or "sad".
+
+Two special tokens are added to the vocabulary. After the text's last real token the model predicts one of them; the
+reward is log P(target), the log-softmax over these two tokens only:
+
+    r(x) = log [ exp z_target / (exp z_target + exp z_other) ] = log σ(z_target - z_other),   in nats, never above 0
+
+Shapes: N texts, B texts of a batch, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+from tokenizers import AddedToken
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from labeling.errors import InputError
+from labeling.files import write_json
+from rewards.encoding import Batch, TextEncoder, batches
+from rewards.pretrained import load_causal_lm, load_tokenizer, replacing_directory
+from rewards.reward_file import REWARD_FILE, read_reward_file
+
+Target = Literal["positive", "negative"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+POSITIVE_TOKEN, NEGATIVE_TOKEN = "<|happy|>", "<|sad|>"
+# Padded tokens scored at once; more does not go faster on a CPU, and logits stay small.
+_TOKENS_PER_BATCH = 4096
+
+
+class TokenRewardModel:
+    """A causal LM and its tokenizer, both with the two reward tokens; also a reward function in TRL's signature.
+
+    `target` says which token's probability is the reward: a model towards negative is trained as such and read by
+    its own token; the sign of a trained reward is never flipped. `report` is what reward_model.json says.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        target: Target,
+        report: dict[str, Any] | None = None,
+    ) -> None:
+        """Raises InputError when the tokenizer or the model's vocabulary lacks the two tokens, or BOS and EOS."""
+        self.model, self.tokenizer, self.target = model, tokenizer, target
+        self.report: dict[str, Any] = report if report is not None else {}
+        self.__name__ = f"log_p_{target}"
+        self.encoder = TextEncoder(
+            tokenizer,
+            max_length=getattr(model.config, "max_position_embeddings", None),
+            literal=(POSITIVE_TOKEN, NEGATIVE_TOKEN),
+        )
+        target_token, other_token = (
+            (POSITIVE_TOKEN, NEGATIVE_TOKEN) if target == "positive" else (NEGATIVE_TOKEN, POSITIVE_TOKEN)
+        )
+        self.target_id, self.other_id = self._token_id(target_token), self._token_id(other_token)
+
+    def _token_id(self, token: str) -> int:
+        known = self.tokenizer.get_vocab().get(token)
+        rows = _vocabulary_rows(self.model)
+        if known is None or known >= rows:
+            raise InputError(
+                "reward model",
+                got=f"a tokenizer without {token}" if known is None else f"{token} as id {known} of {rows} embeddings",
+                expected=f"the tokens {POSITIVE_TOKEN} and {NEGATIVE_TOKEN} in tokenizer and model",
+                fix="name a directory that `rlhf reward --labels` wrote",
+            )
+        return int(known)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, device: torch.device | str | None = None) -> TokenRewardModel:
+        """Load what `rlhf reward` wrote; `device` None takes a GPU where there is one.
+
+        Raises InputError when the directory is missing, damaged, or holds a reward of another kind.
+        """
+        report = read_reward_file(Path(directory), kind="token")
+        model, tokenizer = load_causal_lm(str(directory)), load_tokenizer(str(directory))
+        torch.nn.Module.to(model, pick_device(device))
+        return cls(model, tokenizer, target=report["target"], report=report)
+
+    def save(self, directory: Path, report: dict[str, Any]) -> Path:
+        """Write model, tokenizer and reward_model.json as one directory, atomically; `report` becomes its contents.
+
+        Raises InputError when `directory` holds something else, or when the disk refuses.
+        """
+        self.report = report
+        with replacing_directory(directory) as temporary:
+            self.model.save_pretrained(temporary)
+            self.tokenizer.save_pretrained(temporary)
+            write_json(temporary / REWARD_FILE, report)
+        return directory
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.device
+
+    def logit_difference(self, batch: Batch, *, every_position: bool = False) -> Tensor:
+        """z_target - z_other: (B, T) at every position, or (B,) after the last real token."""
+        # With right padding a causal model's real positions never see a pad; the mask is given all the same.
+        # Only the positions that are read are sent through the vocabulary matrix.
+        positions, place = (None, None) if every_position else torch.unique(batch.last, return_inverse=True)
+        kept = {} if positions is None else {"logits_to_keep": positions}
+        logits = self.model(
+            input_ids=batch.input_ids, attention_mask=batch.mask.long(), use_cache=False, **kept
+        ).logits  # (B, T or U, V)
+        difference: Tensor = (logits[..., self.target_id] - logits[..., self.other_id]).float()
+        if place is None:
+            return difference
+        return difference.gather(1, place[:, None]).squeeze(1)
+
+    @torch.no_grad()
+    def log_odds(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
+        """log P(target) - log P(other) of each text, (N,) on the CPU. Texts may have any length and order."""
+        encoded = self.encoder.encode(prompts, completions)
+        scores = torch.empty(len(encoded))
+        with evaluating(self.model):
+            for batch in batches(
+                encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=self.encoder.first_id, device=self.device
+            ):
+                scores[batch.rows] = self.logit_difference(batch).cpu()
+        return scores
+
+    def log_probs(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
+        """log P(target) of each text in nats, (N,)."""
+        return logsigmoid(self.log_odds(prompts, completions))
+
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        completions: Sequence[str],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        **kwargs: Any,
+    ) -> list[float]:
+        """TRL's reward function: log P(target) in nats. The text is scored, with this model's own tokenizer."""
+        for text in (*prompts[:1], *completions[:1]):
+            if not isinstance(text, str):
+                raise InputError(
+                    "token reward model",
+                    got=f"a {type(text).__name__} as text",
+                    expected="plain text prompts and completions",
+                    fix="use a comparison reward model for conversations",
+                )
+        return [float(score) for score in self.log_probs(prompts, completions).tolist()]
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Dropout off inside the block, the former mode back after it."""
+    was_training = model.training
+    model.train(False)
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def pick_device(device: torch.device | str | None) -> torch.device:
+    """The named device, or a GPU where there is one, else the CPU."""
+    if device is not None:
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def add_reward_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
+    """Give tokenizer and model the two reward tokens, in place; a model that has them is left as it is.
+
+    Both new rows start at the mean embedding plus a small random vector, so that neither token is favoured
+    (Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language Models"). Rows are never removed: some
+    models have more than their tokenizer uses. Raises InputError when the tokenizer has ids the model lacks.
+    """
+    rows = _vocabulary_rows(model)
+    if max(tokenizer.get_vocab().values()) >= rows:
+        raise InputError(
+            "model and tokenizer",
+            got=f"{max(tokenizer.get_vocab().values()) + 1} tokens for {rows} embeddings",
+            expected="a tokenizer made for this model",
+            fix="save the model together with its own tokenizer",
+        )
+    tokenizer.add_tokens([AddedToken(token, special=True) for token in (POSITIVE_TOKEN, NEGATIVE_TOKEN)])
+    ids = [tokenizer.get_vocab()[token] for token in (POSITIVE_TOKEN, NEGATIVE_TOKEN)]
+    old_mean = [matrix.detach()[:rows].mean(0) for matrix in _vocabulary_matrices(model)]
+    old_spread = [matrix.detach()[:rows].std() for matrix in _vocabulary_matrices(model)]
+    if max(ids) >= rows:
+        model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for matrix, mean, spread in zip(_vocabulary_matrices(model), old_mean, old_spread, strict=True):
+            for row in ids:
+                noise = torch.randn(mean.shape, generator=generator).to(mean)
+                matrix[row] = mean + spread * noise / math.sqrt(2)
+
+
+def rescale_log_odds(reward: TokenRewardModel, temperature: float) -> None:
+    """Divide every later log-odds of `reward` by `temperature` (> 0), in place, by moving the two output rows only.
+
+    With m the mean of the rows, w' = m + (w - m) / temperature, so the model stays an ordinary language model whose
+    two logits are the reward.
+    """
+    layer = reward.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    rows = [reward.target_id, reward.other_id]
+    with torch.no_grad():
+        for tensor in (layer.weight, *([layer.bias] if layer.bias is not None else [])):
+            middle = tensor[rows].mean(0)
+            tensor[rows] = middle + (tensor[rows] - middle) / temperature
+
+
+def _vocabulary_matrices(model: PreTrainedModel) -> list[Tensor]:
+    """Input and output embedding matrices, each (V, width), once where they are tied."""
+    inputs, outputs = cast(Tensor, model.get_input_embeddings().weight), _output_matrix(model)
+    return [outputs] if inputs is outputs else [inputs, outputs]
+
+
+def _output_matrix(model: PreTrainedModel) -> Tensor:
+    return cast(Tensor, model.get_output_embeddings().weight)  # type: ignore[no-untyped-call]
+
+
+def _vocabulary_rows(model: PreTrainedModel) -> int:
+    return int(_output_matrix(model).shape[0])

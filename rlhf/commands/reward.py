@@ -1,0 +1,219 @@
+"""`rlhf reward`: fit a reward model to labels, test it on texts it has not seen, and refuse it if it knows nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labeling.errors import InputError
+from labeling.records import Label, read_labels, read_samples
+from rlhf.options import option, parse
+
+if TYPE_CHECKING:
+    from rewards.targets import LabelledText
+    from rewards.token_model import TokenRewardModel
+    from rewards.token_recipe import Fitted, Recipe
+
+
+@dataclasses.dataclass
+class RewardConfig:
+    """Options of `rlhf reward`."""
+
+    model_name_or_path: str = option(help="language model to start from: a directory or a hub name")
+    labels: str = option(help="labels.jsonl, one row an annotator and text")
+    output_dir: str = option("reward_model", help="model directory to write")
+    samples: str | None = option(
+        None, help="samples.jsonl of the base policy, some thousands: fixes the reward's offset and scale"
+    )
+    target: str = option("positive", help="positive or negative: whose log-probability (nats) is the reward")
+    dense_weight: float = option(
+        0.0, help="weight of an auxiliary loss that asks for the label at every position, >= 0; 0: last position only"
+    )
+    num_train_epochs: float = option(
+        0.0, help="passes over the texts, > 0; 0: 5 + 4000 / texts, so that few texts are seen more often"
+    )
+    learning_rate: float | None = option(None, help="highest learning rate, > 0; default 0.1 / hidden width")
+    per_device_train_batch_size: int = option(32, help="texts of one optimiser step, >= 1")
+    weight_decay: float = option(0.01, help="AdamW's weight decay, >= 0")
+    allow_weak: bool = option(False, help="keep the model even if it is no better than chance")
+    overwrite: bool = option(False, help="replace a reward model that is already in output_dir")
+    seed: int = option(0, help="seed of split, order of texts, and new embeddings")
+    quiet: bool = option(False, help="no progress bar")
+
+    def __post_init__(self) -> None:
+        """Raises InputError on a value out of range."""
+        rules = {
+            "target": (self.target in ("positive", "negative"), "positive or negative"),
+            "dense_weight": (self.dense_weight >= 0, "a number of at least 0"),
+            "num_train_epochs": (self.num_train_epochs >= 0, "a number of at least 0"),
+            "learning_rate": (self.learning_rate is None or self.learning_rate > 0, "a number above 0"),
+            "per_device_train_batch_size": (self.per_device_train_batch_size >= 1, "a whole number of at least 1"),
+            "weight_decay": (self.weight_decay >= 0, "a number of at least 0"),
+        }
+        for name, (ok, expected) in rules.items():
+            if not ok:
+                raise InputError(f"--{name}", got=getattr(self, name), expected=expected, fix="change it")
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardResult:
+    """The fitted reward, its directory, and what reward_model.json says."""
+
+    reward: TokenRewardModel
+    directory: Path
+    report: dict[str, Any]
+
+
+def run(config: RewardConfig) -> RewardResult:
+    """Fit, test and save as configured. Raises InputError on unusable input and on a model no better than chance."""
+    import torch
+    from tqdm import tqdm
+
+    from rewards.pretrained import load_causal_lm, load_tokenizer
+    from rewards.targets import pool_labels, require_both_classes
+    from rewards.token_model import pick_device
+    from rewards.token_recipe import Recipe
+
+    begin = time.perf_counter()
+    labels = read_labels(Path(config.labels))
+    texts = pool_labels(labels)
+    require_both_classes(texts, config.labels)
+    _require_free(config)
+    samples = read_samples(Path(config.samples)) if config.samples else []
+    base, tokenizer = load_causal_lm(config.model_name_or_path), load_tokenizer(config.model_name_or_path)
+    torch.nn.Module.to(base, pick_device(None))
+    recipe = Recipe(
+        base,
+        tokenizer,
+        target="positive" if config.target == "positive" else "negative",
+        settings=_settings(config),
+        seed=config.seed,
+    )
+    with tqdm(total=recipe.n_steps(len(texts)), desc="reward model", unit="step", disable=config.quiet) as bar:
+        fitted = recipe.fit_and_test(texts, lambda: bar.update() and None)
+    if not fitted.held_out.better_than_chance and not config.allow_weak:
+        raise _too_weak(config, recipe, texts, fitted)
+    report = _report(config, labels, recipe, fitted, len(texts))
+    if samples:
+        report["normalization"] = _normalization(fitted.reward, samples, config.samples)
+    report["seconds"] = round(time.perf_counter() - begin, 2)
+    directory = fitted.reward.save(Path(config.output_dir), report)
+    return RewardResult(fitted.reward, directory, report)
+
+
+def _require_free(config: RewardConfig) -> None:
+    """Refuse, before the work, an output directory that holds anything but a reward model one may replace."""
+    from rewards.pretrained import require_replaceable
+    from rewards.reward_file import REWARD_FILE
+
+    directory = Path(config.output_dir)
+    require_replaceable(directory)
+    is_reward = (directory / REWARD_FILE).exists()
+    if (directory / "config.json").exists() and not (is_reward and config.overwrite):
+        raise InputError(
+            "--output_dir",
+            got=f"{directory}, which holds a {'reward' if is_reward else 'language'} model",
+            expected="a new directory",
+            fix="choose another one" + (", or give --overwrite" if is_reward else ""),
+        )
+
+
+def _settings(config: RewardConfig) -> Any:
+    from rewards.token_training import FitSettings
+
+    return FitSettings(
+        num_train_epochs=config.num_train_epochs,
+        batch_size=config.per_device_train_batch_size,
+        learning_rate=config.learning_rate,
+        dense_weight=config.dense_weight,
+        weight_decay=config.weight_decay,
+    )
+
+
+def _report(config: RewardConfig, labels: list[Label], recipe: Recipe, fitted: Fitted, n_texts: int) -> dict[str, Any]:
+    from rewards.targets import hash_labels, label_summary
+    from rewards.token_model import NEGATIVE_TOKEN, POSITIVE_TOKEN
+
+    return {
+        "kind": "token",
+        "target": config.target,
+        "tokens": {"positive": POSITIVE_TOKEN, "negative": NEGATIVE_TOKEN},
+        "base_model": config.model_name_or_path,
+        "labels": {"file": config.labels, "sha256": hash_labels(labels), **label_summary(labels)},
+        "held_out": fitted.held_out.report(),
+        "better_than_chance": fitted.held_out.better_than_chance,
+        "uncalibrated": {
+            key: fitted.uncalibrated.report()[key] for key in ("cross_entropy_nats", "expected_calibration_error")
+        },
+        "training": recipe.describe(fitted, n_texts),
+        "normalization": None,
+    }
+
+
+def _normalization(reward: TokenRewardModel, samples: list[Any], place: str | None) -> dict[str, Any]:
+    from rewards.normalization import measure_normalization
+
+    prompts, completions = [s.prompt for s in samples], [s.completion for s in samples]
+    empty = [""] * len(completions)
+    return measure_normalization(
+        reward(prompts, completions),
+        prompts=prompts,
+        sources=[s.source for s in samples],
+        completion_tokens=[len(ids) - 1 for ids in reward.encoder.encode(empty, completions)],
+        place=str(place),
+    ).as_dict()
+
+
+def _too_weak(config: RewardConfig, recipe: Recipe, texts: list[LabelledText], fitted: Fitted) -> InputError:
+    """The refusal, with the number of labels that a second point of the learning curve suggests."""
+    from rewards.learning_curve import CurvePoint, suggest_labels
+
+    tested = fitted.held_out.accuracy
+    half = recipe.fit_and_test(texts[: len(texts) // 2]).held_out.accuracy if len(texts) >= 40 else None
+    points = [CurvePoint(len(texts), tested)]
+    if half is not None and half.n:
+        points.append(CurvePoint(len(texts) // 2, half))
+    chance = fitted.held_out.majority_share.share
+    suggestion = suggest_labels(points, chance, tested.n / len(texts))
+    return InputError(
+        "reward model",
+        got=f"held-out accuracy {tested.share:.0%} (95 % interval {tested.low:.0%} to {tested.high:.0%}, "
+        f"{tested.n} non-neutral texts), no better than the {chance:.0%} of always naming the more frequent class",
+        expected="an interval above that",
+        fix=f"label more (the learning curve suggests {suggestion}), "
+        + ("set --dense_weight 1, " if not config.dense_weight else "")
+        + "or insist with --allow_weak",
+    )
+
+
+def main(argv: list[str]) -> None:
+    """Parse, run, and print what was learned."""
+    config = parse(RewardConfig, argv, prog="rlhf reward", description=__doc__ or "")
+    print(summary(run(config)))
+
+
+def summary(result: RewardResult) -> str:
+    """A few lines for the terminal: accuracy with interval, calibration, normalisation, time, place."""
+    report = result.report
+    held_out, labels = report["held_out"], report["labels"]
+    tested = held_out["accuracy"]
+    lines = [
+        f"{labels['rows']} labels on {labels['texts']} texts by {labels['annotators']} annotators",
+        f"held-out accuracy {tested['share']:.1%} (95 % interval {tested['low']:.1%} to {tested['high']:.1%}, "
+        f"n = {tested['n']} non-neutral texts; always the more frequent class: {held_out['majority_share']:.1%})",
+        f"calibration error {held_out['expected_calibration_error']:.3f} (n = {held_out['texts']} texts; "
+        f"{report['uncalibrated']['expected_calibration_error']:.3f} before temperature "
+        f"{report['training']['temperature']:.2f})",
+    ]
+    if not report["better_than_chance"]:
+        lines.append("WEAK: no better than chance, kept because of --allow_weak")
+    if report["normalization"]:
+        constants = report["normalization"]
+        lines.append(
+            f"reward log P({report['target']}) on base samples: {constants['offset']:.3f} ± "
+            f"{constants['offset_se']:.3f} nats, standard deviation {constants['scale']:.3f} (n = {constants['n']})"
+        )
+    lines.append(f"{result.directory}, {report['seconds']:.1f} s")
+    return "\n".join(lines)
