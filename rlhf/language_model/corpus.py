@@ -97,23 +97,22 @@ def _read_dataset(name: str, text_column: str, split: str) -> list[str]:
 
 
 def hold_out(documents: Sequence[str], fraction: float, seed: int) -> Split:
-    """Hold out a share of the documents (at least one), drawn from the seed; texts that training has too are dropped.
+    """Hold out a share of the different documents (at least one), drawn from the seed, with all their repeats.
 
     Raises InputError when there are fewer than two different documents.
     """
-    order = list(documents)
-    random.Random(f"held-out split {seed}").shuffle(order)
-    count = max(1, round(fraction * len(order)))
-    known = set(order[count:])
-    held_out = [document for document in order[:count] if document not in known]
-    if not known or not held_out:
+    different = list(dict.fromkeys(documents))
+    if len(different) < 2:
         raise InputError(
             "corpus",
-            got=f"{len(set(order))} different document(s)",
+            got=f"{len(different)} different document(s)",
             expected="at least two, one of them to hold out",
             fix="give more text, or another --document_separator",
         )
-    return Split(order[count:], held_out)
+    random.Random(f"held-out split {seed}").shuffle(different)
+    held_out = different[: max(1, round(fraction * len(different)))]
+    hidden = set(held_out)
+    return Split([document for document in documents if document not in hidden], held_out)
 
 
 def pack(documents: Sequence[Sequence[int]], block_size: int, end_token: int, seed: int) -> Blocks:
