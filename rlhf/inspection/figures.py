@@ -13,6 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from rlhf.inspection.evaluation import Evaluation
+from rlhf.inspection.overoptimisation import Onset
 from rlhf.inspection.run_directory import Run, sqrt_kl
 
 PROXY, GOLD, BEST_OF_N, KL, OTHER, ALARM = "#3f7fd9", "#d9902f", "#2f9e8f", "#8a63d2", "#7a8699", "#d1495b"
@@ -115,7 +116,12 @@ def against_kl(stories: Sequence[Story], rewards: Sequence[str]) -> list[Chart]:
             continue
         titled(figure, "√KL(policy ‖ original), √nats per completion", f"{reward}, mean of a rung's samples")
         figure.update_layout(height=340)
-        what = "what the policy was trained on" if reward == "proxy" else "never read by the trainer"
+        qualities = {name for s in stories if s.evaluation for name in s.evaluation.qualities}
+        what = "labelled gold, never read by the trainer; dotted: the fitted curve, shaded: where it is highest"
+        if reward == "proxy":
+            what = "what the policy was trained on"
+        elif reward in qualities:
+            what = "a quality that nobody labelled"
         charts.append(Chart(f"along-{len(charts)}", reward.capitalize() + " along KL", what, figure, (), False))
     return charts
 
@@ -133,6 +139,7 @@ def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: st
     means = [rung.reward(reward) for rung in rungs]
     values, errors = [m.mean if m else None for m in means], [m.se if m else None for m in means]
     band(figure, [r.sqrt_kl for r in rungs], values, errors, colour, label(stories, story, "PPO"))
+    _onset(figure, stories, story.evaluation.onsets.get(reward), colour)
     best = [b for b in story.evaluation.best_of_n if reward == "proxy" or reward in b.gold]
     for rows, dash in (([b for b in best if b.firm], "dash"), (_thin(best), "dot")):
         if rows:
@@ -152,6 +159,16 @@ def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: st
                 line={"color": colour_of(stories, stories.index(story), BEST_OF_N), "width": 2, "dash": dash},
                 marker={"size": 5},
             )
+
+
+def _onset(figure: go.Figure, stories: Sequence[Story], onset: Onset | None, colour: str) -> None:
+    """The fitted gold curve, and the interval of its highest point where an onset is resolved (one run only)."""
+    if onset is None or onset.fit is None or len(stories) > 1:
+        return
+    line(figure, [p[0] for p in onset.fit.grid], [p[1] for p in onset.fit.grid], OTHER, "fitted", "dot")
+    if onset.status == "onset":
+        low, high = onset.interval
+        figure.add_vrect(x0=low, x1=high, fillcolor=rgba(ALARM, 0.14), line={"width": 0}, layer="below")
 
 
 def _thin(best: Sequence[Any]) -> list[Any]:

@@ -16,6 +16,7 @@ from labeling.files import write_text
 from labeling.records import Sample
 from rlhf.inspection.curves import run_straightness, training_charts
 from rlhf.inspection.display import display_text, script_json
+from rlhf.inspection.equal_kl import at_equal_kl
 from rlhf.inspection.evaluation import Evaluation, evaluate_run, read_evaluation
 from rlhf.inspection.figures import Chart, Story, against_kl
 from rlhf.inspection.run_directory import Run, read_ladder_samples, read_run, sqrt_kl
@@ -49,7 +50,8 @@ def build_report(run_dir: Path, output: Path | None = None, *, others: Sequence[
         evaluation, notice = current_evaluation(run)
         stories.append(Story(run, evaluation))
         notices += [notice] if notice else []
-    rewards = ["proxy", *dict.fromkeys(g for s in stories if s.evaluation for g in s.evaluation.golds)]
+    scored = [story.evaluation for story in stories if story.evaluation]
+    rewards = ["proxy", *dict.fromkeys(name for e in scored for name in (*e.golds, *e.qualities))]
     along, curves = against_kl(stories, rewards), training_charts(stories)
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
     html = page.get_template("report.html").render(
@@ -155,7 +157,7 @@ def story_facts(story: Story) -> dict[str, Any]:
         "state": state(run),
         "facts": key_figures(story),
         "findings": findings(story),
-        "golds": evaluation.golds if evaluation else [],
+        "golds": [f"gold: {name}" for name in evaluation.golds] + evaluation.qualities if evaluation else [],
         "rungs": rung_rows(story),
         "config": {key: json.dumps(value, ensure_ascii=False, indent=2) for key, value in sorted(run.info.items())},
     }
@@ -207,6 +209,8 @@ def findings(story: Story) -> list[str]:
         told += [onset.statement() for onset in evaluation.onsets.values()]
         if not evaluation.onsets:
             told.append("No gold reward was given, so overoptimisation cannot be seen: only the proxy is known.")
+        compared = (at_equal_kl(evaluation, reward) for reward in (evaluation.golds or ["proxy"]))
+        told += [found.statement() for found in compared if found]
     fit = run_straightness(run)
     if fit is not None:
         told.append(f"√KL against optimiser steps: {fit.text()}.")
@@ -229,8 +233,8 @@ def rung_rows(story: Story) -> list[dict[str, Any]]:
                 "iteration": rung.iteration,
                 "proxy": plus_minus(proxy.mean, proxy.se) if proxy else plus_minus(rung.reward, rung.reward_se),
                 "gold": [
-                    plus_minus(gold.mean, gold.se) if known and (gold := known.gold.get(name)) else "–"
-                    for name in (evaluation.golds if evaluation else [])
+                    plus_minus(mean.mean, mean.se) if known and (mean := known.reward(name)) else "–"
+                    for name in ([*evaluation.golds, *evaluation.qualities] if evaluation else [])
                 ],
                 "distinct": f"{known.distinct_2:.3f}" if known and known.distinct_2 is not None else "–",
                 "top": f"{known.top_completion_share:.1%}" if known else "–",

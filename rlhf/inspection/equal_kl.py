@@ -1,0 +1,95 @@
+"""Is PPO worth its KL? PPO and best-of-n compared at the same KL, and the KL at which PPO catches up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlhf.inspection.best_of_n import BestOfN
+from rlhf.inspection.evaluation import Evaluation
+from rlhf.inspection.run_directory import sqrt_kl
+
+
+@dataclass(frozen=True, slots=True)
+class EqualKl:
+    """Mean of one reward under best-of-n and under PPO at best-of-n's KL (nats), with standard errors.
+
+    `ppo_kl` is the KL at which PPO first reaches best-of-n's mean, None if no rung does.
+    """
+
+    reward: str
+    n: int
+    kl: float
+    best_of_n: float
+    best_of_n_se: float
+    ppo: float
+    ppo_se: float
+    ppo_kl: float | None
+
+    @property
+    def difference(self) -> float:
+        """Best-of-n minus PPO."""
+        return self.best_of_n - self.ppo
+
+    @property
+    def difference_se(self) -> float:
+        """Standard error of the difference, as if the two were independent."""
+        return math.hypot(self.best_of_n_se, self.ppo_se)
+
+    def statement(self) -> str:
+        """Who is ahead at this KL, or that it is not resolved."""
+        numbers = (
+            f"at {self.kl:.1f} nats best-of-{self.n} has {self.reward} {self.best_of_n:.3f} ± {self.best_of_n_se:.3f}, "
+            f"PPO {self.ppo:.3f} ± {self.ppo_se:.3f}"
+        )
+        if abs(self.difference) <= 1.96 * self.difference_se:
+            return f"Is PPO worth its KL? Not resolved: {numbers}."
+        if self.difference < 0:
+            return f"Is PPO worth its KL? Yes: {numbers}."
+        if self.ppo_kl is None:
+            later = f"PPO does not reach that up to its last rung; `rlhf sample --best_of {self.n}` ships it"
+        else:
+            later = f"PPO reaches that at {self.ppo_kl:.1f} nats; `rlhf sample --best_of {self.n}` gives it for less"
+        return f"Is PPO worth its KL? No: {numbers}; {later}."
+
+
+def at_equal_kl(evaluation: Evaluation, reward: str) -> EqualKl | None:
+    """Compare at the largest n that is firm and whose KL lies on the ladder; None when there is none.
+
+    PPO between two rungs is interpolated along √KL; its error is bounded by the weighted sum of theirs, since equal
+    seeds make neighbouring rungs' errors alike.
+    """
+    rungs = [(rung.sqrt_kl, found) for rung in evaluation.rungs if (found := rung.reward(reward))]
+    if len(rungs) < 2:
+        return None
+    roots, means = [d for d, _ in rungs], [found.mean for _, found in rungs]
+    usable = [b for b in evaluation.best_of_n if b.n > 1 and b.firm and sqrt_kl(b.kl) <= roots[-1]]
+    if not usable:
+        return None
+    best: BestOfN = usable[-1]
+    root = sqrt_kl(best.kl)
+    mean, error = best.reward(reward)
+    return EqualKl(
+        reward=reward,
+        n=best.n,
+        kl=best.kl,
+        best_of_n=mean,
+        best_of_n_se=error,
+        ppo=float(np.interp(root, roots, means)),
+        ppo_se=float(np.interp(root, roots, [found.se or 0.0 for _, found in rungs])),
+        ppo_kl=first_reach(roots, means, mean),
+    )
+
+
+def first_reach(roots: Sequence[float], means: Sequence[float], level: float) -> float | None:
+    """KL in nats at which the broken line through (√KL, mean) first reaches `level`; None if it never does."""
+    if means[0] >= level:
+        return roots[0] ** 2
+    for i in range(1, len(means)):
+        if means[i] >= level:
+            share = (level - means[i - 1]) / (means[i] - means[i - 1])
+            return float((roots[i - 1] + share * (roots[i] - roots[i - 1])) ** 2)
+    return None
