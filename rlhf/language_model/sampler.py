@@ -97,11 +97,15 @@ def invert_cdf(probabilities: Tensor, uniform: Tensor) -> Tensor:
     return torch.minimum(drawn, last_possible).squeeze(-1)
 
 
+# Low enough that exp() is 0, finite so that 0 · logit is no NaN in a KL.
+IMPOSSIBLE = -1e9
+
+
 def suppress(logits: Tensor, tokens: Sequence[int]) -> Tensor:
     """Logits (..., V) with the given tokens made impossible; the same function serves sampling and scoring."""
     if not tokens:
         return logits
-    return logits.index_fill(-1, torch.tensor(list(tokens), device=logits.device), float("-inf"))
+    return logits.index_fill(-1, torch.tensor(list(tokens), device=logits.device), IMPOSSIBLE)
 
 
 @torch.no_grad()

@@ -68,7 +68,9 @@ class PPOConfig:
     # machine
     dtype: str = option("float32", help="parameters and arithmetic", choices=["float32", "float64"])
     use_cpu: bool = option(False, help="stay on the CPU though there is an accelerator")
-    logits_memory_mb: int = option(256, help="memory for one chunk's logits when scoring, MiB; bounds every exact KL")
+    logits_memory_mb: int = option(
+        32, help="memory for one chunk of logits when scoring, MiB; small ones stay in the processor's cache"
+    )
 
     def __post_init__(self) -> None:
         for name in (

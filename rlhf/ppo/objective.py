@@ -25,6 +25,11 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return masked_sum(x, mask) / mask.sum().clamp(min=1)
 
 
+def gathered(logp: Tensor, ids: Tensor) -> Tensor:
+    """log π(id) from log-probabilities (B, T, V) and ids (B, T); returns (B, T)."""
+    return logp.gather(-1, ids[..., None]).squeeze(-1)
+
+
 def selected_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     """log π(id) = logit[id] - logsumexp(logits). logits (B, T, V), ids (B, T); returns (B, T)."""
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")
@@ -38,20 +43,19 @@ class NextTokenStatistics(NamedTuple):
     entropy: Tensor
 
 
-def exact_kl(logits: Tensor, ref_logits: Tensor) -> NextTokenStatistics:
+def exact_kl(logp: Tensor, logq: Tensor) -> NextTokenStatistics:
     """KL_t = Σ_v π(v|prefix) (log π(v|prefix) - log ref(v|prefix)), and the entropy of π, at every prefix.
 
     Summed over a completion whose prefixes were sampled from π its expectation is KL(π‖ref) of whole completions: the
     Rao-Blackwellised estimator (Amini, Vieira and Cotterell 2025, "Better estimation of the KL divergence between
-    language models"). Never negative. logits and ref_logits (B, T, V).
+    language models"). Never negative. logp and logq (B, T, V) are log-probabilities over the whole vocabulary; both
+    are overwritten, which halves the memory that passes through the processor.
     """
-    logp = logits.log_softmax(-1)
+    difference = logq.neg_().add_(logp)
     p = logp.exp()
-    logq = ref_logits.log_softmax(-1)
-    # A token that both suppress has p = 0 and -inf on both sides: it adds nothing.
-    kl = torch.where(p > 0, p * (logp - logq), 0.0).sum(-1)
-    entropy = -torch.where(p > 0, p * logp, 0.0).sum(-1)
-    return NextTokenStatistics(kl.clamp(min=0.0), entropy)
+    kl = difference.mul_(p).sum(-1)
+    entropy = p.mul_(logp).sum(-1).neg()
+    return NextTokenStatistics(kl.clamp_(min=0.0), entropy)
 
 
 def kl_k1(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:

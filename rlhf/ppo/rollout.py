@@ -30,7 +30,7 @@ from rlhf.language_model.sampler import (
     suppress,
 )
 from rlhf.ppo.config import PPOConfig
-from rlhf.ppo.objective import exact_kl, kl_k1, kl_k3, selected_logprobs
+from rlhf.ppo.objective import exact_kl, gathered, kl_k1, kl_k3
 
 
 @dataclass(slots=True)
@@ -85,9 +85,9 @@ def completion_logits(
 
 
 def rows_per_chunk(length: int, vocabulary: int, config: PPOConfig) -> int:
-    """How many completions' logits fit `logits_memory_mb`, counting the six float copies that exact_kl holds."""
+    """How many completions' logits fit `logits_memory_mb`, counting the five float copies that measuring holds."""
     number_size = 8 if config.dtype == "float64" else 4
-    return max(1, config.logits_memory_mb * 2**20 // (6 * length * vocabulary * number_size))
+    return max(1, config.logits_memory_mb * 2**20 // (5 * length * vocabulary * number_size))
 
 
 class RolloutWorker:
@@ -227,13 +227,13 @@ class RolloutWorker:
         prompt_ids, prompt_mask = rollout.prompt_ids[own].to(self.device), rollout.prompt_mask[own].to(self.device)
         ids = rollout.completion_ids[own, :length].to(self.device)
         mask = rollout.completion_mask[own, :length].to(self.device)
-        logits = completion_logits(self.model, prompt_ids, prompt_mask, ids, self.config)
-        ref_logits = completion_logits(self.ref_model, prompt_ids, prompt_mask, ids, self.config)
-        logprobs, ref_logprobs = selected_logprobs(logits, ids), selected_logprobs(ref_logits, ids)
+        logp = completion_logits(self.model, prompt_ids, prompt_mask, ids, self.config).log_softmax(-1)
+        logq = completion_logits(self.ref_model, prompt_ids, prompt_mask, ids, self.config).log_softmax(-1)
+        logprobs, ref_logprobs = gathered(logp, ids), gathered(logq, ids)
         if self.config.temperature != 1:
             # The KL is always that of the models themselves, at temperature 1.
-            logits, ref_logits = logits * self.config.temperature, ref_logits * self.config.temperature
-        exact = exact_kl(logits, ref_logits)
+            logp, logq = (x.mul_(self.config.temperature).log_softmax(-1) for x in (logp, logq))
+        exact = exact_kl(logp, logq)
         measured = {
             "kl": torch.where(mask, exact.kl, 0.0).double().sum(-1),
             "k1": kl_k1(logprobs.double(), ref_logprobs.double(), mask),

@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from labeling.errors import InputError
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import (
+    IMPOSSIBLE,
     beginning_token,
     chunks,
     encode_prompt,
@@ -119,7 +120,7 @@ def test_suppressed_tokens_never_come(model: GPT2LMHeadModel) -> None:
     numbers = uniforms(0, Stream.SAMPLE, range(256), 4)
     done = generate(model, [[0]] * 256, numbers, eos_token_id=0, pad_token_id=0, suppress_tokens=[3, 5])
     assert not np.isin(done.completion_ids.numpy(), [3, 5]).any()
-    assert suppress(torch.zeros(1, 4), [1]).tolist() == [[0.0, float("-inf"), 0.0, 0.0]]
+    assert suppress(torch.zeros(1, 4), [1]).tolist() == [[0.0, IMPOSSIBLE, 0.0, 0.0]]
 
 
 def test_left_padding_and_positions() -> None:

@@ -7,10 +7,12 @@ import math
 import pytest
 import torch
 
+from rlhf.language_model.sampler import suppress
 from rlhf.ppo.objective import (
     clipped_loss,
     constant_advantages,
     exact_kl,
+    gathered,
     kl_k1,
     kl_k3,
     masked_mean,
@@ -39,13 +41,14 @@ def test_selected_logprobs() -> None:
     logits = torch.tensor([[[0.0, math.log(3.0)], [math.log(4.0), 0.0]]])
     # p = (1/4, 3/4) and (4/5, 1/5)
     got = selected_logprobs(logits, torch.tensor([[1, 1]]))
-    assert got.tolist()[0] == pytest.approx([math.log(0.75), math.log(0.2)], abs=TOLERANCE)
+    expected = pytest.approx([math.log(0.75), math.log(0.2)], abs=TOLERANCE)
+    assert got.tolist()[0] == expected
+    assert gathered(logits.log_softmax(-1), torch.tensor([[1, 1]])).tolist()[0] == expected
 
 
 def test_exact_kl_and_entropy() -> None:
     p, q = (0.5, 0.5), (0.25, 0.75)
-    logits, ref = torch.tensor([[p]]).log(), torch.tensor([[q]]).log()
-    got = exact_kl(logits, ref)
+    got = exact_kl(torch.tensor([[p]]).log(), torch.tensor([[q]]).log())
     # 0.5 ln 2 + 0.5 ln(2/3) = 0.5 ln(4/3)
     assert got.kl.item() == pytest.approx(0.5 * math.log(4 / 3), abs=TOLERANCE)
     assert got.entropy.item() == pytest.approx(math.log(2), abs=TOLERANCE)
@@ -54,8 +57,9 @@ def test_exact_kl_and_entropy() -> None:
 
 
 def test_exact_kl_of_a_token_that_both_suppress() -> None:
-    logits = torch.tensor([[[0.0, 0.0, -math.inf]]])
-    got = exact_kl(logits, torch.tensor([[[math.log(0.25), math.log(0.75), -math.inf]]]))
+    logits = suppress(torch.tensor([[[0.0, 0.0, 5.0]]]), [2])
+    ref_logits = suppress(torch.tensor([[[math.log(0.25), math.log(0.75), 1.0]]]), [2])
+    got = exact_kl(logits.log_softmax(-1), ref_logits.log_softmax(-1))
     assert got.kl.item() == pytest.approx(0.5 * math.log(4 / 3), abs=TOLERANCE)
     assert got.entropy.item() == pytest.approx(math.log(2), abs=TOLERANCE)
 
