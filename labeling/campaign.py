@@ -171,6 +171,13 @@ def push_all(
     The plan is written as soon as a project exists. `connect` gives the connection of a rater; `check` compares a
     project with the plan before anything is sent.
     """
+    if plan.packet:
+        raise InputError(
+            str(folder.path),
+            got="a folder that `rlhf label page` made",
+            expected="a folder of its own for Label Studio",
+            fix="choose another --output_dir",
+        )
     done: dict[str, Pushed] = {}
     for rater in raters:
         studio = connect(rater)

@@ -4,6 +4,7 @@
     tasks.jsonl    one row a task: its texts as shown, which side was swapped, its source, why it was chosen
     pulled.json    annotations as of the last pull, so that the next one fetches only what changed
     in_flight.json imports whose answer never came
+    answers/       files that the offline page saved, one a rater
     labels.jsonl or comparisons.jsonl   what came back
 
 The source of a text, the reason it was chosen and the swap never leave this folder.
@@ -83,12 +84,13 @@ class Project:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What `project.json` holds."""
+    """What `project.json` holds; `packet` is the id of the offline page, "" when there is none."""
 
     screen: Screen
     shows_prompt: bool
     title: str
     projects: tuple[Project, ...] = ()
+    packet: str = ""
 
 
 class Folder:
@@ -111,7 +113,7 @@ class Folder:
         row = read_json(path)
         screen = Screen(**{**row["screen"], "choices": tuple(row["screen"]["choices"])})
         projects = tuple(Project(**project) for project in row["projects"])
-        return Plan(screen, row["shows_prompt"], row["title"], projects)
+        return Plan(screen, row["shows_prompt"], row["title"], projects, row["packet"])
 
     def need_plan(self) -> Plan:
         """The plan. Raises InputError when nothing was pushed from this folder."""

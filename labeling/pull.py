@@ -10,32 +10,16 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from labeling.annotations import Annotation, latest, read_items
+from labeling.annotations import Annotation, read_items
 from labeling.errors import InputError
 from labeling.files import read_json, write_json
 from labeling.folder import Folder, Plan, Project, Task
-from labeling.records import Comparison, Label, write_records
+from labeling.returned import Returned, add_up, write_returned
 from labeling.screens import config_differences, label_config
 from labeling.studio import Listed, Studio
-
-
-@dataclass(slots=True)
-class Pulled:
-    """What came back, and a count of every annotation by what became of it.
-
-    counts: labelled, skipped, empty, unknown choice, unknown control, superseded, unknown task (these add up to
-    `annotations`); of the labelled, accepted untouched; besides, draft, twin tasks and tasks that are gone.
-    """
-
-    labels: list[Label] = field(default_factory=list)
-    comparisons: list[Comparison] = field(default_factory=list)
-    ratings: list[dict[str, Any]] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    annotations: int = 0
-    fetched_tasks: int = 0
 
 
 @dataclass(slots=True)
@@ -74,7 +58,7 @@ def pull(
     *,
     full: bool = False,
     progress: Callable[[int], None] = lambda done: None,
-) -> Pulled:
+) -> Returned:
     """Fetch what changed (or everything, with `full`) and write `labels.jsonl` or `comparisons.jsonl`.
 
     `connect` gives the connection to a project of the folder; `progress` gets the number of tasks fetched. Ratings
@@ -83,7 +67,7 @@ def pull(
     plan, tasks = folder.need_plan(), folder.read_tasks()
     remembered = {} if full else _read_known(folder)
     known: dict[str, dict[str, _Known]] = {}
-    pulled = Pulled()
+    pulled = Returned()
     found: list[Annotation] = []
     for project in plan.projects:
         studio = connect(project)
@@ -94,36 +78,10 @@ def pull(
         for task in mine.values():
             found += task.annotations
             pulled.counts.update(task.counts)
-    kept, pulled.counts["superseded"] = latest(found)
-    pulled.annotations = len(found) + pulled.counts["unknown task"]
-    for annotation in kept:
-        pulled.counts[annotation.outcome] += 1
-        if annotation.choice is not None:
-            _add(pulled, plan, tasks[annotation.uid], annotation)
+    add_up(pulled, found, plan, tasks)
     _write_known(folder, known)
-    if plan.screen.kind == "judgement":
-        write_records(folder.path / "labels.jsonl", pulled.labels)
-    elif plan.screen.kind == "comparison":
-        write_records(folder.path / "comparisons.jsonl", pulled.comparisons)
+    write_returned(folder, plan, pulled)
     return pulled
-
-
-def _add(pulled: Pulled, plan: Plan, task: Task, annotation: Annotation) -> None:
-    assert annotation.choice is not None
-    pulled.counts["accepted untouched"] += annotation.origin == "prediction"
-    meaning = plan.screen.meaning[annotation.choice]
-    rest = {
-        "annotator": annotation.annotator,
-        "created_at": annotation.updated_at,
-        "lead_time": annotation.lead_time,
-        "origin": annotation.origin,
-    }
-    if plan.screen.kind == "judgement":
-        pulled.labels.append(task.label(meaning, **rest))
-    elif plan.screen.kind == "comparison":
-        pulled.comparisons.append(task.comparison(meaning, **rest))
-    else:
-        pulled.ratings.append({"uid": task.uid, "rating": int(meaning), **rest})
 
 
 def _update(
@@ -132,7 +90,7 @@ def _update(
     plan: Plan,
     tasks: Mapping[str, Task],
     remembered: Mapping[str, _Known],
-    pulled: Pulled,
+    pulled: Returned,
     progress: Callable[[int], None],
 ) -> dict[str, _Known]:
     """What is known of each task now, by task id."""

@@ -11,6 +11,11 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("rlhf.commands.label_serve", "a local Label Studio in one command: start, --status, --stop"),
     "push": ("rlhf.commands.label_push", "samples become tasks: judgements or comparisons, each exactly once"),
     "pull": ("rlhf.commands.label_pull", "labels come back: complete, counted, several raters kept apart"),
+    "page": ("rlhf.commands.label_page", "one offline HTML file to label in, and the labels out of what is sent back"),
+    "status": (
+        "rlhf.commands.label_status",
+        "how many, by whom, how fast, how far raters agree, what to look at again",
+    ),
     "simulate": ("rlhf.commands.label_simulate", "annotators by rule, with a chosen share of wrong answers"),
     "import": ("rlhf.commands.label_import", "CSV, JSON lines or a Label Studio export become labels"),
 }

@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from labeling.connection import connect, default_directory
 from labeling.folder import Folder
-from labeling.pull import Pulled, pull
+from labeling.pull import pull
+from labeling.returned import Returned
 from rlhf.commands.label_output import listed_counts, tally
 from rlhf.options import option, parse
 
@@ -25,7 +26,7 @@ class PullConfig:
     quiet: bool = option(False, help="no progress bar")
 
 
-def run(config: PullConfig) -> Pulled:
+def run(config: PullConfig) -> Returned:
     """Pull and write the labels. Raises InputError; the files of the last pull then stand as they were."""
     folder = Folder(Path(config.output_dir))
     server_dir = Path(config.server_dir) if config.server_dir else default_directory()
