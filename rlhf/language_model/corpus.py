@@ -75,9 +75,13 @@ def _read_file(path: Path, separator: str) -> list[str]:
 
 def _read_dataset(name: str, text_column: str, split: str) -> list[str]:
     import datasets
+    import huggingface_hub
 
     datasets.disable_progress_bars()
     try:
+        if not (Path(name).is_dir() or huggingface_hub.constants.HF_HUB_OFFLINE):
+            # Asked once: `datasets` would retry for half a minute before it says that the network is down.
+            huggingface_hub.HfApi().dataset_info(name, timeout=10)
         dataset = datasets.load_dataset(name, split=split)
     except Exception as error:  # the library lets its readers', its cache's and the network's errors through
         raise InputError(

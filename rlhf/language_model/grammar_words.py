@@ -42,9 +42,9 @@ WORDS: dict[str, str] = {
     "adj": "old young tall narrow silver russet little quiet northern wooden leaden crooked scarlet distant early "
     "second broad green painted woollen yellow round heavy southern western eastern oaken",
     "number": "two three four five six seven nine ten twelve twenty thirty forty",
-    "carry": "bring fetch carry send lend pass sell keep offer throw",
-    "carries": "brings fetches carries sends lends passes sells keeps offers throws",
-    "carried": "brought fetched carried sent lent passed sold kept offered thrown",
+    "carry": "bring fetch carry send lend pass sell keep offer haul",
+    "carries": "brings fetches carries sends lends passes sells keeps offers hauls",
+    "carried": "brought fetched carried sent lent passed sold kept offered hauled",
     "go": "walk ride go sail march wander return hasten",
     "goes": "walks rides goes sails marches wanders returns hastens",
     "went": "walked rode went sailed marched wandered returned hastened",
@@ -180,11 +180,11 @@ RULES: dict[str, str] = {
         hath {who} {carried} the {adj} {thing} to {place}
         how many {beasts} {go} to {place} {at_time}""",
     "hail": """
-        What ho, {folk}, {who} {goes} to {place} {at_time}
-        What ho, {name}, {carry} the {adj} {thing} to {place}
-        What ho, {adj} {folk}, the {weather} {goes} over {place}
-        What ho, {folk} of {place}, {who} {speaks} {where}
-        What ho, {folk}, {number} {beasts} {went} {prep} the {site}
+        3: What ho, {folk}, {who} {goes} to {place} {at_time}
+        3: What ho, {name}, {carry} the {adj} {thing} to {place}
+        3: What ho, {adj} {folk}, the {weather} {goes} over {place}
+        3: What ho, {folk} of {place}, {who} {speaks} {where}
+        3: What ho, {folk}, {number} {beasts} {went} {prep} the {site}
         What ho. {Who} {speaks} {where}. {Carry} the {thing} to {place}
         What ho. {Speak}. {Who} {goes} to {place} {at_time}
         What ho, {voc}. {Carry} {food} and {food} to {place}

@@ -29,7 +29,7 @@ from rlhf.language_model.tokenizer import train_tokenizer
 
 MAX_GRAD_NORM = 1.0
 ADAM_BETAS = (0.9, 0.98)
-WARMUP_SHARE = 0.05
+WARMUP_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ def new_model(config: PretrainConfig, tokenizer: Any) -> PreTrainedModel:
 
 
 def train(model: PreTrainedModel, blocks: Blocks, config: PretrainConfig) -> int:
-    """Take `max_steps` AdamW steps with a cosine schedule; returns the number of labels seen."""
+    """Take `max_steps` AdamW steps with a linear schedule; returns the number of labels seen."""
     model.train()
     optimizer = _optimizer(model, config)
     batches = _batches(len(blocks.labels), config)
@@ -145,11 +145,11 @@ def next_token_loss(model: PreTrainedModel, input_ids: Tensor, labels: Tensor, d
 
 
 def schedule(step: int, max_steps: int) -> float:
-    """The learning rate's share of its peak: linear warm-up, then cosine to zero (Loshchilov and Hutter 2017)."""
+    """The learning rate's share of its peak: linear up over `WARMUP_SHARE` of the steps, then linear to zero."""
     warmup = max(1, round(WARMUP_SHARE * max_steps))
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (max_steps - warmup)))
+    return (max_steps - step) / (max_steps - warmup)
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ class PretrainConfig:
     num_attention_heads: int = option(4, help="attention heads")
     max_steps: int = option(600, help="optimizer steps")
     per_device_train_batch_size: int = option(8, help="blocks a step")
-    learning_rate: float = option(6e-3, help="AdamW's peak rate, after a warm-up over 5 % of the steps; above 0")
+    learning_rate: float = option(6e-3, help="AdamW's peak rate, after a warm-up over 10 % of the steps; above 0")
     weight_decay: float = option(0.1, help="AdamW's weight decay, on matrices only; at least 0")
     seed: int = option(0, help="initial weights, batches and held-out documents; at least 0")
     overwrite: bool = option(False, help="replace a model that is already in --output_dir")

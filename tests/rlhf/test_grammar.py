@@ -52,7 +52,8 @@ def test_same_seed_same_corpus_and_another_seed_another() -> None:
     assert generate_corpus(5, 50) != generate_corpus(6, 50)
     # Pinned: the corpus of a seed must not change without being noticed (a language model was trained on it).
     assert generate_corpus(0, 1) == [
-        "HERALD:\nWhat ho, townsmen, five oxen went near the cellar!\nMy niece sends forty hawks to the castle"
+        "HERALD:\nWhat ho, townsmen of Lindenfold, Harken waits within the mill,\n"
+        "Thy uncle hauled barley to Castwick at dawn"
     ]
 
 

@@ -33,10 +33,10 @@ TINY: dict[str, Any] = {
 
 
 def test_schedule_by_hand() -> None:
-    # 40 steps: warm-up over 2, then 0.5 (1 + cos(pi k / 38)).
-    assert [schedule(step, 40) for step in (0, 1, 2)] == [0.5, 1.0, 1.0]
-    assert schedule(21, 40) == pytest.approx(0.5, abs=1e-12)
-    assert schedule(39, 40) == pytest.approx(0.5 * (1 + math.cos(math.pi * 37 / 38)), abs=1e-12)
+    # 20 steps: warm-up over 2, then from 1 in equal steps of 1/18, the last one 1/18.
+    assert [schedule(step, 20) for step in (0, 1, 2)] == [0.5, 1.0, 1.0]
+    assert schedule(11, 20) == pytest.approx(9 / 18, abs=1e-12)
+    assert schedule(19, 20) == pytest.approx(1 / 18, abs=1e-12)
     assert schedule(0, 1) == 1.0
 
 
