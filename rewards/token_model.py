@@ -63,6 +63,7 @@ class TokenRewardModel:
             (POSITIVE_TOKEN, NEGATIVE_TOKEN) if target == "positive" else (NEGATIVE_TOKEN, POSITIVE_TOKEN)
         )
         self.target_id, self.other_id = self._token_id(target_token), self._token_id(other_token)
+        self._reads_linearly = self._two_columns_suffice()
 
     def _token_id(self, token: str) -> int:
         known = self.tokenizer.get_vocab().get(token)
@@ -107,16 +108,39 @@ class TokenRewardModel:
     def logit_difference(self, batch: Batch, *, every_position: bool = False) -> Tensor:
         """z_target - z_other: (B, T) at every position, or (B,) after the last real token."""
         # With right padding a causal model's real positions never see a pad; the mask is given all the same.
-        # Only the positions that are read are sent through the vocabulary matrix.
-        positions, place = (None, None) if every_position else torch.unique(batch.last, return_inverse=True)
-        kept = {} if positions is None else {"logits_to_keep": positions}
-        logits = self.model(
-            input_ids=batch.input_ids, attention_mask=batch.mask.long(), use_cache=False, **kept
-        ).logits  # (B, T or U, V)
-        difference: Tensor = (logits[..., self.target_id] - logits[..., self.other_id]).float()
-        if place is None:
-            return difference
-        return difference.gather(1, place[:, None]).squeeze(1)
+        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.mask.long(), "use_cache": False}
+        if self._reads_linearly:
+            hidden = self.model.base_model(**inputs).last_hidden_state  # (B, T, width)
+            if not every_position:
+                hidden = hidden[torch.arange(len(hidden), device=hidden.device), batch.last]  # (B, width)
+            return self._difference_of_rows(hidden).float()
+        logits = self.model(**inputs).logits  # (B, T, V)
+        difference = (logits[..., self.target_id] - logits[..., self.other_id]).float()
+        return difference if every_position else difference.gather(1, batch.last[:, None]).squeeze(1)
+
+    def _difference_of_rows(self, hidden: Tensor) -> Tensor:
+        """h·(w_target - w_other) + b_target - b_other: two columns of the output layer instead of V."""
+        layer = _output_layer(self.model)
+        difference: Tensor = hidden @ (layer.weight[self.target_id] - layer.weight[self.other_id])
+        if layer.bias is not None:
+            difference = difference + layer.bias[self.target_id] - layer.bias[self.other_id]
+        return difference
+
+    @torch.no_grad()
+    def _two_columns_suffice(self) -> bool:
+        """Whether the logits are the output layer's product and nothing more (some models cap or scale them).
+
+        Tried on the first tokens of the vocabulary with an output layer 64 times as large (a power of two, so that
+        dividing restores it exactly): a cap that small logits hardly feel must show.
+        """
+        ids = torch.arange(min(16, _vocabulary_rows(self.model)), device=self.device)[None]
+        layer = _output_layer(self.model)
+        with evaluating(self.model):
+            layer.weight.mul_(64)
+            logits = self.model(input_ids=ids, use_cache=False).logits
+            product = layer(self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+            layer.weight.div_(64)
+        return torch.allclose(logits.float(), product.float(), rtol=1e-3, atol=1e-3)
 
     @torch.no_grad()
     def log_odds(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
@@ -172,9 +196,9 @@ def pick_device(device: torch.device | str | None) -> torch.device:
 
 
 def add_reward_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> None:
-    """Give tokenizer and model the two reward tokens, in place; a model that has them is left as it is.
+    """Give tokenizer and model the two reward tokens, in place; rows that a model has for them already start anew.
 
-    Both new rows start at the mean embedding plus a small random vector, so that neither token is favoured
+    Both rows start at the mean embedding plus a small random vector, so that neither token is favoured
     (Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language Models"). Rows are never removed: some
     models have more than their tokenizer uses. Raises InputError when the tokenizer has ids the model lacks.
     """
@@ -206,7 +230,7 @@ def rescale_log_odds(reward: TokenRewardModel, temperature: float) -> None:
     With m the mean of the rows, w' = m + (w - m) / temperature, so the model stays an ordinary language model whose
     two logits are the reward.
     """
-    layer = reward.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    layer = _output_layer(reward.model)
     rows = [reward.target_id, reward.other_id]
     with torch.no_grad():
         for tensor in (layer.weight, *([layer.bias] if layer.bias is not None else [])):
@@ -216,13 +240,13 @@ def rescale_log_odds(reward: TokenRewardModel, temperature: float) -> None:
 
 def _vocabulary_matrices(model: PreTrainedModel) -> list[Tensor]:
     """Input and output embedding matrices, each (V, width), once where they are tied."""
-    inputs, outputs = cast(Tensor, model.get_input_embeddings().weight), _output_matrix(model)
+    inputs, outputs = cast(Tensor, model.get_input_embeddings().weight), _output_layer(model).weight
     return [outputs] if inputs is outputs else [inputs, outputs]
 
 
-def _output_matrix(model: PreTrainedModel) -> Tensor:
-    return cast(Tensor, model.get_output_embeddings().weight)  # type: ignore[no-untyped-call]
+def _output_layer(model: PreTrainedModel) -> torch.nn.Linear:
+    return cast(torch.nn.Linear, model.get_output_embeddings())  # type: ignore[no-untyped-call]
 
 
 def _vocabulary_rows(model: PreTrainedModel) -> int:
-    return int(_output_matrix(model).shape[0])
+    return int(_output_layer(model).weight.shape[0])

@@ -22,7 +22,7 @@ from rewards.targets import LabelledText, fold_of_text
 from rewards.token_model import Target, TokenRewardModel, add_reward_tokens, rescale_log_odds
 from rewards.token_training import FitSettings, fit
 
-FEW, SOME = 500, 1000
+FEW, SOME, MOST_EPOCHS = 500, 1000, 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ def plan_for(n_texts: int) -> Plan:
 
 
 def epochs_for(n_texts: int) -> float:
-    """Passes over `n_texts` texts: about 4,000 + 5 a text in all, so that few texts are seen more often."""
-    return 5.0 + 4000.0 / n_texts
+    """Passes over `n_texts` texts: few texts are seen more often."""
+    return min(MOST_EPOCHS, 5.0 + 4000.0 / n_texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ from rewards.encoding import Batch, pad
 from rewards.targets import LabelledText
 from rewards.token_model import TokenRewardModel
 
-ADAM_EPSILON = 1e-8
 # Texts of this many batches are sorted by length together, so that little padding is computed.
 _BATCHES_SORTED_TOGETHER = 8
 
@@ -95,12 +94,12 @@ def fit(
     Same seed, same result on one machine. `on_step` is called after each optimiser step.
     """
     encoded = reward.encoder.encode([text.prompt for text in texts], [text.completion for text in texts])
-    sign_free = [text.target if reward.target == "positive" else 1 - text.target for text in texts]
-    targets = torch.tensor(sign_free, device=reward.device)
+    of_target = [text.target if reward.target == "positive" else 1 - text.target for text in texts]
+    targets = torch.tensor(of_target, device=reward.device)
     weights = torch.tensor([float(text.n_labels) for text in texts], device=reward.device)
     base_rate = settings.rate_for(reward.model)
     optimizer = torch.optim.AdamW(
-        reward.model.parameters(), lr=base_rate, weight_decay=settings.weight_decay, eps=ADAM_EPSILON, betas=(0.9, 0.99)
+        reward.model.parameters(), lr=base_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99), fused=True
     )
     n_steps = settings.steps(len(texts))
     order = shuffled_batches([len(ids) for ids in encoded], settings.batch_size, seed)

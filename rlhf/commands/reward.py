@@ -32,7 +32,7 @@ class RewardConfig:
         0.0, help="weight of an auxiliary loss that asks for the label at every position, >= 0; 0: last position only"
     )
     num_train_epochs: float = option(
-        0.0, help="passes over the texts, > 0; 0: 5 + 4000 / texts, so that few texts are seen more often"
+        0.0, help="passes over the texts, > 0; 0: 5 + 4000 / texts, at most 20"
     )
     learning_rate: float | None = option(None, help="highest learning rate, > 0; default 0.1 / hidden width")
     per_device_train_batch_size: int = option(32, help="texts of one optimiser step, >= 1")

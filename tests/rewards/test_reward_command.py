@@ -1,0 +1,134 @@
+"""`rlhf reward` from files to a directory, and each way it refuses, in one line and without leaving anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labeling.errors import InputError
+from labeling.records import Label, Sample, write_records
+from rewards.token_model import TokenRewardModel
+from rlhf import cli
+from rlhf.commands.reward import RewardConfig, run, summary
+
+from .conftest import toy_labels
+
+
+@pytest.fixture
+def files(tmp_path: Path, base_directory: Path) -> dict[str, str]:
+    """Labels, samples and a base model on disk, as options."""
+    write_records(tmp_path / "labels.jsonl", toy_labels(240))
+    texts = [label.completion for label in toy_labels(64, seed=5)]
+    write_records(
+        tmp_path / "samples.jsonl", [Sample(str(i), "", text, "base", seed=0) for i, text in enumerate(texts)]
+    )
+    return {
+        "model_name_or_path": str(base_directory),
+        "labels": str(tmp_path / "labels.jsonl"),
+        "samples": str(tmp_path / "samples.jsonl"),
+        "output_dir": str(tmp_path / "out" / "reward_model"),
+    }
+
+
+def config(files: dict[str, str], **changes: object) -> RewardConfig:
+    settings = {"dense_weight": 1.0, "learning_rate": 5e-3, "num_train_epochs": 10.0, "quiet": True}
+    return RewardConfig(**{**files, **settings, **changes})  # type: ignore[arg-type]
+
+
+def test_from_files_to_a_tested_reward_model(files: dict[str, str]) -> None:
+    result = run(config(files))
+    report = json.loads((result.directory / "reward_model.json").read_text())
+    assert report == result.report
+    assert report["kind"] == "token"
+    assert report["labels"]["rows"] == 240
+    assert report["held_out"]["accuracy"]["share"] > 0.9
+    assert report["held_out"]["texts"] == report["labels"]["texts"]  # few texts: each held out once
+    assert sum(row["n"] for row in report["held_out"]["reliability"]) == report["held_out"]["texts"]
+    again = TokenRewardModel.from_pretrained(result.directory, device="cpu")
+    scores = again([""] * 64, [label.completion for label in toy_labels(64, seed=5)])
+    assert report["normalization"]["offset"] == pytest.approx(sum(scores) / 64, abs=1e-5)
+    assert report["normalization"]["n"] == 64
+    assert again([""], ["joy joy"])[0] > again([""], ["woe woe"])[0]
+    assert "held-out accuracy" in summary(result)
+    assert [path.name for path in result.directory.parent.iterdir()] == ["reward_model"]
+
+
+def test_the_negative_twin_pays_for_woe(files: dict[str, str]) -> None:
+    reward = run(config(files, target="negative")).reward
+    assert reward([""], ["woe woe"])[0] > reward([""], ["joy joy"])[0]
+    assert reward.__name__ == "log_p_negative"
+
+
+def test_labels_without_a_rule_are_refused_with_a_number(files: dict[str, str], tmp_path: Path) -> None:
+    names = ("positive", "negative")
+    random_labels = [
+        Label(row.uid, "", row.completion, names[hash_of(row.completion) % 2], "anna")  # type: ignore[arg-type]
+        for row in toy_labels(120)
+    ]
+    write_records(tmp_path / "random.jsonl", random_labels)
+    weak = config(files, labels=str(tmp_path / "random.jsonl"), num_train_epochs=2.0)
+    with pytest.raises(InputError, match=r"learning curve suggests .* \d+ labelled texts.*--allow_weak") as caught:
+        run(weak)
+    assert "\n" not in str(caught.value)
+    assert not Path(files["output_dir"]).exists()
+    kept = run(config(files, labels=str(tmp_path / "random.jsonl"), num_train_epochs=1.0, allow_weak=True))
+    assert kept.report["better_than_chance"] is False
+    assert "WEAK" in summary(kept)
+
+
+def hash_of(text: str) -> int:
+    """A number that no rule on words explains."""
+    return sum(ord(letter) * (i + 7) ** 3 for i, letter in enumerate(text)) // 13
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("target", "happy"),
+        ("dense_weight", -1.0),
+        ("num_train_epochs", -1.0),
+        ("learning_rate", 0.0),
+        ("per_device_train_batch_size", 0),
+        ("weight_decay", -0.1),
+        ("model_name_or_path", "/nowhere"),
+        ("labels", "/nowhere.jsonl"),
+        ("samples", "/nowhere.jsonl"),
+    ],
+)
+def test_options_out_of_range_and_missing_files(files: dict[str, str], option: str, value: object) -> None:
+    with pytest.raises(InputError) as caught:
+        run(config(files, **{option: value}))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_stands_in_the_output_directory_is_kept(files: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="which holds a language model"):
+        run(config(files, output_dir=files["model_name_or_path"]))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").touch()
+    with pytest.raises(InputError, match="other files"):
+        run(config(files, output_dir=str(tmp_path / "home")))
+
+
+def test_a_reward_model_is_replaced_only_when_told(files: dict[str, str]) -> None:
+    run(config(files))
+    with pytest.raises(InputError, match="--overwrite"):
+        run(config(files))
+    assert run(config(files, overwrite=True, seed=1)).report["training"]["seed"] == 1
+
+
+def test_exit_status_and_one_line(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = tmp_path / "one_class.jsonl"
+    write_records(labels, [Label(str(i), "", f"joy {i}", "positive", "anna") for i in range(30)])
+    words = ["reward", "--model_name_or_path", files["model_name_or_path"], "--labels", str(labels)]
+    assert cli.main([*words, "--output_dir", files["output_dir"]]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert "0 are negative" in printed.err
+    assert printed.out == ""
+    torn = tmp_path / "torn.jsonl"
+    torn.write_text('{"uid": "1", "prompt": "", "comp')
+    assert cli.main(["reward", "--model_name_or_path", files["model_name_or_path"], "--labels", str(torn)]) == 2
+    assert "torn last line" in capsys.readouterr().err
