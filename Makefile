@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-all check bench clean
+.PHONY: install label-studio demo test test-all check bench clean
 
 install: .venv/.installed
 
@@ -9,6 +9,10 @@ install: .venv/.installed
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
+
+# The labelling server has a virtual environment of its own, in the user's cache.
+label-studio: install
+	$(BIN)/rlhf label serve --install_only
 
 demo: install
 	$(BIN)/rlhf demo

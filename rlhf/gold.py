@@ -13,6 +13,7 @@ Training never reads this rule (it is the oracle); labelling and evaluation do.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from labeling.records import LabelName
@@ -55,7 +56,9 @@ class GoldRule:
             return "positive"
         return "negative" if score <= -NEUTRAL_BAND else "neutral"
 
-    def __call__(self, prompts: list[str], completions: list[str], **kwargs: Any) -> list[float]:
+    def __call__(
+        self, prompts: Sequence[str], completions: Sequence[str], completion_ids: Any = None, **kwargs: Any
+    ) -> list[float]:
         """Scores of completions, one a prompt (TRL's reward-function signature; other columns are not read)."""
         return [self.score(completion, prompt) for prompt, completion in zip(prompts, completions, strict=True)]
 
