@@ -22,7 +22,7 @@ BOTH = pytest.mark.parametrize("tokenizer", [WORDS, BPE], ids=["words", "bpe"])
 @settings(max_examples=400, deadline=None)
 def test_any_sequence_of_word_tokens_encodes_again(ids: list[int]) -> None:
     text = WORDS.decode(ids)
-    again = WORDS(text).input_ids
+    again = WORDS(text, add_special_tokens=False).input_ids
     assert WORDS.decode(again) == text
     assert WORDS.eos_token_id not in again
     unseen = WORDS.convert_tokens_to_ids(UNSEEN)
@@ -33,7 +33,7 @@ def test_any_sequence_of_word_tokens_encodes_again(ids: list[int]) -> None:
 @settings(max_examples=400, deadline=None)
 def test_any_sequence_of_bpe_tokens_encodes_again(ids: list[int]) -> None:
     text = BPE.decode(ids)  # bytes that are no UTF-8 decode to the replacement character
-    again = BPE(text).input_ids
+    again = BPE(text, add_special_tokens=False).input_ids
     assert BPE.decode(again) == text
     assert BPE.eos_token_id not in again
     assert None not in again
@@ -42,16 +42,16 @@ def test_any_sequence_of_bpe_tokens_encodes_again(ids: list[int]) -> None:
 @BOTH
 @pytest.mark.parametrize("text", ["....", "theend", "The  end", "OSRIC:\nWhat ho\n\n", "...!?;\n\n\n.", " ", ""])
 def test_awkward_texts_come_back(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
-    assert tokenizer.decode(tokenizer(text).input_ids) == text
+    assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
 
 
 @BOTH
 def test_documents_come_back_and_use_no_spelling_when_words_fit(tokenizer: PreTrainedTokenizerFast) -> None:
     document = "HERALD:\nWhat ho, townsmen, five oxen went near the cellar!"
-    assert tokenizer.decode(tokenizer(document).input_ids) == document
+    assert tokenizer.decode(tokenizer(document, add_special_tokens=False).input_ids) == document
     if tokenizer is WORDS:
         # HERALD : \n What ho , townsmen , five oxen went near the cellar !
-        assert len(tokenizer(document).input_ids) == 15
+        assert len(tokenizer(document, add_special_tokens=False).input_ids) == 15
 
 
 def test_one_special_token_begins_ends_and_pads() -> None:
@@ -61,9 +61,15 @@ def test_one_special_token_begins_ends_and_pads() -> None:
         assert tokenizer.all_special_tokens == [END_OF_TEXT]
 
 
+def test_a_prompt_begins_a_document() -> None:
+    for tokenizer in (WORDS, BPE):
+        assert tokenizer("Osric").input_ids[0] == tokenizer.bos_token_id
+        assert tokenizer.bos_token_id not in tokenizer("Osric").input_ids[1:]
+
+
 def test_a_character_outside_the_corpus_is_seen_in_the_text() -> None:
-    assert WORDS.decode(WORDS("Osric €").input_ids) == "Osric " + UNSEEN
-    assert BPE.decode(BPE("Osric €").input_ids) == "Osric €"
+    assert WORDS.decode(WORDS("Osric €", add_special_tokens=False).input_ids) == "Osric " + UNSEEN
+    assert BPE.decode(BPE("Osric €", add_special_tokens=False).input_ids) == "Osric €"
 
 
 @BOTH
@@ -71,8 +77,8 @@ def test_saved_and_loaded_by_auto_tokenizer(tokenizer: PreTrainedTokenizerFast, 
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     text = "OSRIC:\nTheend... What ho"
-    assert loaded(text).input_ids == tokenizer(text).input_ids
-    assert loaded.decode(loaded(text).input_ids) == text
+    assert loaded(text, add_special_tokens=False).input_ids == tokenizer(text, add_special_tokens=False).input_ids
+    assert loaded.decode(loaded(text, add_special_tokens=False).input_ids) == text
     assert (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id) == (0, 0, 0)
     assert loaded.padding_side == "left"
 
