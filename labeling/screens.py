@@ -22,11 +22,15 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 PromptFormat = Literal["text", "hh", "messages"]
 PROMPT_FORMATS: tuple[PromptFormat, ...] = get_args(PromptFormat)
 
-# A text of any length keeps the buttons on the page.
-STYLE = (
-    ".sides{display:grid;grid-template-columns:1fr 1fr;gap:16px}"
-    " .lsf-richtext{max-height:55vh;overflow:auto} .prompt .lsf-richtext{max-height:25vh;color:#555;background:#f6f6f6}"
-)
+# A text of any length keeps the buttons on the page; Paragraphs' filter, clock times and marking tools are of no use.
+STYLE = """
+.lsf-richtext { max-height: 55vh; overflow: auto; border: 1px solid #d5dae1; border-radius: 8px; padding: 12px; }
+.prompt { max-height: 32vh; overflow: auto; margin-bottom: 12px; color: #555; }
+.prompt .lsf-richtext { background: #f6f7f9; }
+.prompt [class^=wrapper_header], .prompt [class^=time--], .prompt [class^=selectAllBtn] { display: none; }
+.prompt [class^=dialoguetext] { white-space: pre-wrap; }
+.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; }
+"""
 
 
 @dataclass(frozen=True, slots=True)

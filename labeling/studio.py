@@ -222,10 +222,18 @@ class Studio:
                 items += json.loads(raw)
         return items
 
-    def annotate(self, task: int, result: Sequence[Mapping[str, Any]], **fields: Any) -> int:
-        """Make an annotation as this user; its id. A `unique_id` (UUID) makes a repeat harmless (409)."""
+    def annotate(self, task: int, result: Sequence[Mapping[str, Any]], **fields: Any) -> int | None:
+        """Make an annotation as this user; its id, or None when its `unique_id` (a UUID) is there already.
+
+        Raises Uncertain; a repeat with the same `unique_id` then does no harm.
+        """
         with self._told(f"annotating task {task}", write=True):
-            return int(self._sdk.annotations.create(task, result=list(result), **fields).id)
+            try:
+                return int(self._sdk.annotations.create(task, result=list(result), **fields).id)
+            except self._api_error as error:
+                if getattr(error, "status_code", None) == 409 and "unique_id" in fields:
+                    return None
+                raise
 
     def annotations_api(self) -> Any:
         """The SDK's own annotation calls (update, delete), for tests and simulated annotators."""

@@ -17,6 +17,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
         "how many, by whom, how fast, how far raters agree, what to look at again",
     ),
     "simulate": ("rlhf.commands.label_simulate", "annotators by rule, with a chosen share of wrong answers"),
+    "annotate": ("rlhf.commands.label_annotate", "the same annotators, answering as users of the real Label Studio"),
     "import": ("rlhf.commands.label_import", "CSV, JSON lines or a Label Studio export become labels"),
 }
 

@@ -1,0 +1,82 @@
+"""Makes docs/labelling_page.png (Label Studio, a criterion of one's own with chat turns) and docs/offline_page.png.
+
+    .venv/bin/python benchmarks/labeling_pictures.py
+
+Needs Chromium and Label Studio (`rlhf label serve --install_only`); starts a server of its own and ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from labeling import server
+from labeling.records import Sample, write_records
+from rlhf.commands import label_page, label_push, label_serve
+from tests.labeling.browser import chromium_browser, log_in
+
+CHAT = [
+    {"role": "user", "content": "How do I boil an egg?"},
+    {"role": "assistant", "content": "In water, for four to ten minutes. Soft or hard?"},
+    {"role": "user", "content": "Soft, please. And what if it cracks?"},
+]
+REPLY = "Four minutes then, from cold water. If it cracks, a spoonful of vinegar keeps the white together."
+LINES = "MARGARET.\nO gentle day, thou bring'st my heart such joy\nAs larks do bring the morning!\n\nHUGH.\nSing on."
+
+
+def main() -> None:
+    """Make both pictures."""
+    with tempfile.TemporaryDirectory() as name, chromium_browser("/usr/bin/chromium") as browser:
+        work = Path(name)
+        question = {
+            "question": "Is this reply helpful?",
+            "choices": ["Yes,No,Unsure"],
+            "map": ["Yes=positive,No=negative,Unsure=neutral"],
+            "prompt_format": "messages",
+            "title": "Helpful replies",
+        }
+        write_records(work / "chat.jsonl", [Sample(f"c{i}", json.dumps(CHAT), REPLY, "model") for i in range(12)])
+        write_records(work / "lines.jsonl", [Sample(f"l{i}", "", LINES, "model") for i in range(40)])
+        serve = label_serve.ServeConfig(server_dir=str(work / "server"))
+        running = label_serve.run(serve)
+        try:
+            pushed = label_push.run(
+                label_push.PushConfig(
+                    output_dir=str(work / "chat"),
+                    samples=str(work / "chat.jsonl"),
+                    server_dir=serve.server_dir,
+                    quiet=True,
+                    **question,  # type: ignore[arg-type]
+                )
+            )
+            admin = server.read_accounts(serve.directory)["admin"]
+            page = browser.new_page(viewport={"width": 1280, "height": 820})
+            log_in(page, running.url, admin.email, admin.password)
+            page.goto(pushed.addresses[0].split(": ", 1)[1])
+            page.wait_for_selector("text=How do I boil an egg?")
+            page.wait_for_timeout(1500)
+            page.screenshot(path=ROOT / "docs" / "labelling_page.png")
+        finally:
+            server.stop(serve.directory)
+        made = label_page.run(
+            label_page.PageConfig(
+                output_dir=str(work / "lines"), samples=str(work / "lines.jsonl"), title="Feelings in verse"
+            )
+        )
+        assert isinstance(made, Path)
+        page = browser.new_page(viewport={"width": 1000, "height": 560})
+        page.goto(made.as_uri())
+        page.fill("#name", "ana")
+        page.keyboard.press("Tab")
+        for key in "12311321":
+            page.keyboard.press(key)
+        page.screenshot(path=ROOT / "docs" / "offline_page.png")
+
+
+if __name__ == "__main__":
+    main()

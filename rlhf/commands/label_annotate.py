@@ -1,0 +1,72 @@
+"""`rlhf label annotate`: annotators by rule answer as users of the real Label Studio; nobody need be there."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from labeling.connection import connect, default_directory
+from labeling.errors import InputError
+from labeling.folder import Folder
+from labeling.server_raters import annotate_as, simulated_comparisons, simulated_judgements
+from rlhf.options import option, parse
+
+
+@dataclass
+class AnnotateConfig:
+    """Options of `rlhf label annotate`."""
+
+    output_dir: str = option(help="folder of `rlhf label push`; each of its projects gets one annotator")
+    gold: Literal["embedded", "lexicon"] = option(
+        "embedded", help="rule that the annotators follow, as in `rlhf label simulate`"
+    )
+    noise: list[float] = option(
+        [0.1], help="share of wrong answers, 0 to 1, exact: one for all projects or one for each, in their order"
+    )
+    server_dir: str = option("", help="folder of the local server (default: ~/.local/share/rlhf/label-studio)")
+    seed: int = option(0, help="seed of what is answered wrongly")
+    quiet: bool = option(False, help="no progress bar")
+
+
+def run(config: AnnotateConfig) -> dict[str, int]:
+    """Answer every task of every project; the number of answers by rater ("" where nobody was named).
+
+    Raises InputError. Run again it adds nothing: the server refuses an annotation that it has.
+    """
+    from rlhf.gold import GoldRule
+
+    folder = Folder(Path(config.output_dir))
+    plan, tasks = folder.need_plan(), folder.read_tasks()
+    server_dir = Path(config.server_dir) if config.server_dir else default_directory()
+    if len(config.noise) not in (1, len(plan.projects)):
+        raise InputError(
+            "--noise",
+            got=f"{len(config.noise)} values",
+            expected=f"1 or {len(plan.projects)}, one for each project",
+            fix="give one share for all or one for each",
+        )
+    rule = GoldRule(check_lines=config.gold == "embedded")
+    judge, score = functools.cache(rule.label), functools.cache(rule.score)
+    done: dict[str, int] = {}
+    with tqdm(total=len(tasks) * len(plan.projects), unit="answer", desc="annotate", disable=config.quiet) as bar:
+        for place, project in enumerate(plan.projects):
+            name, noise = project.rater or "simulated", config.noise[place % len(config.noise)]
+            if plan.screen.kind == "comparison":
+                answers = simulated_comparisons(tasks, score, annotator=name, noise=noise, seed=config.seed)
+            else:
+                answers = simulated_judgements(tasks, judge, annotator=name, noise=noise, seed=config.seed)
+            studio = connect(server_dir, rater=project.rater)
+            done[project.rater] = annotate_as(studio, project, plan, answers, progress=lambda n: bar.update() and None)
+    return done
+
+
+def main(argv: list[str]) -> None:
+    """Parse the options, answer, and print how many."""
+    config = parse(AnnotateConfig, argv, prog="rlhf label annotate", description=(__doc__ or "").split(": ", 1)[1])
+    for rater, count in run(config).items():
+        print(f"{rater or 'simulated'}: {count} answers")
+    print(f"then: rlhf label pull --output_dir {config.output_dir}")
