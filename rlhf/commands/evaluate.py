@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,10 @@ class EvaluateConfig:
     )
     corpus: str | None = option(None, help="training corpus, a text file: how much of the samples is copied from it")
     heldout: str | None = option(None, help="held-out text file: its loss under every rung, nats per token")
+    rewarded_words: str | None = option(
+        None, help="regular expression for words the reward pays for, set apart from the side effects besides those "
+        "whose count correlates with the proxy at 0.5 or more"
+    )  # fmt: skip
     relative_error: float = option(
         0.05,
         help="wanted standard error of every rung's mean, in standard deviations of that reward on the original "
@@ -52,6 +57,16 @@ class EvaluateConfig:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise InputError(f"--{name}", got=value, expected=f"at least {low}", fix="choose another value")
+        if self.rewarded_words is not None:
+            try:
+                re.compile(self.rewarded_words)
+            except re.error as error:
+                raise InputError(
+                    "--rewarded_words",
+                    got=f"{self.rewarded_words} ({error})",
+                    expected="a regular expression",
+                    fix="mend it",
+                ) from error
         if not 0 < self.relative_error < 1:
             raise InputError(
                 "--relative_error", got=self.relative_error, expected="between 0 and 1", fix="choose another value"
@@ -73,7 +88,12 @@ def run(config: EvaluateConfig) -> Evaluation:
     corpus = read_text(Path(config.corpus)) if config.corpus else None
     if config.stored_samples:
         evaluation = evaluate_samples(
-            ladder, read_ladder_samples(ladder), golds, quality_funcs=qualities, corpus=corpus
+            ladder,
+            read_ladder_samples(ladder),
+            golds,
+            quality_funcs=qualities,
+            corpus=corpus,
+            rewarded_pattern=config.rewarded_words,
         )
         write_evaluation(directory, evaluation)
         return evaluation
@@ -84,6 +104,7 @@ def run(config: EvaluateConfig) -> Evaluation:
         count=samples_wanted(config, ladder, {**golds, **qualities}),
         corpus=corpus,
         heldout=read_text(Path(config.heldout)) if config.heldout else None,
+        rewarded_pattern=config.rewarded_words,
         draw=config.draw,
         heat_samples=config.heat_samples,
         quiet=config.quiet,

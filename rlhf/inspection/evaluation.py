@@ -18,19 +18,25 @@ import numpy as np
 from labeling.errors import InputError
 from labeling.files import read_json, write_json
 from labeling.records import Sample, now
-from rewards.rules import RewardFunc
+from rewards.rules import RewardFunc, lexicon_sentiment
 from rlhf.inspection.best_of_n import BestOfN, best_of_n_curve
 from rlhf.inspection.curve_fits import CurveFit, fit_points
-from rlhf.inspection.diversity import distinct_n, lines_of, top_completion_share, verbatim_lines
+from rlhf.inspection.diversity import distinct_n, top_completion_share, verbatim_lines
 from rlhf.inspection.estimates import Estimate, Floats, mean_estimate, score_matrix
+from rlhf.inspection.memorisation import Corpus, compression_ratio
 from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.inspection.run_directory import Run, read_ladder_samples, read_run, sqrt_kl
 from rlhf.inspection.scoring import PROXY, Scores, score_rung
+from rlhf.inspection.side_effects import SideEffects, Term, along_ladder
 
 
 @dataclass(frozen=True, slots=True)
 class RungEvaluation:
-    """What is known of one rung's samples. KL in nats per completion; length in characters."""
+    """What is known of one rung's samples. KL in nats per completion; length in characters.
+
+    `longest_run` is the mean number of words of a sample's longest run that stands in the corpus, `longest_run_max`
+    the largest; `heldout` the loss on held-out text in nats per token; `sentiment` VADER's compound score.
+    """
 
     name: str
     kl: float
@@ -43,8 +49,13 @@ class RungEvaluation:
     distinct_1: float | None
     distinct_2: float | None
     top_completion_share: float
+    compression_ratio: float | None
     verbatim_share: float | None
     verbatim_lines: int | None
+    longest_run: Estimate | None
+    longest_run_max: int | None
+    sentiment: Estimate | None
+    heldout: Estimate | None
 
     @property
     def sqrt_kl(self) -> float:
@@ -70,6 +81,7 @@ class Evaluation:
     best_of_n: list[BestOfN]
     best_of_n_fits: dict[str, CurveFit]
     onsets: dict[str, Onset]
+    side_effects: dict[str, SideEffects]
     scores: dict[str, Scores] = field(default_factory=dict)
 
     @property
@@ -119,8 +131,14 @@ def evaluate_samples(
     corpus: str | None = None,
     folder: str = "samples",
     kl: Mapping[str, Estimate] | None = None,
+    heldout: Mapping[str, Estimate] | None = None,
+    rewarded_pattern: str | None = None,
 ) -> Evaluation:
-    """Score samples by rung without writing anything; see `evaluate_run`. `kl` replaces the ladder's own figures."""
+    """Score samples by rung without writing anything; see `evaluate_run`.
+
+    `kl` replaces the ladder's own figures; `heldout` is the loss on held-out text by rung; `rewarded_pattern` is a
+    regular expression for words that the side effects set apart.
+    """
     if not samples:
         raise InputError(
             str(run.directory / "samples"),
@@ -131,16 +149,27 @@ def evaluate_samples(
     qualities = quality_funcs or {}
     functions = {**gold_funcs, **qualities}
     scores = {name: score_rung(rows, functions) for name, rows in samples.items()}
-    corpus_lines = lines_of(corpus) if corpus is not None else None
+    known = Corpus(corpus) if corpus is not None else None
     measured = {r.name: Estimate(r.kl_per_completion, r.kl_per_completion_se, r.n) for r in run.rungs} | dict(kl or {})
     rungs = [
-        _rung(rung.name, samples[rung.name], scores[rung.name], measured[rung.name], set(qualities), corpus_lines)
+        _rung(rung.name, samples[rung.name], scores[rung.name], measured[rung.name], set(qualities), known, heldout)
         for rung in run.rungs
         if rung.name in samples
     ]
     rungs.sort(key=lambda rung: rung.kl)
-    best = _best_of_n(scores[rungs[0].name])
-    return Evaluation(now(), folder, rungs, best, _best_of_n_fits(best), _onsets(rungs, scores), scores)
+    original = scores[rungs[0].name]
+    best = _best_of_n(original)
+    texts = {rung.name: [row.completion for row in samples[rung.name]] for rung in rungs}
+    return Evaluation(
+        created_at=now(),
+        samples=folder,
+        rungs=rungs,
+        best_of_n=best,
+        best_of_n_fits=_best_of_n_fits(best),
+        onsets=_onsets(rungs, scores),
+        side_effects=along_ladder(texts, original[PROXY], rewarded_pattern),
+        scores=scores,
+    )
 
 
 def _rung(
@@ -149,10 +178,12 @@ def _rung(
     scores: Scores,
     kl: Estimate,
     qualities: set[str],
-    corpus_lines: set[str] | None,
+    corpus: Corpus | None,
+    heldout: Mapping[str, Estimate] | None,
 ) -> RungEvaluation:
     texts = [row.completion for row in rows]
-    copied = verbatim_lines(texts, corpus_lines) if corpus_lines is not None else None
+    copied = verbatim_lines(texts, corpus.lines) if corpus else None
+    runs = [float(corpus.longest_run(text)) for text in texts] if corpus else []
     means = {reward: mean_estimate(values) for reward, values in scores.items()}
     return RungEvaluation(
         name=name,
@@ -168,6 +199,11 @@ def _rung(
         top_completion_share=top_completion_share(texts),
         verbatim_share=copied.value if copied else None,
         verbatim_lines=copied.n if copied else None,
+        longest_run=mean_estimate(runs),
+        longest_run_max=int(max(runs)) if runs else None,
+        sentiment=mean_estimate(lexicon_sentiment([""] * len(texts), texts)),
+        heldout=(heldout or {}).get(name),
+        compression_ratio=compression_ratio(texts),
     )
 
 
@@ -223,7 +259,7 @@ def _from_json(value: Any) -> Evaluation:
         RungEvaluation(
             **{
                 **row,
-                **{key: _estimate(row[key]) for key in ("proxy", "length")},
+                **{key: _estimate(row[key]) for key in ("proxy", "length", "longest_run", "sentiment", "heldout")},
                 **{key: {name: _estimate(e) for name, e in row[key].items()} for key in ("gold", "quality")},
             }
         )
@@ -235,7 +271,15 @@ def _from_json(value: Any) -> Evaluation:
     }
     fits = {name: fit for name, row in value["best_of_n_fits"].items() if (fit := _fit(row))}
     best = [BestOfN(**row) for row in value["best_of_n"]]
-    return Evaluation(value["created_at"], value["samples"], rungs, best, fits, onsets, value["scores"])
+    effects = {
+        name: SideEffects(_terms(row["rewarded"]), _terms(row["terms"]), row["tested"])
+        for name, row in value["side_effects"].items()
+    }
+    return Evaluation(value["created_at"], value["samples"], rungs, best, fits, onsets, effects, value["scores"])
+
+
+def _terms(rows: Sequence[dict[str, Any]]) -> list[Term]:
+    return [Term(**row) for row in rows]
 
 
 def _estimate(row: dict[str, Any] | None) -> Estimate | None:

@@ -23,6 +23,7 @@ def evaluate_fresh(
     count: int,
     corpus: str | None = None,
     heldout: str | None = None,
+    rewarded_pattern: str | None = None,
     draw: int = 1,
     heat_samples: int = 0,
     quiet: bool = False,
@@ -31,7 +32,9 @@ def evaluate_fresh(
 
     Raises InputError when the run's rewards or checkpoints cannot be loaded; nothing is written before all is drawn.
     """
-    drawn = draw_ladder(run, run_rewards(run), count=count, draw=draw, heat_samples=heat_samples, quiet=quiet)
+    drawn = draw_ladder(
+        run, run_rewards(run), count=count, draw=draw, heat_samples=heat_samples, heldout=heldout, quiet=quiet
+    )
     samples = {name: rung.samples for name, rung in drawn.items()}
     evaluation = evaluate_samples(
         run,
@@ -41,6 +44,8 @@ def evaluate_fresh(
         corpus=corpus,
         folder=FOLDER,
         kl={name: rung.kl for name, rung in drawn.items()},
+        heldout={name: rung.heldout for name, rung in drawn.items() if rung.heldout},
+        rewarded_pattern=rewarded_pattern,
     )
     for name, rows in samples.items():
         write_records(run.directory / FOLDER / f"{name}.jsonl", rows)

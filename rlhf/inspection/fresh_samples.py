@@ -19,6 +19,7 @@ from labeling.records import Sample
 from rewards.pretrained import load_causal_lm, load_tokenizer
 from rewards.rules import RewardFunc
 from rlhf.inspection.estimates import Estimate, mean_estimate
+from rlhf.inspection.heldout import heldout_loss
 from rlhf.inspection.run_directory import Run
 from rlhf.language_model.randomness import Stream
 from rlhf.language_model.sampler import encode_prompt
@@ -38,11 +39,12 @@ class TokenKl:
 
 @dataclass(frozen=True, slots=True)
 class FreshRung:
-    """Samples of one rung, its KL on them (nats per completion), and the KL by token of the first few."""
+    """Samples of one rung, its KL on them (nats per completion), the KL by token of the first few, held-out loss."""
 
     samples: list[Sample]
     kl: Estimate
     heat: list[TokenKl]
+    heldout: Estimate | None
 
 
 def run_rewards(run: Run) -> list[RewardFunc]:
@@ -93,6 +95,7 @@ def draw_rung(
     *,
     draw: int = 1,
     heat_samples: int = 0,
+    heldout: str | None = None,
     original: Any | None = None,
     quiet: bool = True,
 ) -> FreshRung:
@@ -128,7 +131,8 @@ def draw_rung(
     kl = mean_estimate(rollout.kl.tolist())
     assert kl is not None  # the exact KL of every completion is finite
     heat = token_kl(worker, rollout, range(min(heat_samples, len(rollout))))
-    return FreshRung(_samples(rollout, rung, config.seed), kl, heat)
+    loss = heldout_loss(model, tokenizer, heldout) if heldout is not None else None
+    return FreshRung(_samples(rollout, rung, config.seed), kl, heat, loss)
 
 
 def load_rung(path: Path, config: PPOConfig, device: torch.device) -> Any:
@@ -144,6 +148,7 @@ def draw_ladder(
     count: int,
     draw: int = 1,
     heat_samples: int = 0,
+    heldout: str | None = None,
     quiet: bool = False,
 ) -> dict[str, FreshRung]:
     """Fresh samples of every rung whose checkpoint is there; prompts are those of the stored samples, in turn."""
@@ -158,7 +163,15 @@ def draw_ladder(
     there = [rung for rung in run.rungs if (run.directory / rung.path).is_dir()]
     return {
         rung.name: draw_rung(
-            run, rung.name, prompts, rewards, draw=draw, heat_samples=heat_samples, original=original, quiet=quiet
+            run,
+            rung.name,
+            prompts,
+            rewards,
+            draw=draw,
+            heat_samples=heat_samples,
+            heldout=heldout,
+            original=original,
+            quiet=quiet,
         )
         for rung in tqdm(there, desc="evaluate", unit="rung", disable=quiet)
     }

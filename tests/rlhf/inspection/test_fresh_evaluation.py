@@ -97,3 +97,23 @@ def test_bad_options(options: list[str], line: str) -> None:
 def test_two_rewards_of_one_name(copied_run: Path) -> None:
     with pytest.raises(InputError, match="two rewards of one name"):
         main([str(copied_run), "--gold_reward_func", "length", "--quality_func", "length"])
+
+
+def test_corpus_and_held_out_text(copied_run: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("abc def ghi jkl mno.\n" * 20)
+    options = ["--corpus", str(corpus), "--heldout", str(corpus), "--num_samples", "20", "--quiet"]
+    main([str(copied_run), *options])
+    evaluation = read_evaluation(copied_run / "evaluation.json")
+    first = evaluation.rungs[0]
+    assert first.heldout is not None
+    # Random weights know nothing: about log 32 nats a token, the vocabulary's size.
+    assert first.heldout.mean == pytest.approx(math.log(32), abs=1.5)
+    assert first.longest_run is not None
+    assert first.verbatim_lines == 0
+    assert set(evaluation.side_effects) == {rung.name for rung in evaluation.rungs[1:]}
+    corpus.write_text("short")
+    with pytest.raises(InputError, match="--heldout: got 5 tokens"):
+        main([str(copied_run), *options])
+    with pytest.raises(InputError, match="--rewarded_words"):
+        main([str(copied_run), "--rewarded_words", "("])
