@@ -113,8 +113,8 @@ class TokenRewardModel:
             hidden = self.model.base_model(**inputs).last_hidden_state  # (B, T, width)
             if not every_position:
                 hidden = hidden[torch.arange(len(hidden), device=hidden.device), batch.last]  # (B, width)
-            return self._difference_of_rows(hidden).float()
-        logits = self.model(**inputs).logits  # (B, T, V)
+            return self._difference_of_rows(hidden)
+        logits: Tensor = self.model(**inputs).logits  # (B, T, V)
         difference = (logits[..., self.target_id] - logits[..., self.other_id]).float()
         return difference if every_position else difference.gather(1, batch.last[:, None]).squeeze(1)
 
@@ -124,7 +124,7 @@ class TokenRewardModel:
         difference: Tensor = hidden @ (layer.weight[self.target_id] - layer.weight[self.other_id])
         if layer.bias is not None:
             difference = difference + layer.bias[self.target_id] - layer.bias[self.other_id]
-        return difference
+        return difference.float()
 
     @torch.no_grad()
     def _two_columns_suffice(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeling.errors import InputError
-from labeling.records import Label, read_labels, read_samples
+from labeling.records import Label, Sample, read_labels, read_samples
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -31,13 +31,15 @@ class RewardConfig:
     dense_weight: float = option(
         0.0, help="weight of an auxiliary loss that asks for the label at every position, >= 0; 0: last position only"
     )
-    num_train_epochs: float = option(
-        0.0, help="passes over the texts, > 0; 0: 5 + 4000 / texts, at most 20"
-    )
+    num_train_epochs: float = option(0.0, help="passes over the texts, > 0; 0: 5 + 4000 / texts, at most 20")
     learning_rate: float | None = option(None, help="highest learning rate, > 0; default 0.1 / hidden width")
     per_device_train_batch_size: int = option(32, help="texts of one optimiser step, >= 1")
     weight_decay: float = option(0.01, help="AdamW's weight decay, >= 0")
     allow_weak: bool = option(False, help="keep the model even if it is no better than chance")
+    learning_curve: bool = option(
+        False,
+        help="also fit to 25, 50, 75 and 100 percent of the labels: what would the next 100 bring? (2.5 x the time)",
+    )
     overwrite: bool = option(False, help="replace a reward model that is already in output_dir")
     seed: int = option(0, help="seed of split, order of texts, and new embeddings")
     quiet: bool = option(False, help="no progress bar")
@@ -96,8 +98,12 @@ def run(config: RewardConfig) -> RewardResult:
     if not fitted.held_out.better_than_chance and not config.allow_weak:
         raise _too_weak(config, recipe, texts, fitted)
     report = _report(config, labels, recipe, fitted, len(texts))
+    scores = fitted.reward([s.prompt for s in samples], [s.completion for s in samples])
     if samples:
-        report["normalization"] = _normalization(fitted.reward, samples, config.samples)
+        report["normalization"] = _normalization(fitted.reward, samples, scores, config.samples)
+    report |= _trust(fitted, texts, samples, scores, config.seed)
+    if config.learning_curve:
+        report["learning_curve"] = _learning_curve(config, recipe, texts, labels)
     report["seconds"] = round(time.perf_counter() - begin, 2)
     directory = fitted.reward.save(Path(config.output_dir), report)
     return RewardResult(fitted.reward, directory, report)
@@ -152,14 +158,51 @@ def _report(config: RewardConfig, labels: list[Label], recipe: Recipe, fitted: F
     }
 
 
-def _normalization(reward: TokenRewardModel, samples: list[Any], place: str | None) -> dict[str, Any]:
+def _trust(
+    fitted: Fitted, texts: list[LabelledText], samples: list[Sample], scores: list[float], seed: int
+) -> dict[str, Any]:
+    """The trust report and the guards; without samples of the base policy only what needs none."""
+    import numpy as np
+
+    from rewards.guards import distribution_guard, scale_guard, sign_guard
+    from rewards.trust import trust_report
+
+    guards = [sign_guard(fitted.held_out)]
+    if samples:
+        guards.append(scale_guard(np.array(scores)))
+        guards.append(
+            distribution_guard([t.prompt + t.completion for t in texts], [s.text for s in samples], seed=seed)
+        )
+    return {
+        "trust": trust_report(fitted.held_out, [s.text for s in samples], np.array(scores) if samples else None),
+        "guards": [guard.as_dict() for guard in guards],
+    }
+
+
+def _learning_curve(
+    config: RewardConfig, recipe: Recipe, texts: list[LabelledText], labels: list[Label]
+) -> dict[str, Any]:
+    """Accuracy by number of labels, what the next hundred would bring, and the ceiling that agreement sets."""
+    from tqdm import tqdm
+
+    from labeling.agreement import single_label_ceiling
+    from rewards.learning_curve import curve_steps, measure_curve
+
+    with tqdm(total=curve_steps(recipe, len(texts)), desc="learning curve", unit="step", disable=config.quiet) as bar:
+        curve = measure_curve(recipe, texts, lambda: bar.update() and None)
+    return {**curve.report(), "single_label_ceiling": dataclasses.asdict(single_label_ceiling(labels))}
+
+
+def _normalization(
+    reward: TokenRewardModel, samples: list[Sample], scores: list[float], place: str | None
+) -> dict[str, Any]:
     from rewards.normalization import measure_normalization
 
-    prompts, completions = [s.prompt for s in samples], [s.completion for s in samples]
+    completions = [s.completion for s in samples]
     empty = [""] * len(completions)
     return measure_normalization(
-        reward(prompts, completions),
-        prompts=prompts,
+        scores,
+        prompts=[s.prompt for s in samples],
         sources=[s.source for s in samples],
         completion_tokens=[len(ids) - 1 for ids in reward.encoder.encode(empty, completions)],
         place=str(place),
@@ -215,5 +258,24 @@ def summary(result: RewardResult) -> str:
             f"reward log P({report['target']}) on base samples: {constants['offset']:.3f} ± "
             f"{constants['offset_se']:.3f} nats, standard deviation {constants['scale']:.3f} (n = {constants['n']})"
         )
+    lines += [f"guard failed: {guard['name']}: {guard['says']}" for guard in report["guards"] if not guard["passed"]]
+    if "learning_curve" in report:
+        lines += _curve_lines(report["learning_curve"])
     lines.append(f"{result.directory}, {report['seconds']:.1f} s")
     return "\n".join(lines)
+
+
+def _curve_lines(curve: dict[str, Any]) -> list[str]:
+    points = ", ".join(f"{p['texts']}: {p['accuracy']['share']:.0%}" for p in curve["points"])
+    gain, ceiling = curve["next_gain"], curve["single_label_ceiling"]
+    lines = [
+        f"held-out accuracy by labelled texts: {points} (n = {curve['held_out_texts_judged']})",
+        f"the next {gain['labels']} labels would bring {100 * gain['gain']:+.1f} points "
+        f"(95 % interval {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})",
+    ]
+    if ceiling["value"] is not None:
+        lines.append(
+            f"raters' agreement sets a ceiling of {ceiling['value']:.0%} for any model judged by single labels of all "
+            f"three kinds ({ceiling['low']:.0%} to {ceiling['high']:.0%}, n = {ceiling['n']} texts)"
+        )
+    return lines

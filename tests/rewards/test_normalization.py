@@ -1,12 +1,10 @@
-"""The fixed constants and the learning curve's suggestion, by hand."""
+"""The fixed constants, by hand."""
 
 from __future__ import annotations
 
 import pytest
 
 from labeling.errors import InputError
-from rewards.calibration import wilson
-from rewards.learning_curve import CurvePoint, suggest_labels
 from rewards.normalization import measure_normalization
 
 
@@ -37,22 +35,3 @@ def test_constants_by_hand() -> None:
 def test_no_spread_and_too_few_are_refused(rewards: list[float]) -> None:
     with pytest.raises(InputError, match=r"s\.jsonl"):
         measure(rewards)
-
-
-def test_suggestion_for_a_rising_curve() -> None:
-    # Excess 0.1 at 100 texts: c = 0.01 a √text. With 0.5 judged texts a text held out.
-    (n_texts, at_least) = suggest_labels([CurvePoint(100, wilson(30, 50))], 0.5, 0.5)
-    assert not at_least
-    # 125: 62 judged, expected 0.5 + 0.01 √125 = 0.612, low 0.487; 156: 78, 0.625, 0.514 > 0.5. Rounded up: 160.
-    assert n_texts == 160
-    assert wilson(0.612 * 62, 62).low < 0.5 < wilson(0.625 * 78, 78).low
-
-
-def test_a_flat_curve_gives_a_lower_bound() -> None:
-    found = suggest_labels([CurvePoint(100, wilson(25, 50))], 0.5, 0.5)
-    assert found.at_least
-    assert found.n_texts > 100
-    assert str(found).startswith("at least")
-    worse = suggest_labels([CurvePoint(100, wilson(10, 50)), CurvePoint(50, wilson(8, 25))], 0.5, 0.5)
-    assert worse.at_least
-    assert worse.n_texts >= found.n_texts

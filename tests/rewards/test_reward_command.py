@@ -19,7 +19,7 @@ from .conftest import toy_labels
 @pytest.fixture
 def files(tmp_path: Path, base_directory: Path) -> dict[str, str]:
     """Labels, samples and a base model on disk, as options."""
-    write_records(tmp_path / "labels.jsonl", toy_labels(240))
+    write_records(tmp_path / "labels.jsonl", toy_labels(160))
     texts = [label.completion for label in toy_labels(64, seed=5)]
     write_records(
         tmp_path / "samples.jsonl", [Sample(str(i), "", text, "base", seed=0) for i, text in enumerate(texts)]
@@ -33,7 +33,7 @@ def files(tmp_path: Path, base_directory: Path) -> dict[str, str]:
 
 
 def config(files: dict[str, str], **changes: object) -> RewardConfig:
-    settings = {"dense_weight": 1.0, "learning_rate": 5e-3, "num_train_epochs": 10.0, "quiet": True}
+    settings = {"dense_weight": 1.0, "learning_rate": 5e-3, "num_train_epochs": 6.0, "quiet": True}
     return RewardConfig(**{**files, **settings, **changes})  # type: ignore[arg-type]
 
 
@@ -42,7 +42,7 @@ def test_from_files_to_a_tested_reward_model(files: dict[str, str]) -> None:
     report = json.loads((result.directory / "reward_model.json").read_text())
     assert report == result.report
     assert report["kind"] == "token"
-    assert report["labels"]["rows"] == 240
+    assert report["labels"]["rows"] == 160
     assert report["held_out"]["accuracy"]["share"] > 0.9
     assert report["held_out"]["texts"] == report["labels"]["texts"]  # few texts: each held out once
     assert sum(row["n"] for row in report["held_out"]["reliability"]) == report["held_out"]["texts"]
@@ -52,7 +52,23 @@ def test_from_files_to_a_tested_reward_model(files: dict[str, str]) -> None:
     assert report["normalization"]["n"] == 64
     assert again([""], ["joy joy"])[0] > again([""], ["woe woe"])[0]
     assert "held-out accuracy" in summary(result)
+    assert {guard["name"]: guard["passed"] for guard in report["guards"]} == {
+        "sign": True,
+        "scale": True,
+        "distribution": True,
+    }
+    assert report["trust"]["scores_on_base_samples"]["n"] == 64
     assert [path.name for path in result.directory.parent.iterdir()] == ["reward_model"]
+
+
+def test_learning_curve_and_ceiling_on_request(files: dict[str, str], tmp_path: Path) -> None:
+    labels = [*toy_labels(100), *toy_labels(100, annotator="bob")]
+    write_records(tmp_path / "two.jsonl", labels)
+    result = run(config(files, labels=str(tmp_path / "two.jsonl"), learning_curve=True))
+    curve = result.report["learning_curve"]
+    assert len(curve["points"]) == 4
+    assert curve["single_label_ceiling"]["value"] == 1.0  # both raters follow the rule
+    assert "the next 100 labels would bring" in summary(result)
 
 
 def test_the_negative_twin_pays_for_woe(files: dict[str, str]) -> None:
