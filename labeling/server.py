@@ -284,6 +284,7 @@ def answers_as_ours(url: str, token: str) -> bool:
 
 def _is_free(host: str, port: int) -> bool:
     with socket.socket(socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port is free while its last users time out
         try:
             probe.bind((host, port))
         except OSError:
