@@ -1,0 +1,200 @@
+"""Every mistake a person can make at the command line: exit 2, one line that says what, got, expected and the fix."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from labeling.files import write_jsonl
+from rewards.pretrained import save_model
+from rlhf.cli import main
+from rlhf.language_model.tokenizer import train_tokenizer
+
+Refused = Callable[..., str]
+TEXT = ["the lord is happy.", "the sad lady weeps!", "a merry song, a bitter tear"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory of a few thousand parameters."""
+    tokenizer = train_tokenizer(TEXT, 400)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=32, n_embd=8, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0
+    )
+    directory = tmp_path_factory.mktemp("tiny") / "model"
+    save_model(GPT2LMHeadModel(config), tokenizer, directory)
+    return directory
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """Runs a command in an empty directory; it must exit with 2 and one line, which is returned."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> str:
+        capsys.readouterr()
+        status = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        lines = [line for line in captured.err.splitlines() if line.strip()]
+        assert status == 2, captured.err
+        assert len(lines) == 1, captured.err
+        assert lines[0].startswith("rlhf: ")
+        assert "got " in lines[0]
+        assert "expected " in lines[0]
+        return lines[0]
+
+    return run
+
+
+def ppo(model: object, *words: object) -> tuple[object, ...]:
+    return (
+        "ppo",
+        "--model_name_or_path",
+        model,
+        "--reward_func",
+        "full_stop",
+        "--output_dir",
+        "run",
+        "--quiet",
+        *words,
+    )
+
+
+def test_unknown_commands_and_options(refused: Refused, model: Path) -> None:
+    assert "an unknown command" in refused("pppo")
+    assert "did you mean --learning_rate?" in refused(*ppo(model, "--learning_rat", "1"))
+    assert "invalid float value: 'fast'" in refused(*ppo(model, "--learning_rate", "fast"))
+    assert "--model_name_or_path" in refused("ppo", "--reward_func", "full_stop", "--output_dir", "run")
+    assert "stray" in refused(*ppo(model, "stray"))
+
+
+def test_config_files(refused: Refused, model: Path, tmp_path: Path) -> None:
+    assert "one of the recipes chapter7, demo" in refused(*ppo(model, "--config", "chapter8"))
+    (tmp_path / "a.yaml").write_text("learning_rate: 1.0e-4\nbatch: 3\n")
+    assert "key 'batch': got an unknown option" in refused(*ppo(model, "--config", "a.yaml"))
+    (tmp_path / "b.yaml").write_text("learning_rate: [1\n")
+    assert "no valid YAML" in refused(*ppo(model, "--config", "b.yaml"))
+    (tmp_path / "c.yaml").write_text("- learning_rate\n")
+    assert "a YAML list" in refused(*ppo(model, "--config", "c.yaml"))
+
+
+def test_models_that_are_none(refused: Refused, tmp_path: Path, model: Path) -> None:
+    assert "no such directory" in refused(*ppo("./nowhere"))
+    assert "nobody/nothing" in refused(*ppo("nobody/nothing"))
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused(*ppo("./empty"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("--epsilon", "0"), "--epsilon: got 0.0; expected more than 0 and less than 1"),
+        (("--kl_budget", "0.01"), "--kl_budget: got 0.01; expected at least the first rung, 0.0625 nats"),
+        (("--minibatch_size", "2048"), "--minibatch_size: got 2048; expected at most the iteration batch"),
+        (("--max_completion_length", "32"), "prompt and completion: got 1 + 32 tokens; expected at most 32"),
+        (("--prompt", "a", "--prompts", "b.txt"), "prompts: got more than one source"),
+        (("--prompts", "b.txt"), "b.txt: got no such file"),
+        (("--reward_weights", "1", "2"), "--reward_weights: got 2 weights"),
+        (("--seed", "-1"), "--seed: got -1"),
+    ],
+)
+def test_ppo_options_out_of_range(refused: Refused, model: Path, words: tuple[str, ...], line: str) -> None:
+    assert line in refused(*ppo(model, *words))
+
+
+def test_rewards_that_are_none(refused: Refused, model: Path, tmp_path: Path) -> None:
+    base = ("ppo", "--model_name_or_path", model, "--output_dir", "run", "--max_completion_length", "8")
+    assert "reward: got none" in refused(*base)
+    assert "no such directory" in refused(*base, "--reward_model_path", "./nowhere")
+    assert "reward" in refused(*base, "--reward_model_path", model)
+    assert "half_stop" in refused(*base, "--reward_func", "half_stop")
+    (tmp_path / "mine.py").write_text("def shout(completions, **kwargs):\n    return [1 / 0 for _ in completions]\n")
+    assert "ZeroDivisionError" in refused(*base, "--reward_func", "mine.py:shout", "--normalization_samples", "4")
+    assert "mine.py" in refused(*base, "--reward_func", "mine.py:whisper")
+
+
+def test_output_directories_in_use(refused: Refused, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    short = ("--max_completion_length", "8")
+    assert "not empty" in refused(*ppo(model, *short))
+    assert "files that are no run" in refused(*ppo(model, "--resume", *short))
+    assert "no demo" in refused("demo", "--output_dir", "run")
+    assert (tmp_path / "run" / "thesis.txt").read_text() == "years of work"
+
+
+def test_corpora(refused: Refused, tmp_path: Path) -> None:
+    def pretrain(name: str) -> str:
+        return refused("pretrain", "--corpus", name, "--output_dir", "model", "--quiet")
+
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "short.txt").write_text("to be")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)) * 20)
+    assert "missing.txt" in pretrain("./missing.txt")
+    assert "empty" in pretrain("empty.txt")
+    assert "binary.txt" in pretrain("binary.txt")
+    assert "1 different document" in pretrain("short.txt")
+    (tmp_path / "two.txt").write_text("to be\n\nor not")
+    assert "block" in pretrain("two.txt")
+    assert "nobody/nothing" in pretrain("nobody/nothing")
+    assert not (tmp_path / "model").exists()
+
+
+def test_label_files(refused: Refused, model: Path, tmp_path: Path) -> None:
+    def reward(name: str) -> str:
+        return refused("reward", "--model_name_or_path", model, "--labels", name, "--output_dir", "rm", "--quiet")
+
+    row = {"uid": "a", "prompt": "", "completion": "the lord", "label": "positive", "annotator": "ana"}
+    assert "no such file" in reward("missing.jsonl")
+    (tmp_path / "torn.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row)[:20])
+    assert "a torn last line" in reward("torn.jsonl")
+    write_jsonl(tmp_path / "unknown.jsonl", [{**row, "label": "splendid"}])
+    assert "record 1, label field 'label': got 'splendid'; expected positive, neutral or negative" in reward(
+        "unknown.jsonl"
+    )
+    write_jsonl(tmp_path / "one.jsonl", [{**row, "uid": str(i), "completion": f"the lord {i}"} for i in range(40)])
+    assert "one.jsonl" in reward("one.jsonl")
+    assert not (tmp_path / "rm").exists()
+
+
+@contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """A file that grows beyond `size` bytes fails to be written, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_stood_there(refused: Refused, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "samples.jsonl").write_text("precious\n")
+    with files_at_most(2000):
+        line = refused(
+            "sample", "--model_name_or_path", model, "--num_samples", "50", "--max_new_tokens", "8", "--overwrite",
+            "--output_path", "samples.jsonl", "--quiet",
+        )  # fmt: skip
+    assert "writing samples.jsonl" in line
+    assert (tmp_path / "samples.jsonl").read_text() == "precious\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["samples.jsonl"]
+
+
+def test_a_run_whose_disk_filled_can_be_continued(refused: Refused, model: Path, tmp_path: Path) -> None:
+    command = ppo(
+        model, "--max_completion_length", "8", "--iteration_batch_size", "64", "--minibatch_size", "32",
+        "--normalization_samples", "64", "--num_eval_samples", "16", "--max_iterations", "2",
+    )  # fmt: skip
+    with files_at_most(8000):
+        assert "expected a writable disk with free space" in refused(*command)
+    assert main([str(word) for word in (*command, "--resume")]) == 0
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
