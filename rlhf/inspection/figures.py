@@ -114,7 +114,7 @@ def against_kl(stories: Sequence[Story], rewards: Sequence[str]) -> list[Chart]:
             _along(figure, stories, story, reward, colour_of(stories, index, PROXY if reward == "proxy" else GOLD))
         if not figure.data:
             continue
-        titled(figure, "√KL(policy ‖ original), √nats per completion", f"{reward}, mean of a rung's samples")
+        titled(figure, "√KL(policy ‖ original), √nats per completion", f"mean {reward}")
         figure.update_layout(height=340)
         qualities = {name for s in stories if s.evaluation for name in s.evaluation.qualities}
         what = "labelled gold, never read by the trainer; dotted: the fitted curve, shaded: where it is highest"
@@ -122,7 +122,16 @@ def against_kl(stories: Sequence[Story], rewards: Sequence[str]) -> list[Chart]:
             what = "what the policy was trained on"
         elif reward in qualities:
             what = "a quality that nobody labelled"
-        charts.append(Chart(f"along-{len(charts)}", reward.capitalize() + " along KL", what, figure, (), False))
+        charts.append(
+            Chart(
+                f"along-{len(charts)}",
+                ("Proxy" if reward == "proxy" else reward) + " along KL",
+                what,
+                figure,
+                (),
+                False,
+            )
+        )
     return charts
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,16 @@ from rlhf.ppo.rollout import Rollout, RolloutWorker, completion_logits
 
 
 @dataclass(frozen=True, slots=True)
-class TokenKl:
-    """One sample's tokens with the KL (nats) between policy and original where each token was drawn."""
+class TokenHeat:
+    """One sample's tokens, the KL (nats) between policy and original where each was drawn, and what each was paid.
+
+    A token's pay is the reward of the completion up to and with it less the reward up to it; None where a part of
+    the completion has no reward.
+    """
 
     tokens: list[str]
     kl: list[float]
+    pay: list[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class FreshRung:
 
     samples: list[Sample]
     kl: Estimate
-    heat: list[TokenKl]
+    heat: list[TokenHeat]
     heldout: Estimate | None
 
 
@@ -130,7 +136,7 @@ def draw_rung(
     )
     kl = mean_estimate(rollout.kl.tolist())
     assert kl is not None  # the exact KL of every completion is finite
-    heat = token_kl(worker, rollout, range(min(heat_samples, len(rollout))))
+    heat = token_heat(worker, rollout, range(min(heat_samples, len(rollout))))
     loss = heldout_loss(model, tokenizer, heldout) if heldout is not None else None
     return FreshRung(_samples(rollout, rung, config.seed), kl, heat, loss)
 
@@ -178,8 +184,8 @@ def draw_ladder(
 
 
 @torch.no_grad()
-def token_kl(worker: RolloutWorker, rollout: Rollout, rows: range) -> list[TokenKl]:
-    """KL between the two next-token distributions at every token of some completions, at temperature 1."""
+def token_heat(worker: RolloutWorker, rollout: Rollout, rows: range) -> list[TokenHeat]:
+    """KL between the two next-token distributions (temperature 1) and pay at every token of some completions."""
     found = []
     for row in rows:
         length = int(rollout.completion_mask[row].sum())
@@ -192,8 +198,18 @@ def token_kl(worker: RolloutWorker, rollout: Rollout, rows: range) -> list[Token
         values = exact_kl(logits * heat, reference * heat).kl[0].double().tolist()
         ids = rollout.completion_ids[row, :length].tolist()
         tokens = [str(worker.tokenizer.decode([i])) for i in ids]
-        found.append(TokenKl(tokens, [float(f"{max(v, 0.0):.3g}") for v in values]))
+        pay = token_pay(worker, rollout.prompts[row], ids)
+        found.append(TokenHeat(tokens, [float(f"{max(v, 0.0):.3g}") for v in values], pay))
     return found
+
+
+def token_pay(worker: RolloutWorker, prompt: str, ids: list[int]) -> list[float | None]:
+    """Reward gained with each token: R(ids[:t+1]) - R(ids[:t])."""
+    parts = [ids[:t] for t in range(len(ids) + 1)]
+    texts = worker.tokenizer.batch_decode(parts, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    rewards = worker.score([prompt] * len(parts), list(texts), parts, {}).tolist()
+    gains = [after - before for before, after in pairwise(rewards)]
+    return [float(f"{gain:.3g}") if math.isfinite(gain) else None for gain in gains]
 
 
 def _samples(rollout: Rollout, rung: str, seed: int) -> list[Sample]:

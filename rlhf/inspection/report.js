@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
   const PAGE_ROWS = 20;
-  const state = { run: 0, rung: 0, search: "", sort: "index", shown: PAGE_ROWS, open: new Set() };
+  const state = { run: 0, rung: 0, search: "", sort: "index", heat: "", shown: PAGE_ROWS, open: new Set() };
   const make = (tag, className, text) => {
     const node = document.createElement(tag);
     if (className) node.className = className;
@@ -66,6 +66,7 @@
       row.classList.toggle("chosen", row.dataset.rung === rung.name && row.dataset.run === data.runs[state.run].name));
     remark();
     showSamples();
+    showEffects();
   };
   const startRun = (index) => {
     state.run = index;
@@ -80,6 +81,7 @@
       byId("rung-text").textContent = "no samples";
       return;
     }
+    byId("colour-by").hidden = !rungs().some((rung) => rung.heat.length);
     byId("rung").max = rungs().length - 1;
     byId("rung-ticks").replaceChildren(...rungs().map((_, i) => Object.assign(make("option"), { value: i })));
     const sorts = [["index", "index"]];
@@ -94,6 +96,20 @@
 
   // ---- samples ----
   const columns = () => [...new Set([0, state.rung, rungs().length - 1])].sort((a, b) => a - b);
+  const scale = () => { // the same for all rungs of the run, so that colours compare: the 98th percentile
+    const sizes = rungs().flatMap((rung) => rung.heat.flatMap((row) => row[state.heat].map((v) => Math.abs(v ?? 0)))).sort((a, b) => a - b);
+    return sizes[Math.floor(0.98 * (sizes.length - 1))] || 1;
+  };
+  const heated = (heat, full) => heat.tokens.map((token, i) => {
+    const value = heat[state.heat][i];
+    const node = make("span", "token", token);
+    if (value !== null) {
+      const hue = state.heat === "kl" ? "138 99 210" : value >= 0 ? "47 158 143" : "209 73 91";
+      node.style.backgroundColor = `rgb(${hue} / ${Math.min(0.75, (0.75 * Math.abs(value)) / full).toFixed(3)})`;
+      node.title = `${number(value)} ${state.heat === "kl" ? "nats" : "reward"}`;
+    }
+    return node;
+  });
   const cell = (rung, index, isFirst) => {
     const node = make("div");
     const score = make("div", "score");
@@ -107,7 +123,8 @@
     const text = make("div", "text");
     const prompt = data.runs[state.run].prompts[index];
     if (prompt) text.append(make("span", "prompt", prompt));
-    text.append(make("span", "", rung.samples.text[index] ?? ""));
+    const heat = state.heat && rung.heat[index];
+    text.append(...(heat ? heated(heat, scale()) : [make("span", "", rung.samples.text[index] ?? "")]));
     text.dir = "auto";
     node.append(score, text);
     return node;
@@ -124,9 +141,11 @@
   const order = () => {
     const shown = columns().map((i) => rungs()[i].samples.text);
     const prompts = data.runs[state.run].prompts;
-    const term = state.search.toLowerCase();
+    // A phrase is found whatever white space stands in it; ⏎ is a line break, as in the side effects.
+    const flat = (text) => (text ?? "").toLowerCase().replace(/\n/g, " ⏎ ").replace(/([^\w\s'])/g, " $1 ").replace(/\s+/g, " ");
+    const term = flat(state.search).trim();
     let rows = [...rungs()[0].samples.text.keys()];
-    if (term) rows = rows.filter((i) => shown.some((texts) => (texts[i] ?? "").toLowerCase().includes(term)) || (prompts[i] ?? "").toLowerCase().includes(term));
+    if (term) rows = rows.filter((i) => shown.some((texts) => flat(texts[i]).includes(term)) || flat(prompts[i]).includes(term));
     if (state.sort !== "index") {
       const [key, way] = state.sort.split("|");
       const here = currentRung().samples[key] ?? [], base = rungs()[0].samples[key] ?? [];
@@ -169,7 +188,57 @@
     document.querySelector(`.row[data-index="${index}"]`)?.focus();
   };
 
+  // ---- side effects ----
+  const effectTable = (title, rows, className = "") => {
+    const box = make("div", className);
+    const table = make("table");
+    const head = make("tr");
+    for (const [name, meaning] of [
+      ["term", "click to see its samples"], ["odds ×", "factor of the odds, shrunk by the prior (Monroe et al. 2008)"],
+      ["per 1,000", "occurrences per 1,000 words: original → this rung"], ["samples", "completions that hold it: original → this rung"],
+      ["r", "correlation of its count with the reward among the original's samples: near 0, nobody paid for it"],
+      ["q", "false discovery rate at which it is found"],
+    ]) head.append(Object.assign(make("th", "", name), { title: meaning }));
+    table.append(head);
+    for (const row of rows) {
+      const line = make("tr");
+      const link = Object.assign(make("button", "", row.term), { type: "button" });
+      link.dataset.term = row.term;
+      const first = make("td");
+      first.append(link);
+      line.append(first, make("td", row.factor > 1 ? "gain" : "loss", number(row.factor, 2)), make("td", "", `${number(row.before, 1)} → ${number(row.after, 1)}`),
+        make("td", "", `${row.samplesBefore} → ${row.samplesAfter}`), make("td", "", number(row.r, 2)), make("td", "", row.q === null ? "–" : row.q.toPrecision(2)));
+      table.append(line);
+    }
+    box.append(make("h3", "", title), rows.length ? table : make("p", "note", "nothing found"));
+    return box;
+  };
+  const showEffects = () => {
+    const rung = currentRung(), effects = rung.effects;
+    byId("effects").hidden = !rungs().some((r) => r.effects);
+    if (!effects) {
+      byId("effects-note").textContent = "This is the original: move the slider to a rung.";
+      byId("effects-tables").replaceChildren();
+      return;
+    }
+    byId("effects-note").textContent = `${rung.name} against the original: ${effects.found} of ${effects.tested} words and phrases changed (false discovery rate 5 %, tested by sample). `
+      + (effects.rewarded.length ? "What the reward plainly pays for is set apart and left out of the counts of the rest." : "No single word carries the reward (no correlation of 0.5 or more with it), so nothing is set apart.");
+    byId("effects-tables").replaceChildren(
+      ...(effects.rewarded.length ? [effectTable("What the reward pays for", effects.rewarded, "wide")] : []),
+      effectTable("More common words", effects.up1), effectTable("Less common words", effects.down1),
+      effectTable("More common phrases", effects.up2), effectTable("Less common phrases", effects.down2));
+  };
+
   // ---- hands ----
+  byId("heat").addEventListener("change", (event) => { state.heat = event.target.value; showSamples(); });
+  byId("effects-tables").addEventListener("click", (event) => {
+    const term = event.target.dataset.term;
+    if (term === undefined) return;
+    byId("search").value = state.search = term;
+    state.shown = PAGE_ROWS;
+    showSamples();
+    byId("samples").scrollIntoView();
+  });
   byId("rung").addEventListener("input", (event) => choose(Number(event.target.value)));
   byId("search").addEventListener("input", (event) => { state.search = event.target.value; state.shown = PAGE_ROWS; showSamples(); });
   byId("sort").addEventListener("change", (event) => { state.sort = event.target.value; showSamples(); });

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from rlhf.commands.evaluate import EvaluateConfig, run
 from rlhf.inspection.report import build_report
 
 from .conftest import MakeRun
@@ -83,7 +86,7 @@ def test_the_report_works_offline(make_run: MakeRun, watched: Watched) -> None:
     page.keyboard.press("ArrowRight")
     assert "kl-06.94" in page.locator("#rung-text").inner_text()
     assert "kl-06.94" in page.locator(".samples .head").inner_text()
-    assert page.locator("tr.chosen th").inner_text() == "kl-06.94"
+    assert page.locator("tr.chosen th").first.inner_text() == "kl-06.94"
     assert page.evaluate(marker) > before
 
     # Search and sort.
@@ -120,4 +123,39 @@ def test_two_runs_and_a_run_without_samples(make_run: MakeRun, watched: Watched)
     assert page.locator("#no-samples").is_visible()
     page.select_option("#run", "0")
     assert page.locator(".row[data-index]").count() == 10
+    assert watched.faults == []
+
+
+@pytest.mark.real
+def test_a_real_run_with_colours_and_side_effects(trained_run: Path, tmp_path: Path, watched: Watched) -> None:
+    directory = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    options = {"num_samples": 200, "heat_samples": 10, "gold_reward_func": ["length"], "quiet": True}
+    run(EvaluateConfig(run=str(directory), **options))  # type: ignore[arg-type]
+    page = watched.page
+    page.goto(build_report(directory).as_uri())
+    page.wait_for_selector("body[data-ready=true]")
+    page.locator("tr[data-rung]").last.click()  # a row of the ladder chooses its rung
+
+    # Colours: no KL on the original, some on the last rung; a full stop is paid 1.
+    page.select_option("#heat", "kl")
+    colours = "tokens => tokens.map(t => t.style.backgroundColor)"
+    first, last = page.locator(".row[data-index='0'] .text").first, page.locator(".row[data-index='0'] .text").last
+    assert set(first.locator(".token").evaluate_all(colours)) <= {"rgba(138, 99, 210, 0)"}
+    assert set(last.locator(".token").evaluate_all(colours)) != {"rgba(138, 99, 210, 0)"}
+    page.select_option("#heat", "pay")
+    stops = page.locator(".token", has_text=".").evaluate_all("tokens => tokens.map(t => t.title)")
+    assert stops
+    assert set(stops) == {"1.000 reward"}
+
+    # Side effects: the rewarded full stop stands apart, and a finding leads to its samples.
+    assert "What the reward pays for" in page.locator("#effects").inner_text()
+    stop = page.locator("#effects-tables .wide button")
+    assert stop.inner_text() == "."
+    stop.click()
+    assert page.locator("#search").input_value() == "."
+    texts = page.locator(".row[data-index]").evaluate_all("rows => rows.map(r => r.innerText)")
+    assert texts
+    assert all("." in text for text in texts)
+    page.locator("#rung").fill("0")
+    assert "This is the original" in page.locator("#effects-note").inner_text()
     assert watched.faults == []
