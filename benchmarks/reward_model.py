@@ -1,6 +1,6 @@
 """Label efficiency of the token reward model beside a bag of words on the same labels: accuracy, calibration, seconds.
 
-    python benchmarks/reward_model.py --model_name_or_path runs/demo/model
+    python -m benchmarks.reward_model --model_name_or_path runs/demo/model
 
 For each seed: fresh samples of the language model, a simulated annotator whose labels are wrong on a share `noise`,
 and for each budget the recipe of `rlhf reward` (the whole of it: held-out test, temperature, fitting anew). Accuracy
@@ -159,7 +159,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def main() -> None:
     """Measure and print the table."""
-    config = parse(BenchmarkConfig, sys.argv[1:], prog="reward_model.py", description=__doc__ or "")
+    config = parse(BenchmarkConfig, sys.argv[1:], prog="reward_model", description=__doc__ or "")
     rows = [row for seed in config.seeds for row in measure(config, seed)]
     tested = [r.n_test for r in rows]
     print(

@@ -51,15 +51,15 @@ class TextEncoder:
         """Prompt and completion as the one text that is tokenized: no EOS and what follows it, no BOS written out."""
         for token in self._stops:
             completion = completion.split(token, 1)[0]
-        for token in self._starts:
-            prompt = prompt.removeprefix(token)
-            if not prompt:
-                completion = completion.removeprefix(token)
-        return prompt + completion
+        return self._without_start(prompt + completion)
 
     def encode(self, prompts: Sequence[str], completions: Sequence[str]) -> list[list[int]]:
         """Ids of each text, BOS first, at most `max_length` of them (the end is kept)."""
-        texts = [self.text(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        return self.encode_texts([self.text(p, c) for p, c in zip(prompts, completions, strict=True)])
+
+    def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """The same for texts that are whole already, such as rendered conversations: every EOS in them stays."""
+        texts = [self._without_start(text) for text in texts]
         plain = [i for i, text in enumerate(texts) if not any(token in text for token in self._literal)]
         spelled = sorted(set(range(len(texts))) - set(plain))
         found: dict[int, list[int]] = {}
@@ -70,6 +70,11 @@ class TextEncoder:
                 encoded = self.tokenizer(batch, add_special_tokens=False, split_special_tokens=split)["input_ids"]
                 found.update(zip(rows, encoded, strict=True))
         return [self._shorten([self.first_id, *found[i]]) for i in range(len(texts))]
+
+    def _without_start(self, text: str) -> str:
+        for token in self._starts:
+            text = text.removeprefix(token)
+        return text
 
     def _shorten(self, ids: list[int]) -> list[int]:
         if self.max_length is None or len(ids) <= self.max_length:

@@ -1,0 +1,142 @@
+"""The comparison reward model: one score a text, fitted so that σ(score difference) is the chance of preference.
+
+Bradley and Terry 1952; Christiano et al. 2017, "Deep reinforcement learning from human preferences", eq. 1. The model
+is an ordinary sequence classifier of transformers with one output, so TRL loads it too. Its texts are encoded by
+rewards/encoding.py in training and in scoring alike: BOS first, no EOS. (TRL appends EOS in training, to plain text
+only, and GRPO scores without it: a model would be asked at a position it was never trained on.)
+
+Shapes: N texts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from labeling.errors import InputError
+from labeling.files import write_json
+from rewards.encoding import TextEncoder, batches
+from rewards.preferences import Text
+from rewards.pretrained import load_tokenizer, replacing_directory
+from rewards.reward_file import REWARD_FILE, read_reward_file
+from rewards.token_model import evaluating, pick_device
+
+_TOKENS_PER_BATCH = 4096
+
+
+class PreferenceRewardModel:
+    """A sequence classifier with one output, and its tokenizer; also a reward function in TRL's signature."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, report: dict[str, Any] | None = None
+    ) -> None:
+        """Raises InputError when the tokenizer has neither BOS nor EOS."""
+        self.model, self.tokenizer = model, tokenizer
+        self.report: dict[str, Any] = report if report is not None else {}
+        self.__name__ = "preference_score"
+        self.encoder = TextEncoder(tokenizer, max_length=getattr(model.config, "max_position_embeddings", None))
+        # The classifier reads its score at the last token that is not this one.
+        self.pad_id = self.encoder.first_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+        model.config.pad_token_id = self.pad_id
+
+    @classmethod
+    def from_pretrained(
+        cls, directory: str | Path, *, device: torch.device | str | None = None
+    ) -> PreferenceRewardModel:
+        """Load what `rlhf reward --comparisons` wrote. Raises InputError as TokenRewardModel.from_pretrained does."""
+        report = read_reward_file(Path(directory), kind="preference")
+        model = load_classifier(str(directory), new_head=False)
+        torch.nn.Module.to(model, pick_device(device))
+        return cls(model, load_tokenizer(str(directory)), report=report)
+
+    def save(self, directory: Path, report: dict[str, Any]) -> Path:
+        """Write model, tokenizer and reward_model.json atomically. Raises InputError like TokenRewardModel.save."""
+        self.report = report
+        with replacing_directory(directory) as temporary:
+            self.model.save_pretrained(temporary)
+            self.tokenizer.save_pretrained(temporary)
+            write_json(temporary / REWARD_FILE, report)
+        return directory
+
+    def encode(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[list[int]]:
+        """Ids of each text: the one encoding of training and scoring; conversations through the chat template."""
+        texts = [self._text(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        return self.encoder.encode_texts(texts)
+
+    def _text(self, prompt: Text, completion: Text) -> str:
+        if isinstance(completion, str):
+            if isinstance(prompt, str):
+                return self.encoder.text(prompt, completion)
+            completion = [{"role": "assistant", "content": completion}]
+        if self.tokenizer.chat_template is None:
+            raise InputError(
+                "tokenizer",
+                got="no chat template, but a conversation to read",
+                expected="a chat template",
+                fix="set `tokenizer.chat_template` and save the tokenizer again, or give plain text",
+            )
+        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) and prompt else list(prompt)
+        messages = cast(list[dict[str, Any]], [*turns, *completion])
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False))
+
+    @torch.no_grad()
+    def scores(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
+        """The score of each text, (N,) on the CPU; only differences mean something. Any length and order."""
+        encoded = self.encode(prompts, completions)
+        found = torch.empty(len(encoded))
+        device = self.model.device
+        with evaluating(self.model):
+            for batch in batches(encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=self.pad_id, device=device):
+                logits: Tensor = self.model(input_ids=batch.input_ids, attention_mask=batch.mask.long()).logits
+                found[batch.rows] = logits.squeeze(-1).float().cpu()
+        return found
+
+    def __call__(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+        **kwargs: Any,
+    ) -> list[float]:
+        """TRL's reward function: the score, plain text or conversations."""
+        return [float(score) for score in self.scores(prompts, completions).tolist()]
+
+
+def load_classifier(name_or_path: str, *, new_head: bool) -> PreTrainedModel:
+    """A sequence classifier with one output in eval mode; with `new_head` on top of a language model, a random one.
+
+    Raises InputError when the directory is damaged, or lacks the head although `new_head` is false.
+    """
+    noisy = logging.getLogger("transformers.modeling_utils")
+    level = noisy.level
+    noisy.setLevel(logging.ERROR)  # it warns of the new head, which is meant
+    try:
+        loaded = AutoModelForSequenceClassification.from_pretrained(
+            name_or_path, num_labels=1, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"model {name_or_path}",
+            got=f"unusable files ({(str(error) or type(error).__name__).splitlines()[0]})",
+            expected="a model that transformers can put a classifier's head on",
+            fix="check the path, or choose another base model",
+        ) from error
+    finally:
+        noisy.setLevel(level)
+    model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
+    absent = sorted(report["missing_keys"])
+    if absent and not (new_head and all(name.startswith("score") for name in absent)):
+        raise InputError(
+            f"model {name_or_path}",
+            got=f"no weights for {absent[0]}",
+            expected="every weight of a " + ("language model" if new_head else "comparison reward model"),
+            fix="name another directory",
+        )
+    return model
