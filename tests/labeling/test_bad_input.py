@@ -1,0 +1,173 @@
+"""What a person gets wrong: one line on standard error, exit 2, nothing written or lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from labeling import server
+from labeling.folder import Folder
+from labeling.records import Sample, read_labels, write_records
+from labeling.screens import SENTIMENT
+from labeling.server_raters import result_of
+from labeling.studio import Studio
+from rlhf import cli
+from tests.labeling.conftest import Live
+
+GOOD = json.dumps({"uid": "a", "prompt": "", "completion": "text", "source": "m"})
+
+
+def line_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line of a command that must end with exit status 2."""
+    assert cli.main(["label", *words]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1, err
+    assert err.startswith("rlhf: ")
+    return err
+
+
+@pytest.mark.parametrize("command", ["push", "page"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "an empty file"),
+        (f"{GOOD}\n{GOOD[:20]}".encode(), "a torn last line"),
+        (f"{GOOD}\n{GOOD}\n".encode(), "uid a a second time"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b'{"uid": "a", "prompt": ""}\n', "no field completion, source"),
+        (b'{"uid": 7, "prompt": "", "completion": "x", "source": "m"}\n', "got 7"),
+        (b'{"uid": "a", "prompt": "", "completion": " ", "source": "m"}\n', "nothing that can be shown"),
+    ],
+)
+def test_samples(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "samples.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    line = line_of(capsys, command, "--samples", str(path), "--output_dir", str(tmp_path / "folder"))
+    assert message in line
+    assert not (tmp_path / "folder" / "tasks.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["push", "--samples", "s", "--output_dir", "f", "--title", "x"], "3 to 50 characters"),
+        (["push", "--samples", "s", "--output_dir", "f", "--chunk", "0"], "--chunk"),
+        (["push", "--samples", "s", "--output_dir", "f", "--question", "Good?"], "--choices"),
+        (["push", "--samples", "s"], "--output_dir"),
+        (["push", "--sample", "s", "--output_dir", "f"], "did you mean --samples?"),
+        (["pull", "--output_dir", "nowhere"], "no project.json"),
+        (["status", "--output_dir", "nowhere"], "no project.json"),
+        (["status"], "expected one of them"),
+        (["page", "--output_dir", "f"], "neither --samples nor --answers"),
+        (["simulate", "--samples", "s", "--output", "o", "--noise", "0.1", "0.2"], "--noise"),
+        (["import", "--input", "nothing.csv", "--output", "o"], "no such file"),
+        (["serve", "--port", "80"], "--port"),
+        (["sing"], "an unknown subcommand"),
+    ],
+)
+def test_options(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in line_of(capsys, *words)
+
+
+def test_an_existing_output_is_never_replaced_unasked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "samples.jsonl").write_text(GOOD + "\n", encoding="utf-8")
+    (tmp_path / "labels.jsonl").write_text("precious\n", encoding="utf-8")
+    words = ["--samples", str(tmp_path / "samples.jsonl"), "--output", str(tmp_path / "labels.jsonl")]
+    assert "a file that exists" in line_of(capsys, "simulate", *words)
+    assert (tmp_path / "labels.jsonl").read_text(encoding="utf-8") == "precious\n"
+    assert cli.main(["label", "simulate", *words, "--gold", "lexicon", "--overwrite"]) == 0
+    assert len(read_labels(tmp_path / "labels.jsonl")) == 1
+
+
+def test_importing_adds_to_what_is_there_when_asked(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("text,label\nO joy,positive\n", encoding="utf-8")
+    (tmp_path / "two.csv").write_text("text,label\nAlas,negative\nO joy,neutral\n", encoding="utf-8")
+    output = ["--output", str(tmp_path / "labels.jsonl"), "--label", "label"]
+    assert cli.main(["label", "import", "--input", str(tmp_path / "one.csv"), *output]) == 0
+    assert cli.main(["label", "import", "--input", str(tmp_path / "two.csv"), *output, "--append"]) == 0
+    labels = read_labels(tmp_path / "labels.jsonl")
+    assert [(x.completion, x.label) for x in labels] == [("O joy", "neutral"), ("Alas", "negative")]
+
+
+def test_a_server_that_is_down(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "samples.jsonl").write_text(GOOD + "\n", encoding="utf-8")
+    words = ["push", "--samples", str(tmp_path / "samples.jsonl"), "--output_dir", str(tmp_path / "folder"), "--quiet"]
+    monkeypatch.delenv("LABEL_STUDIO_URL", raising=False)
+    monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
+    assert "rlhf label serve" in line_of(capsys, *words, "--server_dir", str(tmp_path / "none"))
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0123456789abcdef")
+    line = line_of(capsys, *words)
+    assert "no answer" in line
+    assert "0123456789abcdef" not in line
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_a_server_killed_in_the_middle_of_a_push_and_of_a_pull(label_studio: Live, tmp_path: Path, title: str) -> None:
+    """SIGKILL the server, see one line and exit 2, start it again, run the same command: nothing lost or doubled."""
+    venv, directory = server.cache_directory(), tmp_path / "server"
+    shutil.copytree(venv / "migrated", directory)
+    running = server.start(directory, venv=venv, say=print)
+    write_records(tmp_path / "samples.jsonl", [Sample(f"u{i}", "", f"text {i}", "m") for i in range(60)])
+    env = {k: v for k, v in os.environ.items() if not k.startswith("LABEL_STUDIO_")}
+    common = ["--output_dir", str(tmp_path / "folder"), "--server_dir", str(directory), "--quiet"]
+    push = ["push", "--samples", str(tmp_path / "samples.jsonl"), "--title", title, "--chunk", "3", *common]
+
+    def start(words: list[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "rlhf.cli", "label", *words], env=env, stderr=subprocess.PIPE, text=True
+        )
+
+    process = start(push)
+    studio = Studio(running.url, server.read_accounts(directory)["admin"].token)
+    folder = Folder(tmp_path / "folder")
+    while True:  # until the push is well under way
+        plan = folder.read_plan()
+        if plan and plan.projects and len(studio.list_tasks(plan.projects[0].id)) >= 9:
+            break
+        time.sleep(0.05)
+    os.kill(running.pid, signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == 2, err
+    assert err.count("\n") == 1, err
+    running = server.start(directory, venv=venv, say=print)
+    studio = Studio(running.url, server.read_accounts(directory)["admin"].token)
+    again = start(push)
+    _, err = again.communicate()
+    assert again.returncode == 0, err
+    project = folder.need_plan().projects[0].id
+    tasks = studio.list_tasks(project)
+    assert Counter(task.uid for task in tasks) == Counter(f"u{i}" for i in range(60))
+    for task in tasks[:4]:
+        studio.annotate(task.id, result_of(SENTIMENT, "Positive"))
+    assert start(["pull", *common]).wait() == 0
+    before = (folder.path / "labels.jsonl").read_bytes()
+    studio.annotate(tasks[4].id, result_of(SENTIMENT, "Negative"))
+    os.kill(running.pid, signal.SIGKILL)
+    stopped = start(["pull", *common])
+    _, err = stopped.communicate()
+    assert stopped.returncode == 2, err
+    assert (folder.path / "labels.jsonl").read_bytes() == before
+    server.start(directory, venv=venv, say=print)
+    assert start(["pull", *common]).wait() == 0
+    server.stop(directory)
+    assert len(read_labels(folder.path / "labels.jsonl")) == 5
