@@ -1,6 +1,6 @@
 """Seconds to push 5,000 samples with scores and to pull 5,000 annotations, ours beside bare SDK calls doing the same.
 
-    .venv/bin/python benchmarks/labeling.py [--samples 5000] [--runs 5]
+    .venv/bin/python benchmarks/labeling_speed.py [--samples 5000] [--runs 5]
 
 Interleaved runs on a local Label Studio of its own; prints medians and ranges. The bare calls import in chunks of 500
 with the scores inline and export everything once: no listing, no twin check, no configuration check, no counts. The
