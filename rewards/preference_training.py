@@ -13,6 +13,7 @@ Shapes: B pairs, T tokens.
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PrinterCallback
 from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
@@ -110,7 +111,9 @@ def fit_preferences(
 ) -> None:
     """Fit `reward` in place with TRL's RewardTrainer. Same seed, same result on one machine."""
     has_gpu = torch.cuda.is_available()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+        # transformers 5.23 renamed the option; TRL 1.16 still speaks of the old one.
+        warnings.filterwarnings("ignore", message=".gradient_checkpointing. is deprecated", category=FutureWarning)
         arguments = RewardConfig(
             output_dir=scratch,
             num_train_epochs=settings.num_train_epochs,
@@ -139,5 +142,6 @@ def fit_preferences(
             processing_class=reward.tokenizer,
         )
         trainer.rater_noise = settings.rater_noise
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     reward.model.train(False)

@@ -33,6 +33,12 @@ class Plan:
     n_held_out_folds: int
     refit: bool
 
+    def describe(self, unit: str) -> str:
+        """What was held out, in words: `one text in 10, by text`."""
+        if self.n_held_out_folds == self.n_folds:
+            return f"{self.n_folds} folds, every {unit} once"
+        return f"one {unit} in {self.n_folds}, by {unit}"
+
 
 def plan_for(n_texts: int) -> Plan:
     """The recipe's plan for `n_texts` texts (see the top of the file)."""
@@ -122,9 +128,7 @@ class Recipe:
         """How the model was made, for reward_model.json."""
         plan, settings = fitted.plan, self.settings_for(n_texts)
         return {
-            "held_out": "three folds, every text once"
-            if plan.n_held_out_folds > 1
-            else f"one text in {plan.n_folds}, by text",
+            "held_out": plan.describe("text"),
             "kept_model": "fitted anew on all texts" if plan.refit else "the one that was tested",
             "num_train_epochs": settings.num_train_epochs,
             "per_device_train_batch_size": settings.batch_size,

@@ -12,8 +12,8 @@ from labeling.records import Label, Sample, read_labels, read_samples
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
+    from rewards.loading import RewardModel
     from rewards.targets import LabelledText
-    from rewards.token_model import TokenRewardModel
     from rewards.token_recipe import Fitted, Recipe
 
 
@@ -22,7 +22,10 @@ class RewardConfig:
     """Options of `rlhf reward`."""
 
     model_name_or_path: str = option(help="language model to start from: a directory or a hub name")
-    labels: str = option(help="labels.jsonl, one row an annotator and text")
+    labels: str | None = option(None, help="labels.jsonl, one row an annotator and text: a token reward model")
+    comparisons: str | None = option(
+        None, help="comparisons.jsonl, or TRL's preference columns as JSON lines: a comparison reward model"
+    )
     output_dir: str = option("reward_model", help="model directory to write")
     samples: str | None = option(
         None, help="samples.jsonl of the base policy, some thousands: fixes the reward's offset and scale"
@@ -35,6 +38,9 @@ class RewardConfig:
     learning_rate: float | None = option(None, help="highest learning rate, > 0; default 0.1 / hidden width")
     per_device_train_batch_size: int = option(32, help="texts of one optimiser step, >= 1")
     weight_decay: float = option(0.01, help="AdamW's weight decay, >= 0")
+    rater_noise: float = option(
+        0.0, help="comparisons only: chance that a rater answers at random, 0 to 1 (Christiano et al. 2017: 0.1)"
+    )
     allow_weak: bool = option(False, help="keep the model even if it is no better than chance")
     learning_curve: bool = option(
         False,
@@ -54,22 +60,46 @@ class RewardConfig:
             "per_device_train_batch_size": (self.per_device_train_batch_size >= 1, "a whole number of at least 1"),
             "weight_decay": (self.weight_decay >= 0, "a number of at least 0"),
         }
+        rules["rater_noise"] = (0 <= self.rater_noise < 1, "a share from 0 to below 1")
         for name, (ok, expected) in rules.items():
             if not ok:
                 raise InputError(f"--{name}", got=getattr(self, name), expected=expected, fix="change it")
+        if (self.labels is None) == (self.comparisons is None):
+            raise InputError(
+                "--labels and --comparisons",
+                got="neither" if self.labels is None else "both",
+                expected="one of them",
+                fix="name the file to fit to",
+            )
+        if self.comparisons is not None and (self.target != "positive" or self.dense_weight or self.learning_curve):
+            raise InputError(
+                "--comparisons",
+                got="--target, --dense_weight or --learning_curve beside it",
+                expected="these with --labels only",
+                fix="leave them out",
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class RewardResult:
     """The fitted reward, its directory, and what reward_model.json says."""
 
-    reward: TokenRewardModel
+    reward: RewardModel
     directory: Path
     report: dict[str, Any]
 
 
 def run(config: RewardConfig) -> RewardResult:
     """Fit, test and save as configured. Raises InputError on unusable input and on a model no better than chance."""
+    if config.comparisons is not None:
+        from rlhf.commands.reward_comparisons import run_comparisons
+
+        return run_comparisons(config)
+    return _run_labels(config, str(config.labels))
+
+
+def _run_labels(config: RewardConfig, path: str) -> RewardResult:
+    """The token reward model from labels."""
     import torch
     from tqdm import tqdm
 
@@ -79,10 +109,10 @@ def run(config: RewardConfig) -> RewardResult:
     from rewards.token_recipe import Recipe
 
     begin = time.perf_counter()
-    labels = read_labels(Path(config.labels))
+    labels = read_labels(Path(path))
     texts = pool_labels(labels)
-    require_both_classes(texts, config.labels)
-    _require_free(config)
+    require_both_classes(texts, path)
+    require_free(config)
     samples = read_samples(Path(config.samples)) if config.samples else []
     base, tokenizer = load_causal_lm(config.model_name_or_path), load_tokenizer(config.model_name_or_path)
     torch.nn.Module.to(base, pick_device(None))
@@ -100,7 +130,7 @@ def run(config: RewardConfig) -> RewardResult:
     report = _report(config, labels, recipe, fitted, len(texts))
     scores = fitted.reward([s.prompt for s in samples], [s.completion for s in samples])
     if samples:
-        report["normalization"] = _normalization(fitted.reward, samples, scores, config.samples)
+        report["normalization"] = normalization(fitted.reward, samples, scores, config.samples)
     report |= _trust(fitted, texts, samples, scores, config.seed)
     if config.learning_curve:
         report["learning_curve"] = _learning_curve(config, recipe, texts, labels)
@@ -109,7 +139,7 @@ def run(config: RewardConfig) -> RewardResult:
     return RewardResult(fitted.reward, directory, report)
 
 
-def _require_free(config: RewardConfig) -> None:
+def require_free(config: RewardConfig) -> None:
     """Refuse, before the work, an output directory that holds anything but a reward model one may replace."""
     from rewards.pretrained import require_replaceable
     from rewards.reward_file import REWARD_FILE
@@ -193,9 +223,8 @@ def _learning_curve(
     return {**curve.report(), "single_label_ceiling": dataclasses.asdict(single_label_ceiling(labels))}
 
 
-def _normalization(
-    reward: TokenRewardModel, samples: list[Sample], scores: list[float], place: str | None
-) -> dict[str, Any]:
+def normalization(reward: RewardModel, samples: list[Sample], scores: list[float], place: str | None) -> dict[str, Any]:
+    """The fixed offset and scale, from the reward's scores of the base policy's samples."""
     from rewards.normalization import measure_normalization
 
     completions = [s.completion for s in samples]
@@ -240,6 +269,10 @@ def main(argv: list[str]) -> None:
 def summary(result: RewardResult) -> str:
     """A few lines for the terminal: accuracy with interval, calibration, normalisation, time, place."""
     report = result.report
+    if report["kind"] == "preference":
+        from rlhf.commands.reward_comparisons import summary_of_comparisons
+
+        return summary_of_comparisons(result)
     held_out, labels = report["held_out"], report["labels"]
     tested = held_out["accuracy"]
     lines = [

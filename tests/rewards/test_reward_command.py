@@ -9,11 +9,14 @@ import pytest
 
 from labeling.errors import InputError
 from labeling.records import Label, Sample, write_records
+from rewards.loading import load_reward_model
+from rewards.preference_model import PreferenceRewardModel
 from rewards.token_model import TokenRewardModel
 from rlhf import cli
 from rlhf.commands.reward import RewardConfig, run, summary
 
 from .conftest import toy_labels
+from .test_preferences import comparison
 
 
 @pytest.fixture
@@ -97,6 +100,37 @@ def test_labels_without_a_rule_are_refused_with_a_number(files: dict[str, str], 
 def hash_of(text: str) -> int:
     """A number that no rule on words explains."""
     return sum(ord(letter) * (i + 7) ** 3 for i, letter in enumerate(text)) // 13
+
+
+def test_comparisons_from_file_to_directory(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [comparison("joy " + label.completion, label.completion) for label in toy_labels(60, seed=2)]
+    write_records(tmp_path / "comparisons.jsonl", rows)
+    options = {**files, "labels": None, "comparisons": str(tmp_path / "comparisons.jsonl")}
+    result = run(RewardConfig(**options, learning_rate=3e-3, num_train_epochs=4.0, quiet=True))  # type: ignore[arg-type]
+    assert result.report["kind"] == "preference"
+    assert result.report["held_out"]["accuracy"]["share"] > 0.9
+    assert result.report["normalization"]["n"] == 64
+    reward = load_reward_model(result.directory, device="cpu")
+    assert isinstance(reward, PreferenceRewardModel)
+    assert reward(["p: "], ["joy king"])[0] > reward(["p: "], ["king"])[0]
+    assert "60 answers on " in summary(result)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": None},
+        {"comparisons": "x.jsonl"},
+        {"labels": None, "comparisons": "x.jsonl", "target": "negative"},
+        {"rater_noise": 1.0},
+    ],
+)
+def test_options_that_do_not_go_together(files: dict[str, str], changes: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        config(files, **changes)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""`rlhf reward --comparisons`: the comparison reward model, tested on held-out pairs."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labeling.errors import InputError
+from labeling.files import read_text
+from labeling.records import read_samples
+
+if TYPE_CHECKING:
+    from rlhf.commands.reward import RewardConfig, RewardResult
+
+
+def run_comparisons(config: RewardConfig) -> RewardResult:
+    """Fit, test and save as configured. Raises InputError on unusable input and on a model no better than chance."""
+    import numpy as np
+
+    from rewards.guards import scale_guard
+    from rewards.preference_recipe import PreferenceRecipe
+    from rewards.preference_training import PreferenceSettings
+    from rewards.preferences import read_preferences, require_comparisons
+    from rewards.pretrained import load_tokenizer
+    from rewards.trust import accuracy_by_margin, trust_report
+    from rlhf.commands.reward import RewardResult, normalization, require_free
+
+    begin = time.perf_counter()
+    path = Path(str(config.comparisons))
+    pairs = read_preferences(path)
+    require_comparisons(pairs, str(path))
+    require_free(config)
+    samples = read_samples(Path(config.samples)) if config.samples else []
+    recipe = PreferenceRecipe(
+        config.model_name_or_path,
+        load_tokenizer(config.model_name_or_path),
+        PreferenceSettings(
+            num_train_epochs=config.num_train_epochs,
+            batch_size=config.per_device_train_batch_size,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            rater_noise=config.rater_noise,
+        ),
+        config.seed,
+        config.quiet,
+    )
+    fitted = recipe.fit_and_test(pairs)
+    tested = fitted.held_out.accuracy
+    better = tested.low > 0.5
+    if not better and not config.allow_weak:
+        raise InputError(
+            "reward model",
+            got=f"held-out accuracy {tested.share:.0%} (95 % interval {tested.low:.0%} to {tested.high:.0%}, "
+            f"{tested.n} decided pairs), no better than a coin",
+            expected="an interval above 50 %",
+            fix="compare more pairs, or insist with --allow_weak",
+        )
+    scores = fitted.reward([s.prompt for s in samples], [s.completion for s in samples])
+    trust = {"accuracy_by_margin": accuracy_by_margin(fitted.held_out)}
+    if samples:
+        report_on_samples = trust_report(fitted.held_out, [s.text for s in samples], np.array(scores))
+        trust |= {key: value for key, value in report_on_samples.items() if key not in ("ranking",)}
+    report = {
+        "kind": "preference",
+        "base_model": config.model_name_or_path,
+        "comparisons": {
+            "file": str(path),
+            "sha256": hashlib.sha256(read_text(path).encode("utf-8", "surrogatepass")).hexdigest(),
+            "answers": sum(p.n_answers for p in pairs),
+            "pairs": len(pairs),
+            "undecided": sum(p.target == 0.5 for p in pairs),
+        },
+        "held_out": fitted.held_out.report(),
+        "better_than_chance": better,
+        "training": recipe.describe(fitted, len(pairs)),
+        "normalization": normalization(fitted.reward, samples, scores, config.samples) if samples else None,
+        "trust": trust,
+        "guards": [scale_guard(np.array(scores)).as_dict()] if samples else [],
+    }
+    report["seconds"] = round(time.perf_counter() - begin, 2)
+    return RewardResult(fitted.reward, fitted.reward.save(Path(config.output_dir), report), report)
+
+
+def summary_of_comparisons(result: RewardResult) -> str:
+    """A few lines for the terminal."""
+    report = result.report
+    data, tested = report["comparisons"], report["held_out"]["accuracy"]
+    lines = [
+        f"{data['answers']} answers on {data['pairs']} pairs, {data['undecided']} undecided (soft 1/2)",
+        f"held-out accuracy {tested['share']:.1%} (95 % interval {tested['low']:.1%} to {tested['high']:.1%}, "
+        f"n = {tested['n']} decided pairs)",
+    ]
+    if not report["better_than_chance"]:
+        lines.append("WEAK: no better than chance, kept because of --allow_weak")
+    if report["normalization"]:
+        constants = report["normalization"]
+        lines.append(
+            f"score on base samples: {constants['offset']:.3f} ± {constants['offset_se']:.3f}, "
+            f"standard deviation {constants['scale']:.3f} (n = {constants['n']})"
+        )
+    lines += [f"guard failed: {guard['name']}: {guard['says']}" for guard in report["guards"] if not guard["passed"]]
+    return "\n".join([*lines, f"{result.directory}, {report['seconds']:.1f} s"])
