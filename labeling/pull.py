@@ -73,7 +73,7 @@ def pull(
         studio = connect(project)
         check_config(studio, project, plan)
         place = f"{project.rater} {project.id}".strip()
-        mine = _update(studio, project, plan, tasks, remembered.get(place, {}), pulled, progress)
+        mine = _update(studio, project, plan, tasks, remembered.get(place, {}), pulled, progress, full)
         known[place] = mine
         for task in mine.values():
             found += task.annotations
@@ -92,14 +92,18 @@ def _update(
     remembered: Mapping[str, _Known],
     pulled: Returned,
     progress: Callable[[int], None],
+    full: bool,
 ) -> dict[str, _Known]:
-    """What is known of each task now, by task id."""
+    """What is known of each task now, by task id.
+
+    Drafts are counted by a full pull alone and not remembered: a task's `updated_at` does not move with them.
+    """
     listed = studio.list_tasks(project.id)
     pulled.counts["gone tasks"] += len(remembered.keys() - {str(task.id) for task in listed})
     uids = Counter(task.uid for task in listed if task.uid is not None)
     pulled.counts["twin tasks"] += sum(n - 1 for n in uids.values())
     changed = [t for t in listed if str(t.id) not in remembered or remembered[str(t.id)].updated_at != t.updated_at]
-    items = _fetch(studio, project.id, changed, len(listed))
+    items = _fetch(studio, project.id, changed, len(listed), unannotated=full)
     pulled.fetched_tasks += len(changed)
     progress(len(changed))
     users = studio.users() if any(item.get("annotations") for item in items.values()) else {}
@@ -117,14 +121,18 @@ def _update(
             control=plan.screen.control,
             choices=plan.screen.choices,
         )
+        drafts = counts.pop("draft", 0)
+        pulled.counts["draft"] += drafts if full else 0
         known[str(task.id)] = _Known(task.updated_at, annotations, {k: n for k, n in counts.items() if n})
     return known
 
 
-def _fetch(studio: Studio, project: int, changed: Sequence[Listed], listed: int) -> dict[int, dict[str, Any]]:
+def _fetch(
+    studio: Studio, project: int, changed: Sequence[Listed], listed: int, *, unannotated: bool
+) -> dict[int, dict[str, Any]]:
     """Export items of the changed tasks; one download of everything when more than half of it changed."""
     if 2 * len(changed) > listed:
-        items = studio.export(project)
+        items = studio.export(project, unannotated=unannotated)
     else:
         items = studio.export(project, [task.id for task in changed]) if changed else []
     wanted = {task.id for task in changed}

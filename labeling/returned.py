@@ -27,7 +27,8 @@ class Returned:
     """What came back, and a count of every annotation by what became of it.
 
     counts: labelled, skipped, empty, unknown choice, unknown control, superseded, unknown task (these add up to
-    `annotations`); of the labelled, accepted untouched; besides, draft, twin tasks and tasks that are gone.
+    `annotations`); of the labelled, accepted untouched; besides, twin tasks, tasks that are gone and, by a full pull,
+    drafts: work that someone began and never submitted.
     """
 
     labels: list[Label] = field(default_factory=list)

@@ -205,8 +205,13 @@ class Studio:
         with self._told(f"deleting task {task}"):
             self._sdk.tasks.delete(task)
 
-    def export(self, project: int, ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """Full JSON items of the annotated tasks: all of them, or those of `ids` that have annotations."""
+    def export(
+        self, project: int, ids: Sequence[int] | None = None, *, unannotated: bool = False
+    ) -> list[dict[str, Any]]:
+        """Full JSON items of the annotated tasks: all of them, or those of `ids` that have annotations.
+
+        With `unannotated` every task: only so do drafts on tasks without an annotation show.
+        """
         exports = self._sdk.projects.exports
         chunks = [None] if ids is None else [ids[i : i + EXPORT_IDS] for i in range(0, len(ids), EXPORT_IDS)]
         items: list[dict[str, Any]] = []
@@ -216,7 +221,7 @@ class Studio:
                 # A download that breaks half-way is repeated whole: half an export is never parsed.
                 raw = b"".join(
                     exports.download_sync(
-                        project, export_type="JSON", download_all_tasks=False, request_options=READ, **chosen
+                        project, export_type="JSON", download_all_tasks=unannotated, request_options=READ, **chosen
                     )
                 )
                 items += json.loads(raw)

@@ -7,11 +7,34 @@ from pathlib import Path
 
 from labeling.errors import InputError
 from labeling.files import read_jsonl
+from labeling.folder import Task
 
 
-def p_positive(files: Sequence[str], uids: Sequence[str]) -> list[list[float]]:
-    """P(positive) by file and uid (models × samples). Raises InputError for a missing uid or field."""
-    return [_of_file(Path(name), uids) for text in files for name in text.split(",") if name]
+def p_positive(files: Sequence[str], models: Sequence[str], tasks: Sequence[Task]) -> list[list[float]]:
+    """P(positive) of each task by each file of scores and each reward model (members × tasks).
+
+    Of a comparison it is the probability that the first text is the better one. Raises InputError for a missing uid
+    or field, or a directory that is no token reward model.
+    """
+    members = [_of_file(Path(name), [task.uid for task in tasks]) for name in _names(files)]
+    return members + [_of_model(name, tasks) for name in _names(models)]
+
+
+def _names(words: Sequence[str]) -> list[str]:
+    return [name for word in words for name in word.split(",") if name]
+
+
+def _of_model(directory: str, tasks: Sequence[Task]) -> list[float]:
+    """P(positive) = σ(log-odds); of a comparison P(first is better) = σ(log-odds of first − log-odds of second)."""
+    from rewards.token_model import TokenRewardModel
+
+    reward = TokenRewardModel.from_pretrained(directory)
+    prompts = [task.prompt for task in tasks]
+    odds = reward.log_odds(prompts, [task.text for task in tasks])
+    if any(task.second is not None for task in tasks):
+        odds = odds - reward.log_odds(prompts, [task.second or "" for task in tasks])
+    probabilities = odds.sigmoid() if reward.target == "positive" else (-odds).sigmoid()
+    return [float(p) for p in probabilities.tolist()]
 
 
 def _of_file(path: Path, uids: Sequence[str]) -> list[float]:

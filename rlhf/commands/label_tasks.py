@@ -44,6 +44,9 @@ class TaskConfig:
     num_tasks: int = option(0, help="how many samples to take; 0: all, in file order unless --select orders them")
     random_share: float = option(0.2, help="share chosen at random beside --select, 0 to 1: for unbiased evaluation")
     scores: list[str] = option([], help="JSON lines with uid and p_positive, a file for each model of an ensemble")
+    reward_model_path: list[str] = option(
+        [], help="token reward models that score the samples for --select; several are an ensemble"
+    )
     max_characters: int = option(MAX_CHARACTERS, help="texts are cut at this many characters, 100 to 1000000")
     seed: int = option(0, help="seed of selection, mixing, order and sides")
     quiet: bool = option(False, help="no progress bar")
@@ -92,7 +95,7 @@ def make_tasks(config: TaskConfig) -> tuple[list[Task], Counter[str], str]:
         raise InputError(config.samples, got="nothing that can be shown", expected="some text", fix="check the file")
     version = ""
     if config.num_tasks or config.select != "random":
-        members = p_positive(config.scores, [task.uid for task in tasks])
+        members = p_positive(config.scores, config.reward_model_path, tasks)
         picked = select(
             [task.uid for task in tasks],
             config.select,

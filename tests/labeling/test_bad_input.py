@@ -22,6 +22,7 @@ from labeling.server_raters import result_of
 from labeling.studio import Studio
 from rlhf import cli
 from tests.labeling.conftest import Live
+from tests.labeling.faulty_proxy import Fault, FaultyProxy
 
 GOOD = json.dumps({"uid": "a", "prompt": "", "completion": "text", "source": "m"})
 
@@ -162,11 +163,23 @@ def test_a_server_killed_in_the_middle_of_a_push_and_of_a_pull(label_studio: Liv
     assert start(["pull", *common]).wait() == 0
     before = (folder.path / "labels.jsonl").read_bytes()
     studio.annotate(tasks[4].id, result_of(SENTIMENT, "Negative"))
-    os.kill(running.pid, signal.SIGKILL)
+
+    def kill_at_export(method: str, path: str, n: int) -> Fault:
+        if "/export" in path:
+            os.kill(running.pid, signal.SIGKILL)
+        return "pass"
+
+    proxy = FaultyProxy(running.url, kill_at_export)
+    token = server.read_accounts(directory)["admin"].token
+    env |= {"LABEL_STUDIO_URL": proxy.url, "LABEL_STUDIO_API_KEY": token}
     stopped = start(["pull", *common])
     _, err = stopped.communicate()
     assert stopped.returncode == 2, err
+    assert err.count("\n") == 1, err
+    assert token not in err
     assert (folder.path / "labels.jsonl").read_bytes() == before
+    proxy.close()
+    del env["LABEL_STUDIO_URL"], env["LABEL_STUDIO_API_KEY"]
     server.start(directory, venv=venv, say=print)
     assert start(["pull", *common]).wait() == 0
     server.stop(directory)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import resource
+import signal
+import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +49,19 @@ def always(studio: Studio) -> Callable[[Project], Studio]:
     return lambda project: studio
 
 
-def test_every_annotation_is_counted_and_the_latest_wins(studio: Studio, folder: Folder, title: str) -> None:
+def draft(live: Live, task: int) -> None:
+    """What the browser sends while someone is still at it."""
+    request = urllib.request.Request(
+        f"{live.url}/api/tasks/{task}/drafts",
+        data=json.dumps({"result": result("Positive"), "lead_time": 1}).encode(),
+        headers={"Authorization": f"Token {live.accounts['admin'].token}", "Content-Type": "application/json"},
+    )
+    urllib.request.urlopen(request).close()
+
+
+def test_every_annotation_is_counted_and_the_latest_wins(
+    label_studio: Live, studio: Studio, folder: Folder, title: str
+) -> None:
     project = campaign(studio, folder, title, judgements(8))
     task = ids(studio, project)
     studio.annotate(task["uid-000"], result("Positive"), lead_time=2.0)
@@ -70,6 +86,9 @@ def test_every_annotation_is_counted_and_the_latest_wins(studio: Studio, folder:
         "unknown task": 1,
     }
     assert pulled.annotations == 9
+    draft(label_studio, task["uid-007"])
+    assert pull(folder, always(studio)).counts["draft"] == 0
+    assert pull(folder, always(studio), full=True).counts["draft"] == 1  # begun, never submitted
     labels = read_labels(folder.path / "labels.jsonl")
     assert [(x.uid, x.label, x.origin, x.annotator) for x in labels] == [
         ("uid-000", "positive", "manual", "admin"),
@@ -238,11 +257,7 @@ def test_a_full_disk_keeps_the_last_pull(studio: Studio, folder: Folder, title: 
     pull(folder, always(studio))
     before = (folder.path / "labels.jsonl").read_bytes()
     studio.annotate(task["uid-001"], result("Positive"))
-    import resource
-
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    import signal
-
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))  # a write beyond 16 bytes fails, as on a full disk
     try:
