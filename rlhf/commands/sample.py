@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labeling.errors import InputError
@@ -21,6 +22,8 @@ class SampleConfig:
     num_samples: int = option(256, help="unconditional samples; ignored with --prompts")
     num_return_sequences: int = option(1, help="completions per prompt")
     max_new_tokens: int = option(32, help="tokens of a completion at most, the end token included")
+    best_of: int = option(1, help="sample this many for each completion and keep the one the reward model likes best")
+    reward_model_path: str | None = option(None, help="the reward model of --best_of, a directory of `rlhf reward`")
     temperature: float = option(1.0, help="softmax temperature; recorded log-probs are those of temperature 1")
     per_device_eval_batch_size: int = option(256, help="completions sampled at once")
     seed: int = option(0, help="completion i depends on (seed, i) and its prompt alone; at least 0")
@@ -28,11 +31,18 @@ class SampleConfig:
     quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "num_return_sequences", "max_new_tokens", "per_device_eval_batch_size"):
+        for name in ("num_samples", "num_return_sequences", "max_new_tokens", "per_device_eval_batch_size", "best_of"):
             if getattr(self, name) < 1:
                 raise InputError(
                     f"--{name}", got=getattr(self, name), expected="at least 1", fix="choose another value"
                 )
+        if (self.best_of > 1) != (self.reward_model_path is not None):
+            raise InputError(
+                "--best_of",
+                got=f"{self.best_of} with reward model {self.reward_model_path}",
+                expected="both --best_of above 1 and --reward_model_path, or neither",
+                fix="give the other one too",
+            )
         if not self.temperature > 0:
             raise InputError("--temperature", got=self.temperature, expected="more than 0", fix="choose another value")
         if not 0 <= self.seed < 2**63:
@@ -54,7 +64,7 @@ def run(config: SampleConfig) -> list[Sample]:
     from rlhf.language_model.sampler import sample_texts
 
     rows = read_prompts(config.prompts) if config.prompts is not None else [{"prompt": ""}] * config.num_samples
-    prompts = [row["prompt"] for row in rows for _ in range(config.num_return_sequences)]
+    prompts = [row["prompt"] for row in rows for _ in range(config.num_return_sequences * config.best_of)]
     samples = sample_texts(
         load_causal_lm(config.model_name_or_path),
         load_tokenizer(config.model_name_or_path),
@@ -66,8 +76,24 @@ def run(config: SampleConfig) -> list[Sample]:
         batch_size=config.per_device_eval_batch_size,
         quiet=config.quiet,
     )
+    if config.reward_model_path is not None:
+        samples = keep_best(samples, config.best_of, config.reward_model_path)
     write_records(output, samples)
     return samples
+
+
+def keep_best(samples: Sequence[Sample], n: int, reward_model_path: str) -> list[Sample]:
+    """The best of each `n` samples in a row, with its raw reward (nats). KL to the model is log n - (n-1)/n at most.
+
+    The bound is that of Beirami et al. 2024, "Theoretical guarantees on the best-of-n alignment policy".
+    """
+    from rewards.token_model import TokenRewardModel
+
+    reward = TokenRewardModel.from_pretrained(reward_model_path)
+    values = reward([sample.prompt for sample in samples], [sample.completion for sample in samples])
+    scored = [replace(sample, reward=value) for sample, value in zip(samples, values, strict=True)]
+    groups = (scored[start : start + n] for start in range(0, len(scored), n))
+    return [max(group, key=lambda sample: -math.inf if sample.reward is None else sample.reward) for group in groups]
 
 
 def main(argv: Sequence[str]) -> None:
