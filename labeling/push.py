@@ -120,7 +120,7 @@ def push_tasks(
         folder.note_in_flight(project, [])
         pushed.created = sum(task.uid in seen.kept for task in wanted)
         progress(pushed.created)
-    if scores_version:
+    if scores_version and studio.scores_version(project) != scores_version:
         _rescore(studio, project, seen.kept, present, scores_version)
     return pushed
 

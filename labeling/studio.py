@@ -155,6 +155,11 @@ class Studio:
             found = self._sdk.projects.get(project, request_options=READ)
             return str(found.title), str(found.label_config)
 
+    def scores_version(self, project: int) -> str:
+        """The version of the scores that a project's queue follows, "" when none was set."""
+        with self._told(f"reading project {project}"):
+            return str(self._sdk.projects.get(project, request_options=READ).model_version or "")
+
     def order_by_priority(self, project: int, version: str) -> None:
         """Serve tasks by the scores of `version`, lowest first; predictions stay hidden from people."""
         with self._told(f"ordering project {project}"):

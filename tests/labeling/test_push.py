@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,12 @@ import pytest
 
 from labeling.campaign import judgement_tasks, plan_tasks, push_all
 from labeling.errors import InputError
-from labeling.folder import Folder
+from labeling.folder import Folder, Task
 from labeling.pull import check_config
 from labeling.push import Pushed
 from labeling.records import Sample, write_records
 from labeling.screens import SENTIMENT
+from labeling.server_raters import result_of
 from labeling.studio import Studio
 from tests.labeling.conftest import Live
 from tests.labeling.faulty_proxy import FaultyProxy, on_imports
@@ -228,6 +230,32 @@ def test_hostile_texts_come_back_as_they_were(studio: Studio, folder: Folder, ti
         "h4": "nul\ufffd and lone \ufffd",
         "h5": "x" * 20000,
     }
+
+
+def test_scores_order_the_queue_and_show_nothing(
+    label_studio: Live, studio: Studio, folder: Folder, title: str
+) -> None:
+    """Lowest priority first; a later model's scores take over, also for the tasks that were there before."""
+
+    def first_two(version: str, priorities: dict[str, float]) -> list[str]:
+        tasks = [Task(uid, "", f"text {uid}", priority=p) for uid, p in priorities.items()]
+        plan, joined = plan_tasks(folder, SENTIMENT, title, tasks)
+        push_all(folder, plan, joined, [""], lambda _: studio, check=check_config, scores_version=version)
+        served = []
+        for _ in range(2):
+            request = urllib.request.Request(
+                f"{label_studio.url}/api/projects/{folder.need_plan().projects[0].id}/next",
+                headers={"Authorization": f"Token {label_studio.accounts['admin'].token}"},
+            )
+            with urllib.request.urlopen(request) as answer:
+                shown = json.load(answer)
+            assert not any(prediction["result"] for prediction in shown["predictions"])
+            served.append(shown["data"]["uid"])
+            studio.annotate(shown["id"], result_of(SENTIMENT, "Positive"))
+        return served
+
+    assert first_two("order-1", {"a": 0.9, "b": 0.1, "c": 0.5, "d": 0.7}) == ["b", "c"]
+    assert first_two("order-2", {"a": 0.2, "b": 0.0, "c": 0.0, "d": 0.8, "e": 0.4}) == ["a", "e"]
 
 
 def test_nothing_but_texts_and_uid_reaches_the_server(studio: Studio, folder: Folder, title: str) -> None:
