@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "label": ("rlhf.commands.label", "labels: simulate, import, Label Studio, an offline page"),
     "reward": ("rlhf.commands.reward", "fit a reward model and check it before anyone trusts it"),
     "compare": ("rlhf.commands.compare", "how far two rewards are apart"),
+    "probe": ("rlhf.commands.probe", "what a reward pays for, and the texts it loves most"),
     "ppo": ("rlhf.ppo.__main__", "finetune with PPO while KL and clip fraction are watched"),
     "evaluate": ("rlhf.commands.evaluate", "fresh samples of every rung, scored by proxy and gold"),
     "inspect": ("rlhf.commands.inspect", "one self-contained HTML report of a run"),

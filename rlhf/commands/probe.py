@@ -1,0 +1,126 @@
+"""`rlhf probe REWARD`: what a reward pays for, and the texts it loves and hates most, before PPO finds them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from labeling.errors import InputError
+from labeling.files import write_json
+from labeling.records import Sample, new_uid, read_samples, write_records
+from rlhf.options import option, parse
+
+_SHOWN = 5
+
+
+@dataclasses.dataclass
+class ProbeConfig:
+    """Options of `rlhf probe`."""
+
+    reward: str = option(help="directory of a reward model, name of a rule, or FILE.py:NAME; may also come first, bare")
+    model_name_or_path: str = option(help="base language model: its log-probability is the floor of every edit")
+    samples: str = option(help="samples.jsonl of the base policy: where the search starts, and its stock of words")
+    output_dir: str = option("probe", help="directory for probe.json and probe_samples.jsonl (ready to be labelled)")
+    attribution_samples: int = option(200, help="samples whose words are left out one by one, at least 1")
+    num_starts: int = option(8, help="best samples to start from, each way, at least 1")
+    num_rounds: int = option(8, help="rounds of edits, 0: best of the samples alone")
+    candidates: int = option(48, help="random edits tried a round and start, at least 1")
+    floor_quantile: float = option(
+        0.05, help="edits must be as likely under the base model as this quantile of the samples, 0 to 1"
+    )
+    overwrite: bool = option(False, help="replace the files of an earlier probe")
+    seed: int = option(0, help="seed of the edits")
+    quiet: bool = option(False, help="no progress bar")
+
+    def __post_init__(self) -> None:
+        """Raises InputError on a value out of range."""
+        for name in ("attribution_samples", "num_starts", "candidates"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name}", got=getattr(self, name), expected="at least 1", fix="change it")
+        if self.num_rounds < 0:
+            raise InputError("--num_rounds", got=self.num_rounds, expected="at least 0", fix="change it")
+        if not 0 <= self.floor_quantile <= 1:
+            raise InputError("--floor_quantile", got=self.floor_quantile, expected="0 to 1", fix="change it")
+
+
+def run(config: ProbeConfig) -> dict[str, Any]:
+    """Attribution, then the search both ways; writes probe.json and probe_samples.jsonl. Raises InputError."""
+    from tqdm import tqdm
+
+    from rewards.attribution import loved_and_hated, occlusion, word_worths
+    from rewards.pretrained import load_causal_lm, load_tokenizer
+    from rewards.probe import BaseLogProbs, search
+    from rlhf.commands.compare import load_reward
+
+    directory = Path(config.output_dir)
+    if (directory / "probe.json").exists() and not config.overwrite:
+        raise InputError(
+            "--output_dir",
+            got=f"{directory}, which holds an earlier probe",
+            expected="a new directory",
+            fix="choose another one, or give --overwrite",
+        )
+    reward = load_reward(config.reward)
+    samples = read_samples(Path(config.samples))
+    base = BaseLogProbs(load_causal_lm(config.model_name_or_path), load_tokenizer(config.model_name_or_path))
+    prompts, completions = [s.prompt for s in samples], [s.completion for s in samples]
+    some = slice(config.attribution_samples)
+    worths = word_worths(occlusion(reward, prompts[some], completions[some]))
+    loved, hated = loved_and_hated(worths)
+    with tqdm(total=2 * config.num_rounds, desc="probe", unit="round", disable=config.quiet) as bar:
+        found = {
+            name: search(
+                reward,
+                base,
+                prompts,
+                completions,
+                highest=name == "highest",
+                n_starts=config.num_starts,
+                n_rounds=config.num_rounds,
+                n_candidates=config.candidates,
+                floor_quantile=config.floor_quantile,
+                seed=config.seed,
+                on_round=lambda: bar.update() and None,
+            )
+            for name in ("highest", "lowest")
+        }
+    report = {
+        "reward": config.reward,
+        "base_model": config.model_name_or_path,
+        "samples": {"file": config.samples, "n": len(samples)},
+        "attribution_samples": len(completions[some]),
+        "words_paid_for": [dataclasses.asdict(word) for word in loved],
+        "words_punished": [dataclasses.asdict(word) for word in hated],
+        **{name: [dataclasses.asdict(text) for text in texts] for name, texts in found.items()},
+    }
+    rows = [
+        Sample(new_uid(), text.prompt, text.completion, f"probe {name}", logprob=text.logprob, reward=text.score)
+        for name, texts in found.items()
+        for text in texts
+    ]
+    write_json(directory / "probe.json", report)
+    write_records(directory / "probe_samples.jsonl", rows)
+    return report
+
+
+def main(argv: list[str]) -> None:
+    """Parse (a bare first word is the reward), run, and print words and texts."""
+    words = [f"--reward={argv[0]}", *argv[1:]] if argv and not argv[0].startswith("-") else argv
+    config = parse(ProbeConfig, words, prog="rlhf probe", description=__doc__ or "")
+    report = run(config)
+    n = report["attribution_samples"]
+    for title, key in (("pays most for", "words_paid_for"), ("takes most for", "words_punished")):
+        listed = ", ".join(
+            f"{w['word']!r} {w['worth']:+.2f} ± {w['standard_error']:.2f} (n = {w['n_texts']})"
+            for w in report[key][:_SHOWN]
+        )
+        print(f"{title} (score lost by leaving the word out, {n} samples): {listed or 'no word for certain'}")
+    for name in ("highest", "lowest"):
+        print(f"\n{name} score found (base log-probability in nats):")
+        for text in report[name][:_SHOWN]:
+            print(
+                f"  {text['score']:8.3f} (from {text['start_score']:.3f}, {text['n_edits']} edits, "
+                f"{text['logprob']:.1f} nats)  {text['completion']!r}"
+            )
+    print(f"\n{config.output_dir}/probe_samples.jsonl is ready to be labelled")
