@@ -15,6 +15,7 @@ from labeling.campaign import judgement_tasks, mix_in
 from labeling.chat import chat_turns
 from labeling.cleaning import clean_text
 from labeling.errors import InputError
+from labeling.folder import Task
 from labeling.records import Sample
 from labeling.screens import COMPARISON, SENTIMENT, config_differences, label_config, own_question
 from labeling.selection import entropy, select, uncertainty
@@ -153,3 +154,16 @@ def test_help_answers_in_under_half_a_second() -> None:
         assert done.returncode == 0
         assert "push" in done.stdout
     assert min(times) < 0.5
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_comparison_is_unswapped_whatever_was_shown(swapped: bool) -> None:
+    task = Task("p", "Say:", "one", "two", swapped=swapped)
+    shown = task.data(COMPARISON, shows_prompt=True)
+    assert (shown["answer1"], shown["answer2"]) == (("two", "one") if swapped else ("one", "two"))
+    left = task.comparison("first", annotator="ana", origin="manual")
+    right = task.comparison("second", annotator="ana", origin="manual")
+    tie = task.comparison("tie", annotator="ana", origin="manual")
+    assert (left.chosen, left.rejected) == (shown["answer1"], shown["answer2"])
+    assert (right.chosen, right.rejected) == (shown["answer2"], shown["answer1"])
+    assert (tie.chosen, tie.rejected, tie.tie) == ("one", "two", True)

@@ -103,3 +103,26 @@ def test_second_look_lists_only_disputed_texts_the_most_doubtful_first() -> None
     rows = second_look(labels, pool(labels, "share"))
     assert [row[0] for row in rows] == ["all apart", "two to one"]
     assert rows[0][1] == pytest.approx(1.0986, abs=1e-3)  # ln 3
+
+
+def test_confusions_keep_their_direction() -> None:
+    """A rater who always names the next label (positive, neutral, negative, positive) tells as much as a good one."""
+    truth = truth_of(300, 11)
+    following = {name: LABELS[(i + 1) % 3] for i, name in enumerate(LABELS)}
+    labels = rated(truth, {"ana": 0.3, "ben": 0.3}, 11)
+    labels += [Label(uid, "", uid, following[name], "cyn") for uid, name in truth.items()]
+    pooled = pool(labels, drop_chance_raters=False)
+    # Read the wrong way round, cyn would call positive what is neutral; read right, she is always right.
+    assert accuracy(pooled.verdicts, truth) > 0.9
+    assert accuracy(pool(labels, "share", drop_chance_raters=False).verdicts, truth) < 0.7
+
+
+def test_kappa_at_most_zero_is_chance_even_when_uncertain() -> None:
+    """21 texts, seven a class, two of each named rightly: p = 6/21 = 0.286 < 1/3, kappa = -0.07 +- 0.15."""
+    labels = []
+    for i in range(21):
+        truth, other = LABELS[i % 3], LABELS[(i + 1 + i // 3 % 2) % 3]
+        labels += [Label(f"u{i}", "", "t", truth, name) for name in ("ana", "ben")]
+        labels.append(Label(f"u{i}", "", "t", truth if i < 6 else other, "coin"))
+    assert chance_raters(labels) == ["coin"]
+    assert chance_raters(labels[: 3 * 19]) == []  # on 19 shared texts nothing is said of anyone
