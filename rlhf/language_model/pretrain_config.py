@@ -23,7 +23,7 @@ class PretrainConfig:
     text_column: str = option("text", help="the column of a data set that holds the text")
     dataset_split: str = option("train", help="the split of a data set, slices too: train[:1000]")
     held_out_fraction: float = option(0.05, help="share of the documents held out for the reported loss; 0 to 0.5")
-    vocab_size: int = option(2048, help="tokens at most, at least 300; whole words if all fit, else byte-level BPE")
+    vocab_size: int = option(2048, help="tokens at most, at least 300: the most frequent words and every character")
     block_size: int = option(128, help="tokens of a training block, and the model's context; at least 8")
     hidden_size: int = option(96, help="width; a multiple of twice --num_attention_heads")
     num_hidden_layers: int = option(2, help="layers")

@@ -85,7 +85,7 @@ def test_standard_error_by_hand() -> None:
     model = new_model(config, tokenizer).eval()
     nats = []
     for text in documents:
-        framed = torch.tensor([[0, *tokenizer(text).input_ids, 0]])
+        framed = torch.tensor([[*tokenizer(text).input_ids, 0]])
         logprobs = model(framed[:, :-1]).logits.log_softmax(-1)
         nats.append(-logprobs.gather(-1, framed[:, 1:, None]).sum().item())
     mean = sum(nats) / 6
@@ -146,7 +146,7 @@ def test_model_directory_loads_and_nothing_else_is_in_it(tmp_path: Path, capsys:
     run(PretrainConfig(output_dir=str(out), corpus=str(corpus), overwrite=True, **TINY))
 
 
-def test_text_file_and_byte_level_vocabulary(tmp_path: Path) -> None:
+def test_text_file_with_more_words_than_the_vocabulary(tmp_path: Path) -> None:
     text = "\n\n".join(f"Speech {i}:\nthe word{i} and word{i * i} went home" for i in range(300))
     (tmp_path / "text.txt").write_text(text)
     config = PretrainConfig(

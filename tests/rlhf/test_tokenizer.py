@@ -14,18 +14,22 @@ from rlhf.language_model.grammar import generate_corpus
 from rlhf.language_model.tokenizer import END_OF_TEXT, UNSEEN, train_tokenizer
 
 WORDS = train_tokenizer(generate_corpus(0, 2000), 2000)
-BPE = train_tokenizer(generate_corpus(0, 2000), 400)
-BOTH = pytest.mark.parametrize("tokenizer", [WORDS, BPE], ids=["words", "bpe"])
+CUT = train_tokenizer(generate_corpus(0, 2000), 400)  # no room for the rarer words
+# 600 Chinese characters alone would fill a quarter of 1,200 tokens: byte-level BPE.
+BPE = train_tokenizer([*generate_corpus(0, 2000), "".join(chr(0x4E00 + i) for i in range(600))], 1200)
+EACH = pytest.mark.parametrize("tokenizer", [WORDS, CUT, BPE], ids=["words", "cut", "bpe"])
 
 
-@given(ids=st.lists(st.integers(1, len(WORDS) - 1), max_size=24))
-@settings(max_examples=400, deadline=None)
-def test_any_sequence_of_word_tokens_encodes_again(ids: list[int]) -> None:
-    text = WORDS.decode(ids)
-    again = WORDS(text, add_special_tokens=False).input_ids
-    assert WORDS.decode(again) == text
-    assert WORDS.eos_token_id not in again
-    unseen = WORDS.convert_tokens_to_ids(UNSEEN)
+@pytest.mark.parametrize("tokenizer", [WORDS, CUT], ids=["words", "cut"])
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_sequence_of_word_tokens_encodes_again(tokenizer: PreTrainedTokenizerFast, data: st.DataObject) -> None:
+    ids = data.draw(st.lists(st.integers(1, len(tokenizer) - 1), max_size=24))
+    text = tokenizer.decode(ids)
+    again = tokenizer(text, add_special_tokens=False).input_ids
+    assert tokenizer.decode(again) == text
+    assert tokenizer.eos_token_id not in again
+    unseen = tokenizer.convert_tokens_to_ids(UNSEEN)
     assert again.count(unseen) == ids.count(unseen)  # nothing became unknown
 
 
@@ -39,30 +43,33 @@ def test_any_sequence_of_bpe_tokens_encodes_again(ids: list[int]) -> None:
     assert None not in again
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("text", ["....", "theend", "The  end", "OSRIC:\nWhat ho\n\n", "...!?;\n\n\n.", " ", ""])
 def test_awkward_texts_come_back(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
 
 
-@BOTH
+@EACH
 def test_documents_come_back_and_use_no_spelling_when_words_fit(tokenizer: PreTrainedTokenizerFast) -> None:
     document = "HERALD:\nWhat ho, townsmen, five oxen went near the cellar!"
     assert tokenizer.decode(tokenizer(document, add_special_tokens=False).input_ids) == document
     if tokenizer is WORDS:
         # HERALD : \n What ho , townsmen , five oxen went near the cellar !
         assert len(tokenizer(document, add_special_tokens=False).input_ids) == 15
+    if tokenizer is CUT:
+        assert len(tokenizer) == 400
+        assert len(tokenizer(document, add_special_tokens=False).input_ids) > 15
 
 
 def test_one_special_token_begins_ends_and_pads() -> None:
-    for tokenizer in (WORDS, BPE):
+    for tokenizer in (WORDS, CUT, BPE):
         assert tokenizer.bos_token_id == tokenizer.eos_token_id == tokenizer.pad_token_id == 0
         assert tokenizer.decode([0]) == END_OF_TEXT
         assert tokenizer.all_special_tokens == [END_OF_TEXT]
 
 
 def test_a_prompt_begins_a_document() -> None:
-    for tokenizer in (WORDS, BPE):
+    for tokenizer in (WORDS, CUT, BPE):
         assert tokenizer("Osric").input_ids[0] == tokenizer.bos_token_id
         assert tokenizer.bos_token_id not in tokenizer("Osric").input_ids[1:]
 
@@ -72,7 +79,7 @@ def test_a_character_outside_the_corpus_is_seen_in_the_text() -> None:
     assert BPE.decode(BPE("Osric €", add_special_tokens=False).input_ids) == "Osric €"
 
 
-@BOTH
+@EACH
 def test_saved_and_loaded_by_auto_tokenizer(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
