@@ -14,6 +14,7 @@ from rlhf.options import option, parse
 from rlhf.ppo.config import PPOConfig
 
 if TYPE_CHECKING:
+    from rlhf.ppo.normalization import Normalization
     from rlhf.ppo.reward_functions import RewardFunction
     from rlhf.ppo.run_directory import RunDirectory
 
@@ -28,6 +29,10 @@ class PPOCommandConfig(PPOConfig):
     prompt: str | None = option(None, help="one prompt for every completion; unconditional if none is given")
     prompts: str | None = option(None, help="prompt file: JSON lines with `prompt`, or one prompt a line")
     dataset_name: str | None = option(None, help="data set of the hub with a `prompt` column")
+    use_peft: bool = option(False, help="train a LoRA adapter instead of the weights")
+    lora_r: int = option(16, help="rank of the adapter")
+    lora_alpha: int = option(32, help="the adapter's output is scaled by lora_alpha / lora_r")
+    lora_target_modules: list[str] = option([], help="names of the adapted layers; all linear ones if none is given")
     dataset_train_split: str = option("train", help="its split")
 
     def __post_init__(self) -> None:
@@ -38,6 +43,10 @@ class PPOCommandConfig(PPOConfig):
                 got="none",
                 expected="--reward_model_path DIR or --reward_func NAME",
                 fix="name what to optimise",
+            )
+        if self.use_peft and self.train_scope != "all":
+            raise InputError(
+                "--use_peft", got=f"--train_scope {self.train_scope} too", expected="one of them", fix="drop one"
             )
         if sum(value is not None for value in (self.prompt, self.prompts, self.dataset_name)) > 1:
             raise InputError(
@@ -77,13 +86,48 @@ def run(config: PPOCommandConfig) -> RunDirectory:
     """Finetune as configured and return the run directory. Raises InputError."""
     from rlhf.ppo.trainer import PPOTrainer
 
+    rows, rewards = load_rows(config), load_rewards(config)
     trainer = PPOTrainer(
         config.model_name_or_path,
-        load_rewards(config),
+        rewards,
         config,
-        train_dataset=load_rows(config),
+        train_dataset=rows,
+        peft_config=load_peft_config(config),
+        reward_constants=known_constants(config, rewards, [row["prompt"] for row in rows]),
     )
     return trainer.train()
+
+
+def load_peft_config(config: PPOCommandConfig) -> Any:
+    """The LoRA configuration of the command line, or None."""
+    if not config.use_peft:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+        target_modules=config.lora_target_modules or "all-linear",
+    )
+
+
+def known_constants(
+    config: PPOCommandConfig, rewards: Sequence[RewardFunction], prompts: Sequence[Any]
+) -> Normalization | None:
+    """Offset and scale from the reward model's own file, where one model alone is the reward and they fit the run."""
+    from rewards.token_model import TokenRewardModel
+    from rlhf.ppo.normalization import from_reward_file
+
+    if len(rewards) != 1 or config.reward_weights or not isinstance(rewards[0], TokenRewardModel):
+        return None
+    return from_reward_file(
+        rewards[0].report,
+        model=config.model_name_or_path,
+        prompts=prompts,
+        max_completion_length=config.max_completion_length,
+    )
 
 
 def main(argv: Sequence[str]) -> None:

@@ -47,6 +47,16 @@ class PPOConfig:
     max_grad_norm: float = option(1.0, help="gradient norm beyond which gradients are scaled down")
     epsilon: float = option(0.2, help="clip range of the ratio, between 0 and 1")
     beta: float = option(0.0, help="KL coefficient in the advantage, per nat of log(pi_old/ref); 0 is no penalty")
+    kl_target: float | None = option(
+        None, help="adapt beta so that KL stays near this, nats per completion (Ziegler et al. 2019); needs beta > 0"
+    )
+    kl_horizon: int = option(10_000, help="completions over which beta adapts; larger is slower")
+    early_stop_kl: float | None = option(
+        None, help="end a rollout's updates when KL(old || new) of a minibatch passes this, nats per token"
+    )
+    train_scope: str = option(
+        "all", help="all weights, or the last transformer block and the final norm alone", choices=["all", "last_layer"]
+    )
     whiten_advantages: bool = option(False, help="whiten the advantages of each rollout (token-weighted)")
 
     # reward
@@ -79,6 +89,7 @@ class PPOConfig:
             "num_generations",
             "per_device_generation_batch_size",
             "num_ppo_epochs",
+            "kl_horizon",
             "minibatch_size",
             "per_device_train_batch_size",
             "max_iterations",
@@ -91,6 +102,10 @@ class PPOConfig:
         self._require("seed", 0 <= self.seed < 2**63, "0 to 2^63 - 1")
         self._require("epsilon", 0 < self.epsilon < 1, "more than 0 and less than 1")
         self._require("beta", self.beta >= 0, "at least 0")
+        self._require("kl_target", self.kl_target is None or self.kl_target > 0, "more than 0")
+        adapts = self.kl_target is not None
+        self._require("kl_target", not adapts or self.beta > 0, "a --beta above 0 to start from")
+        self._require("early_stop_kl", self.early_stop_kl is None or self.early_stop_kl > 0, "more than 0")
         self._require("num_eval_samples", self.num_eval_samples >= 2, "at least 2 (an error needs two)")
         self._require("normalization_samples", self.normalization_samples >= 2, "at least 2 (a spread needs two)")
         self._require("clip_ratio_low", 0 <= self.clip_ratio_low < 1, "at least 0 and less than 1")

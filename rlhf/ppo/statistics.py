@@ -76,5 +76,6 @@ def update_statistics(statistics: UpdateStatistics | None) -> dict[str, Any]:
         "ratio_first_update_max_dev": statistics and statistics.ratio_first_update_max_dev,
         "approx_kl_old": statistics and statistics.approx_kl,
         "grad_norm": statistics and statistics.grad_norm,
+        "early_stopped": statistics and statistics.early_stopped,
         "seconds/update": statistics and statistics.seconds,
     }

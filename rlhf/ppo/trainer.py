@@ -11,9 +11,8 @@ the steps. How this differs from TRL's deleted PPOTrainer:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,11 +22,13 @@ from labeling.errors import InputError
 from labeling.records import Sample, write_records
 from rewards.pretrained import load_causal_lm, load_tokenizer, save_model
 from rlhf.language_model.randomness import Stream
-from rlhf.language_model.sampler import check_context, encode_prompt
-from rlhf.ppo import distributed, state
+from rlhf.language_model.sampler import beginning_token, check_context, encode_prompt
+from rlhf.ppo import distributed, normalization, policy, state
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.controller import ClipFractionController, Decision
+from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.ladder import Ladder, Rung, rung_name
+from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.objective import constant_advantages, whiten
 from rlhf.ppo.prompts import PromptSchedule
 from rlhf.ppo.reward_functions import RewardFunction, reward_name, score
@@ -37,15 +38,6 @@ from rlhf.ppo.statistics import mean_and_error, rollout_statistics, update_stati
 from rlhf.ppo.update import UpdateStatistics, update
 
 
-class Normalization(NamedTuple):
-    """Constants that turn a raw reward into an advantage: (reward - offset) / scale."""
-
-    offset: float
-    scale: float
-    n: int
-    source: str
-
-
 class PPOTrainer:
     """Finetunes `model` towards `reward_funcs` and leaves a run directory (docs/run_directory.md).
 
@@ -53,8 +45,8 @@ class PPOTrainer:
     `f(prompts, completions, completion_ids, **kwargs) -> list[float | None]` or several (with
     `args.reward_weights`); `train_dataset` has a column `prompt` ("" for unconditional samples, the default);
     `eval_dataset` gives the prompts of the rungs' evaluation samples; `processing_class` is the tokenizer.
-    `normalization` fixes the reward's constants where they are known already. Raises InputError on input that a
-    person can mend.
+    `peft_config` puts an adapter on the model, which alone is trained; `reward_constants` are offset and scale where
+    they are known already. Raises InputError on input that a person can mend.
     """
 
     def __init__(
@@ -65,7 +57,8 @@ class PPOTrainer:
         train_dataset: Sequence[Mapping[str, Any]] | None = None,
         eval_dataset: Sequence[Mapping[str, Any]] | None = None,
         processing_class: Any = None,
-        normalization: Normalization | None = None,
+        peft_config: Any = None,
+        reward_constants: Normalization | None = None,
     ) -> None:
         self.args = args
         self.processes = distributed.start(use_cpu=args.use_cpu)
@@ -79,8 +72,8 @@ class PPOTrainer:
         self.model = load_causal_lm(model, dtype=getattr(torch, args.dtype)) if isinstance(model, str) else model
         self.source = source
         self.model.eval().to(self.processes.accelerator.device)
-        self.ref_model = copy.deepcopy(self.model).requires_grad_(False)
         self.fingerprint = state.fingerprint(self.model)
+        self._choose_what_is_trained(peft_config)
         self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, Sequence) else [reward_funcs]
         self.reward_weights = args.reward_weights or [1.0] * len(self.reward_funcs)
         if len(self.reward_weights) != len(self.reward_funcs):
@@ -115,9 +108,10 @@ class PPOTrainer:
             args.clip_ratio_low,
             args.clip_ratio_high,
         )
+        self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
-        self.normalization = normalization
+        self.normalization = reward_constants
         self.iteration = self.completions_seen = self.optimizer_steps = 0
 
     # -- the algorithm -------------------------------------------------------------------------------------------
@@ -168,7 +162,12 @@ class PPOTrainer:
         assert self.normalization is not None  # set in _begin
         mask = rollout.completion_mask & rollout.scored[:, None]
         advantages = constant_advantages(
-            rollout.rewards, self.normalization.offset, self.normalization.scale, self.args.beta, rollout.k1, mask
+            rollout.rewards,
+            self.normalization.offset,
+            self.normalization.scale,
+            self.kl_controller.beta,
+            rollout.k1,
+            mask,
         )
         return (whiten(advantages, mask) if self.args.whiten_advantages else advantages), mask
 
@@ -260,19 +259,8 @@ class PPOTrainer:
         }
 
     def _measure_normalization(self) -> Normalization:
-        """Mean and spread of the raw reward over samples of the initial policy. Raises InputError on zero spread."""
         rows = [self.train_rows[i % len(self.train_rows)] for i in range(self.args.normalization_samples)]
-        rollout = self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False)
-        values = rollout.rewards[rollout.scored]
-        spread = float(values.std()) if len(values) > 1 else 0.0
-        if not spread > 0:
-            raise InputError(
-                "reward",
-                got=f"no spread over {len(values)} scored samples of the initial policy",
-                expected="rewards that differ",
-                fix="check the reward on a few samples, or give more of them",
-            )
-        return Normalization(float(values.mean()), spread, len(values), "samples of the initial policy")
+        return normalization.measure(self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False))
 
     def _save_state(self) -> None:
         self.iteration += 1
@@ -281,6 +269,7 @@ class PPOTrainer:
                 "completions_seen": self.completions_seen,
                 "optimizer_steps": self.optimizer_steps,
                 "controller": self.controller.state(),
+                "beta": self.kl_controller.beta,
                 "fingerprint": self.fingerprint,
                 "normalization": self.normalization._asdict() if self.normalization else None,
             }
@@ -302,6 +291,7 @@ class PPOTrainer:
         self.completions_seen = saved.values["completions_seen"]
         self.optimizer_steps = saved.values["optimizer_steps"]
         self.controller.restore(saved.values["controller"])
+        self.kl_controller.beta = saved.values["beta"]
         self.normalization = Normalization(**saved.values["normalization"])
         self.ladder.restore(self.iteration)
 
@@ -334,6 +324,15 @@ class PPOTrainer:
             )
         return rows
 
+    def _choose_what_is_trained(self, peft_config: Any) -> None:
+        """Freeze what stays as it is, and keep the original to compare with."""
+        if peft_config is not None:
+            self.model = policy.add_adapter(self.model, peft_config, self.args.seed)
+        elif self.args.train_scope == "last_layer":
+            policy.train_last_layer_only(self.model)
+        probe = [beginning_token(self.tokenizer)]
+        self.ref_model = policy.reference_of(self.model, probe)
+
     def _require_divisible(self) -> None:
         if self.args.minibatch_size % self.processes.world_size:
             raise InputError(
@@ -364,6 +363,7 @@ class PPOTrainer:
             "optimizer_steps": self.optimizer_steps,
             **rollout_statistics(rollout, advantages, mask, self.normalization.offset, self.normalization.scale),
             **update_statistics(statistics),
+            "beta": self.kl_controller.beta,
             "learning_rate": self.optimizer.param_groups[0]["lr"] if statistics else None,
             "controller": decision.to_json() if decision else None,
         }
@@ -376,5 +376,6 @@ class PPOTrainer:
         )
         bar.update()
         if statistics:
+            self.kl_controller.read(line["kl_per_completion"], len(rollout))
             self.completions_seen += len(rollout)
             self.optimizer_steps += statistics.optimizer_steps

@@ -32,6 +32,7 @@ class UpdateStatistics(NamedTuple):
     approx_kl: float
     grad_norm: float
     optimizer_steps: int
+    early_stopped: bool
     seconds: float
 
 
@@ -65,22 +66,30 @@ def update(
     """Take every optimiser step of one rollout. advantages and mask (B, T); mask leaves unscored completions out."""
     started = time.perf_counter()
     steps: list[Step] = []
-    first_deviation = torch.zeros(())
-    for epoch in range(config.num_ppo_epochs):
-        for rows in minibatches(len(rollout), config, iteration, epoch):
-            tokens = int(mask[rows].sum())
-            if tokens == 0:  # every completion of it was left out
-                continue
-            sums, deviation = accumulate(model, rollout, advantages, mask, rows, tokens, config, processes)
-            grad_norm = processes.accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            if not steps:
-                first_deviation = deviation
-            outside, binding, approx_kl = processes.sum(sums).tolist()
-            steps.append(Step(epoch, outside, binding, approx_kl, tokens, float(grad_norm)))
-    worst = float(processes.max(first_deviation))
-    return summarise(steps, worst, config.num_ppo_epochs, time.perf_counter() - started)
+    first_deviation, stopped = torch.zeros(()), False
+    epochs = range(config.num_ppo_epochs)
+    for epoch, rows in ((e, rows) for e in epochs for rows in minibatches(len(rollout), config, iteration, e)):
+        tokens = int(mask[rows].sum())
+        if tokens == 0:  # every completion of it was left out
+            continue
+        sums, deviation = accumulate(model, rollout, advantages, mask, rows, tokens, config, processes)
+        grad_norm = processes.accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        if not steps:
+            first_deviation = deviation
+        outside, binding, approx_kl = processes.sum(sums).tolist()
+        steps.append(Step(epoch, outside, binding, approx_kl, tokens, float(grad_norm)))
+        stopped = config.early_stop_kl is not None and approx_kl / tokens > config.early_stop_kl
+        if stopped:
+            break
+    return summarise(
+        steps,
+        config.num_ppo_epochs,
+        first_deviation=float(processes.max(first_deviation)),
+        early_stopped=stopped,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def accumulate(
@@ -122,7 +131,9 @@ def accumulate(
     return sums, deviation
 
 
-def summarise(steps: list[Step], first_deviation: float, epochs: int, seconds: float) -> UpdateStatistics:
+def summarise(
+    steps: list[Step], epochs: int, *, first_deviation: float, early_stopped: bool, seconds: float
+) -> UpdateStatistics:
     """Means over steps, each step weighted by its tokens; the first step is left out of the clip fraction."""
     later = steps[1:]
 
@@ -130,15 +141,14 @@ def summarise(steps: list[Step], first_deviation: float, epochs: int, seconds: f
         tokens = sum(step.tokens for step in picked)
         return float(sum(getattr(step, name) for step in picked)) / tokens if tokens else 0.0
 
-    by_epoch = [share([s for s in later if s.epoch == epoch], "outside") for epoch in range(epochs)]
-    last_epoch = [s for s in steps if s.epoch == epochs - 1]
     return UpdateStatistics(
         region_mean=share(steps, "binding"),
         outside_mean=share(later, "outside") if later else None,
-        outside_by_epoch=by_epoch,
+        outside_by_epoch=[share([s for s in later if s.epoch == epoch], "outside") for epoch in range(epochs)],
         ratio_first_update_max_dev=first_deviation,
-        approx_kl=share(last_epoch, "approx_kl"),
+        approx_kl=share([s for s in steps if s.epoch == steps[-1].epoch], "approx_kl"),
         grad_norm=sum(step.grad_norm for step in steps) / max(1, len(steps)),
         optimizer_steps=len(steps),
+        early_stopped=early_stopped,
         seconds=seconds,
     )

@@ -1,0 +1,21 @@
+"""The KL coefficient beta: none, fixed, or adaptive towards a target (Ziegler et al. 2019, section 2.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class KLController:
+    """`beta` per nat; `target` in nats per completion, or None to leave beta alone; `horizon` in completions."""
+
+    beta: float
+    target: float | None
+    horizon: int
+
+    def read(self, kl_per_completion: float, completions: int) -> None:
+        """e = clip(KL/target - 1, -0.2, 0.2);  β ← β (1 + e · completions/horizon)."""
+        if self.target is None:
+            return
+        error = min(max(kl_per_completion / self.target - 1, -0.2), 0.2)
+        self.beta *= 1 + error * completions / self.horizon
