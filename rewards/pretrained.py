@@ -75,14 +75,14 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, direc
 
 
 @contextmanager
-def replacing_directory(directory: Path) -> Iterator[Path]:
+def replacing_directory(directory: Path, *, marker: str = "config.json") -> Iterator[Path]:
     """Yield a temporary directory beside `directory`; on success flush it and rename it into place, else remove it.
 
-    Pickles written into it are removed. An existing directory is replaced only if it is empty or a model directory
-    (it holds `config.json`). Raises InputError otherwise, and when the disk refuses.
+    Pickles written into it are removed. An existing directory is replaced only if it is empty or holds the file
+    `marker`, by which a model directory is known. Raises InputError otherwise, and when the disk refuses.
     """
     directory = Path(os.path.abspath(directory))
-    require_replaceable(directory)
+    require_replaceable(directory, marker=marker)
     temporary: Path | None = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -103,13 +103,13 @@ def replacing_directory(directory: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def require_replaceable(directory: Path) -> None:
+def require_replaceable(directory: Path, *, marker: str = "config.json") -> None:
     """Raise InputError when `directory` holds something that is not a model: ask before long work, not after it."""
     if not directory.exists():
         return
     if not directory.is_dir():
         got = "a file"
-    elif any(directory.iterdir()) and not (directory / "config.json").exists():
+    elif any(directory.iterdir()) and not (directory / marker).exists():
         got = "a directory with other files"
     else:
         return

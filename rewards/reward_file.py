@@ -9,8 +9,12 @@ from labeling.errors import InputError
 from labeling.files import read_json
 
 REWARD_FILE = "reward_model.json"
-Kind = Literal["token", "preference"]
-_MADE_BY: dict[Kind, str] = {"token": "`rlhf reward --labels`", "preference": "`rlhf reward --comparisons`"}
+Kind = Literal["token", "preference", "ensemble"]
+_MADE_BY: dict[Kind, str] = {
+    "token": "`rlhf reward --labels`",
+    "preference": "`rlhf reward --comparisons`",
+    "ensemble": "`rlhf reward --labels --ensemble`",
+}
 
 
 def read_kind(directory: Path) -> Kind:

@@ -22,7 +22,7 @@ from rewards.targets import LabelledText, fold_of_text
 from rewards.token_model import Target, TokenRewardModel, add_reward_tokens, rescale_log_odds
 from rewards.token_training import FitSettings, fit
 
-FEW, SOME, MOST_EPOCHS = 500, 1000, 20.0
+FEW, SOME, MOST_EPOCHS = 500, 1000, 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def plan_for(n_texts: int) -> Plan:
 
 def epochs_for(n_texts: int) -> float:
     """Passes over `n_texts` texts: few texts are seen more often."""
-    return min(MOST_EPOCHS, 5.0 + 4000.0 / n_texts)
+    return min(MOST_EPOCHS, 4.0 + 6000.0 / n_texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,10 @@ class Recipe:
         self.base, self.tokenizer, self.target = base, tokenizer, target
         self.settings = settings or FitSettings(num_train_epochs=0)
         self.seed = seed
+
+    def with_seed(self, seed: int) -> Recipe:
+        """The same recipe with another seed."""
+        return Recipe(self.base, self.tokenizer, target=self.target, settings=self.settings, seed=seed)
 
     def settings_for(self, n_texts: int) -> FitSettings:
         """The settings with the number of epochs filled in."""
@@ -124,9 +128,9 @@ class Recipe:
         held_out = plan.n_held_out_folds * self.settings_for(n_training).steps(n_training)
         return held_out + (self.settings_for(n_texts).steps(n_texts) if plan.refit else 0)
 
-    def describe(self, fitted: Fitted, n_texts: int) -> dict[str, Any]:
+    def describe(self, plan: Plan, temperature: float, n_texts: int) -> dict[str, Any]:
         """How the model was made, for reward_model.json."""
-        plan, settings = fitted.plan, self.settings_for(n_texts)
+        settings = self.settings_for(n_texts)
         return {
             "held_out": plan.describe("text"),
             "kept_model": "fitted anew on all texts" if plan.refit else "the one that was tested",
@@ -135,6 +139,6 @@ class Recipe:
             "learning_rate": settings.rate_for(self.base),
             "weight_decay": settings.weight_decay,
             "dense_weight": settings.dense_weight,
-            "temperature": fitted.temperature,
+            "temperature": temperature,
             "seed": self.seed,
         }

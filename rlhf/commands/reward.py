@@ -12,8 +12,10 @@ from labeling.records import Label, Sample, read_labels, read_samples
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
+    from rewards.ensemble import FittedEnsemble, RewardEnsemble
     from rewards.loading import RewardModel
     from rewards.targets import LabelledText
+    from rewards.token_model import TokenRewardModel
     from rewards.token_recipe import Fitted, Recipe
 
 
@@ -34,10 +36,15 @@ class RewardConfig:
     dense_weight: float = option(
         0.0, help="weight of an auxiliary loss that asks for the label at every position, >= 0; 0: last position only"
     )
-    num_train_epochs: float = option(0.0, help="passes over the texts, > 0; 0: 5 + 4000 / texts, at most 20")
+    num_train_epochs: float = option(0.0, help="passes over the texts, > 0; 0: 4 + 6000 / texts, at most 24")
     learning_rate: float | None = option(None, help="highest learning rate, > 0; default 0.1 / hidden width")
     per_device_train_batch_size: int = option(32, help="texts of one optimiser step, >= 1")
     weight_decay: float = option(0.01, help="AdamW's weight decay, >= 0")
+    ensemble: int = option(
+        1, help="labels only: members fitted to bootstraps of the labels with seeds of their own, 1 to 16; 1: one model"
+    )
+    aggregate: str = option("mean", help="reward of an ensemble: mean, worst, or penalty (Coste et al. 2023)")
+    penalty: float = option(1.0, help="lambda of --aggregate penalty, >= 0: mean - lambda x variance of the members")
     rater_noise: float = option(
         0.0, help="comparisons only: chance that a rater answers at random, 0 to 1 (Christiano et al. 2017: 0.1)"
     )
@@ -60,6 +67,9 @@ class RewardConfig:
             "per_device_train_batch_size": (self.per_device_train_batch_size >= 1, "a whole number of at least 1"),
             "weight_decay": (self.weight_decay >= 0, "a number of at least 0"),
         }
+        rules["ensemble"] = (1 <= self.ensemble <= 16, "a whole number from 1 to 16")
+        rules["aggregate"] = (self.aggregate in ("mean", "worst", "penalty"), "mean, worst or penalty")
+        rules["penalty"] = (self.penalty >= 0, "a number of at least 0")
         rules["rater_noise"] = (0 <= self.rater_noise < 1, "a share from 0 to below 1")
         for name, (ok, expected) in rules.items():
             if not ok:
@@ -71,10 +81,11 @@ class RewardConfig:
                 expected="one of them",
                 fix="name the file to fit to",
             )
-        if self.comparisons is not None and (self.target != "positive" or self.dense_weight or self.learning_curve):
+        only_labels = self.target != "positive" or self.dense_weight or self.learning_curve or self.ensemble > 1
+        if self.comparisons is not None and only_labels:
             raise InputError(
                 "--comparisons",
-                got="--target, --dense_weight or --learning_curve beside it",
+                got="--target, --dense_weight, --ensemble or --learning_curve beside it",
                 expected="these with --labels only",
                 fix="leave them out",
             )
@@ -101,8 +112,8 @@ def run(config: RewardConfig) -> RewardResult:
 def _run_labels(config: RewardConfig, path: str) -> RewardResult:
     """The token reward model from labels."""
     import torch
-    from tqdm import tqdm
 
+    from rewards.ensemble import AGGREGATES, FittedEnsemble, RewardEnsemble
     from rewards.pretrained import load_causal_lm, load_tokenizer
     from rewards.targets import pool_labels, require_both_classes
     from rewards.token_model import pick_device
@@ -123,20 +134,41 @@ def _run_labels(config: RewardConfig, path: str) -> RewardResult:
         settings=_settings(config),
         seed=config.seed,
     )
-    with tqdm(total=recipe.n_steps(len(texts)), desc="reward model", unit="step", disable=config.quiet) as bar:
-        fitted = recipe.fit_and_test(texts, lambda: bar.update() and None)
+    fitted = _fit(config, recipe, texts)
     if not fitted.held_out.better_than_chance and not config.allow_weak:
         raise _too_weak(config, recipe, texts, fitted)
+    reward: TokenRewardModel | RewardEnsemble
+    if isinstance(fitted, FittedEnsemble):
+        how = next(name for name in AGGREGATES if name == config.aggregate)
+        reward = RewardEnsemble(fitted.members, how=how, penalty=config.penalty)
+    else:
+        reward = fitted.reward
     report = _report(config, labels, recipe, fitted, len(texts))
-    scores = fitted.reward([s.prompt for s in samples], [s.completion for s in samples])
+    scores = reward([s.prompt for s in samples], [s.completion for s in samples]) if samples else []
     if samples:
-        report["normalization"] = normalization(fitted.reward, samples, scores, config.samples)
+        report["normalization"] = normalization(reward, samples, scores, config.samples)
     report |= _trust(fitted, texts, samples, scores, config.seed)
     if config.learning_curve:
         report["learning_curve"] = _learning_curve(config, recipe, texts, labels)
     report["seconds"] = round(time.perf_counter() - begin, 2)
-    directory = fitted.reward.save(Path(config.output_dir), report)
-    return RewardResult(fitted.reward, directory, report)
+    directory = reward.save(Path(config.output_dir), report)
+    return RewardResult(reward, directory, reward.report)
+
+
+def _fit(config: RewardConfig, recipe: Recipe, texts: list[LabelledText]) -> Fitted | FittedEnsemble:
+    """One model or an ensemble, with its held-out test, behind a progress bar."""
+    from tqdm import tqdm
+
+    from rewards.ensemble import fit_and_test_ensemble
+
+    n_training = len(texts) - len(texts) // 10
+    steps = recipe.n_steps(len(texts))
+    if config.ensemble > 1:
+        steps = config.ensemble * recipe.settings_for(n_training).steps(n_training)
+    with tqdm(total=steps, desc="reward model", unit="step", disable=config.quiet) as bar:
+        if config.ensemble > 1:
+            return fit_and_test_ensemble(recipe, texts, config.ensemble, lambda: bar.update() and None)
+        return recipe.fit_and_test(texts, lambda: bar.update() and None)
 
 
 def require_free(config: RewardConfig) -> None:
@@ -168,7 +200,9 @@ def _settings(config: RewardConfig) -> Any:
     )
 
 
-def _report(config: RewardConfig, labels: list[Label], recipe: Recipe, fitted: Fitted, n_texts: int) -> dict[str, Any]:
+def _report(
+    config: RewardConfig, labels: list[Label], recipe: Recipe, fitted: Fitted | FittedEnsemble, n_texts: int
+) -> dict[str, Any]:
     from rewards.targets import hash_labels, label_summary
     from rewards.token_model import NEGATIVE_TOKEN, POSITIVE_TOKEN
 
@@ -183,13 +217,13 @@ def _report(config: RewardConfig, labels: list[Label], recipe: Recipe, fitted: F
         "uncalibrated": {
             key: fitted.uncalibrated.report()[key] for key in ("cross_entropy_nats", "expected_calibration_error")
         },
-        "training": recipe.describe(fitted, n_texts),
+        "training": recipe.describe(fitted.plan, fitted.temperature, n_texts),
         "normalization": None,
     }
 
 
 def _trust(
-    fitted: Fitted, texts: list[LabelledText], samples: list[Sample], scores: list[float], seed: int
+    fitted: Fitted | FittedEnsemble, texts: list[LabelledText], samples: list[Sample], scores: list[float], seed: int
 ) -> dict[str, Any]:
     """The trust report and the guards; without samples of the base policy only what needs none."""
     import numpy as np
@@ -238,7 +272,9 @@ def normalization(reward: RewardModel, samples: list[Sample], scores: list[float
     ).as_dict()
 
 
-def _too_weak(config: RewardConfig, recipe: Recipe, texts: list[LabelledText], fitted: Fitted) -> InputError:
+def _too_weak(
+    config: RewardConfig, recipe: Recipe, texts: list[LabelledText], fitted: Fitted | FittedEnsemble
+) -> InputError:
     """The refusal, with the number of labels that a second point of the learning curve suggests."""
     from rewards.learning_curve import CurvePoint, suggest_labels
 

@@ -57,7 +57,7 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
             expected="an interval above 50 %",
             fix="compare more pairs, or insist with --allow_weak",
         )
-    scores = fitted.reward([s.prompt for s in samples], [s.completion for s in samples])
+    scores = fitted.reward([s.prompt for s in samples], [s.completion for s in samples]) if samples else []
     trust = {"accuracy_by_margin": accuracy_by_margin(fitted.held_out)}
     if samples:
         report_on_samples = trust_report(fitted.held_out, [s.text for s in samples], np.array(scores))

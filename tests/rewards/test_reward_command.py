@@ -108,7 +108,7 @@ def test_comparisons_from_file_to_directory(
     rows = [comparison("joy " + label.completion, label.completion) for label in toy_labels(60, seed=2)]
     write_records(tmp_path / "comparisons.jsonl", rows)
     options = {**files, "labels": None, "comparisons": str(tmp_path / "comparisons.jsonl")}
-    result = run(RewardConfig(**options, learning_rate=3e-3, num_train_epochs=4.0, quiet=True))  # type: ignore[arg-type]
+    result = run(RewardConfig(**options, learning_rate=5e-3, num_train_epochs=10.0, quiet=True))  # type: ignore[arg-type]
     assert result.report["kind"] == "preference"
     assert result.report["held_out"]["accuracy"]["share"] > 0.9
     assert result.report["normalization"]["n"] == 64
