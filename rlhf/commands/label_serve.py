@@ -68,7 +68,7 @@ def run(config: ServeConfig) -> server.Running:
 def handout(running: server.Running, accounts: Mapping[str, server.Account], *, passwords: bool) -> list[str]:
     """Lines to hand out: the address, who logs in as what, and the tunnel for people on other machines."""
     local = running.host in server.LOOPBACK
-    address = running.url if local else f"http://{socket.getfqdn()}:{running.port}"
+    address = f"http://{socket.getfqdn()}:{running.port}" if running.host == "0.0.0.0" else running.url
     lines = [f"Label Studio answers at {address} (process {running.pid})"]
     for account in accounts.values():
         secret = account.password if passwords else "(see credentials.json)"

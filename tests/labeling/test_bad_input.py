@@ -123,9 +123,12 @@ def test_a_server_that_is_down(
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_a_server_killed_in_the_middle_of_a_push_and_of_a_pull(label_studio: Live, tmp_path: Path, title: str) -> None:
+def test_a_server_killed_in_the_middle_of_a_push_and_of_a_pull(
+    label_studio: Live, tmp_path: Path, title: str, request: pytest.FixtureRequest
+) -> None:
     """SIGKILL the server, see one line and exit 2, start it again, run the same command: nothing lost or doubled."""
     venv, directory = server.cache_directory(), tmp_path / "server"
+    request.addfinalizer(lambda: server.stop(directory))
     shutil.copytree(venv / "migrated", directory)
     running = server.start(directory, venv=venv, say=print)
     write_records(tmp_path / "samples.jsonl", [Sample(f"u{i}", "", f"text {i}", "m") for i in range(60)])
@@ -182,5 +185,4 @@ def test_a_server_killed_in_the_middle_of_a_push_and_of_a_pull(label_studio: Liv
     del env["LABEL_STUDIO_URL"], env["LABEL_STUDIO_API_KEY"]
     server.start(directory, venv=venv, say=print)
     assert start(["pull", *common]).wait() == 0
-    server.stop(directory)
     assert len(read_labels(folder.path / "labels.jsonl")) == 5

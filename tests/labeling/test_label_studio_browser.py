@@ -119,7 +119,7 @@ def test_no_rater_sees_anothers_labels(label_studio: Live, chromium: str, tmp_pa
             for other in set(pages) - {rater}:
                 assert f"({other})" not in page.inner_text("body")
                 page.goto(addresses[other].split("?")[0])
-                page.wait_for_timeout(1500)
+                page.wait_for_selector("text=No Project matches")
                 body = page.inner_text("body")
                 assert "completion zero" not in body
                 assert not re.search(r"\b(Positive|Negative|Neutral)\b", body)

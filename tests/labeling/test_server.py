@@ -24,6 +24,18 @@ from rlhf.commands import label_serve
 from tests.labeling.conftest import Live
 
 
+def submit(url: str, form: dict[str, str]) -> str:
+    """Fill in a form as a browser does; the address it ends at."""
+    jar = http.cookiejar.CookieJar()
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+    opener.open(url).close()
+    token = next(cookie.value for cookie in jar if cookie.name == "csrftoken")
+    fields = urllib.parse.urlencode({**form, "csrfmiddlewaretoken": token or ""}).encode()
+    origin = "/".join(url.split("/")[:3])
+    with opener.open(urllib.request.Request(url, fields, {"Origin": origin})) as answer:
+        return str(answer.url)
+
+
 def test_credentials_are_the_owners_alone_and_repr_hides_them(tmp_path: Path) -> None:
     account = server.new_account("ana")
     server.write_accounts(tmp_path, {"ana": account})
@@ -113,13 +125,9 @@ def test_serving_again_finds_the_server_that_runs(label_studio: Live) -> None:
 
 @pytest.mark.real
 def test_nobody_signs_up_unasked(label_studio: Live) -> None:
-    jar = http.cookiejar.CookieJar()
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
-    opener.open(f"{label_studio.url}/user/signup/").read()
-    token = next(cookie.value for cookie in jar if cookie.name == "csrftoken")
-    form = {"csrfmiddlewaretoken": token, "email": "stranger@example.com", "password": "a-long-password-1"}
+    form = {"email": "stranger@example.com", "password": "a-long-password-1"}
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        opener.open(f"{label_studio.url}/user/signup/", urllib.parse.urlencode(form).encode())
+        submit(f"{label_studio.url}/user/signup/", form)
 
 
 @pytest.mark.real
@@ -137,7 +145,10 @@ def test_a_busy_port_is_refused(label_studio: Live, tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_start_stop_start_keeps_port_and_data(label_studio: Live, tmp_path: Path) -> None:
+def test_start_stop_start_keeps_port_and_data(
+    label_studio: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(lambda: server.stop(tmp_path / "server"))
     venv = server.cache_directory()
     shutil.copytree(venv / "migrated", tmp_path / "server")
     first = server.start(tmp_path / "server", venv=venv, raters=["zoe"], say=print)  # a new account on the way
@@ -146,7 +157,14 @@ def test_start_stop_start_keeps_port_and_data(label_studio: Live, tmp_path: Path
     assert server.stop(tmp_path / "server") is True
     assert server.status(tmp_path / "server") is None
     assert not os.path.exists(f"/proc/{first.pid}") or "Z" in Path(f"/proc/{first.pid}/stat").read_text()
-    second = server.start(tmp_path / "server", venv=venv, say=print)
+    capsys.readouterr()
+    # Another address of this machine stands for the laboratory's: it is warned of, and people can log in there.
+    second = label_serve.run(label_serve.ServeConfig(server_dir=str(tmp_path / "server"), host="127.0.0.2"))
+    assert "WARNING: --host 127.0.0.2" in capsys.readouterr().err
     assert second.port == first.port
+    assert second.url == f"http://127.0.0.2:{first.port}"
     assert server.answers_as_ours(second.url, token)
-    server.stop(tmp_path / "server")
+    assert not server.answers_as_ours(first.url, token)
+    account = server.read_accounts(tmp_path / "server")["zoe"]
+    answer = submit(f"{second.url}/user/login/", {"email": account.email, "password": account.password})
+    assert "/user/login" not in answer
