@@ -59,7 +59,7 @@ class PreferenceRewardModel:
     def save(self, directory: Path, report: dict[str, Any]) -> Path:
         """Write model, tokenizer and reward_model.json atomically. Raises InputError like TokenRewardModel.save."""
         self.report = report
-        with replacing_directory(directory) as temporary:
+        with replacing_directory(directory, marker=REWARD_FILE) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
             write_json(temporary / REWARD_FILE, report)

@@ -94,7 +94,7 @@ class TokenRewardModel:
         Raises InputError when `directory` holds something else, or when the disk refuses.
         """
         self.report = report
-        with replacing_directory(directory) as temporary:
+        with replacing_directory(directory, marker=REWARD_FILE) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
             write_json(temporary / REWARD_FILE, report)

@@ -177,14 +177,14 @@ def require_free(config: RewardConfig) -> None:
     from rewards.reward_file import REWARD_FILE
 
     directory = Path(config.output_dir)
-    require_replaceable(directory)
-    is_reward = (directory / REWARD_FILE).exists()
-    if (directory / "config.json").exists() and not (is_reward and config.overwrite):
+    if not (directory / REWARD_FILE).exists():
+        require_replaceable(directory, marker=REWARD_FILE)
+    elif not config.overwrite:
         raise InputError(
             "--output_dir",
-            got=f"{directory}, which holds a {'reward' if is_reward else 'language'} model",
+            got=f"{directory}, which holds a reward model",
             expected="a new directory",
-            fix="choose another one" + (", or give --overwrite" if is_reward else ""),
+            fix="choose another one, or give --overwrite",
         )
 
 

@@ -154,7 +154,7 @@ def test_options_out_of_range_and_missing_files(files: dict[str, str], option: s
 
 
 def test_what_stands_in_the_output_directory_is_kept(files: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="which holds a language model"):
+    with pytest.raises(InputError, match="other files"):
         run(config(files, output_dir=files["model_name_or_path"]))
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").touch()
