@@ -75,6 +75,10 @@ class PPOConfig:
     ladder_step: float = option(0.25, help="distance of two rungs in sqrt(KL), square root of nats per completion")
     num_eval_samples: int = option(256, help="fresh evaluation samples per rung, same prompts and seed on every rung")
 
+    report_to: list[str] = option(
+        [], help="trackers: tensorboard, trackio, wandb, ... as in transformers; none if empty"
+    )
+
     # machine
     dtype: str = option("float32", help="parameters and arithmetic", choices=["float32", "float64"])
     use_cpu: bool = option(False, help="stay on the CPU though there is an accelerator")
@@ -129,6 +133,14 @@ class PPOConfig:
     def _require(self, name: str, ok: bool, expected: str) -> None:
         if not ok:
             raise InputError(f"--{name}", got=getattr(self, name), expected=expected, fix="choose another value")
+
+    def given(self) -> dict[str, Any]:
+        """The options that differ from their defaults, for run.json."""
+        fields = self.__dataclass_fields__
+        defaults = {
+            name: f.default_factory() if callable(f.default_factory) else f.default for name, f in fields.items()
+        }
+        return {name: value for name, value in self.resolved().items() if value != defaults[name]}
 
     def resolved(self) -> dict[str, Any]:
         """Every option with the value the run uses, for run.json."""

@@ -96,18 +96,19 @@ class RunDirectory:
             self._lock.close()
             self._lock = None
 
-    def begin(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
+    def begin(self, resolved: dict[str, Any], given: dict[str, Any], facts: dict[str, Any]) -> None:
         """Write run.json, or check on resuming that the options are those of the run. Raises InputError if not."""
         if self.run_json.exists():
             self.record = read_json(self.run_json)
-            self._require_same(self.record.get("resolved", {}), config)
+            self._require_same(self.record.get("resolved", {}), resolved)
             facts = {**facts, "normalization": self.record.get("normalization")}
         else:
             self.record = {"created_at": now()}
         self.record |= {
             "command": sys.argv,
-            "resolved": config,
-            "seed": config["seed"],
+            "config": given,
+            "resolved": resolved,
+            "seed": resolved["seed"],
             "versions": versions(),
             "git_revision": git_revision(),
             "hardware": hardware(),

@@ -35,6 +35,7 @@ from rlhf.ppo.reward_functions import RewardFunction, reward_name, score
 from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.ppo.run_directory import RunDirectory
 from rlhf.ppo.statistics import mean_and_error, rollout_statistics, update_statistics
+from rlhf.ppo.tracking import Tracking
 from rlhf.ppo.update import UpdateStatistics, update
 
 
@@ -57,6 +58,7 @@ class PPOTrainer:
         train_dataset: Sequence[Mapping[str, Any]] | None = None,
         eval_dataset: Sequence[Mapping[str, Any]] | None = None,
         processing_class: Any = None,
+        callbacks: Sequence[Any] = (),
         peft_config: Any = None,
         reward_constants: Normalization | None = None,
     ) -> None:
@@ -112,6 +114,8 @@ class PPOTrainer:
         self.run = RunDirectory(args.output_dir)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
         self.normalization = reward_constants
+        wanted = self.processes.is_main and (callbacks or args.report_to)
+        self.tracking = Tracking(callbacks, args, self.model, self.tokenizer) if wanted else None
         self.iteration = self.completions_seen = self.optimizer_steps = 0
 
     # -- the algorithm -------------------------------------------------------------------------------------------
@@ -126,6 +130,8 @@ class PPOTrainer:
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"continue with the same command and --resume ({self.run.root})") from None
         finally:
+            if self.tracking:
+                self.tracking.end()
             self.run.close()
         return self.run
 
@@ -176,6 +182,9 @@ class PPOTrainer:
             return f"KL budget of {self.args.kl_budget:g} nats per completion reached"
         if self.iteration >= self.args.max_iterations:
             return f"{self.args.max_iterations} iterations done"
+        asked = torch.tensor(float(self.tracking is not None and self.tracking.should_stop))
+        if bool(self.processes.sum(asked)):
+            return "a callback asked to stop"
         return None
 
     # -- the ladder ----------------------------------------------------------------------------------------------
@@ -211,6 +220,8 @@ class PPOTrainer:
             write_records(self.run.root / rung.samples, self._samples_of(evaluation, name))
             save_model(self.model, self.tokenizer, self.run.root / rung.path)
             self.ladder.add(rung)
+            if self.tracking:
+                self.tracking.rung()
         else:
             self.ladder.rungs.append(rung)
 
@@ -242,9 +253,11 @@ class PPOTrainer:
             self.normalization = self._measure_normalization()
         if self.processes.is_main:
             self.run.write(normalization=self.normalization._asdict())
+        if self.tracking:
+            self.tracking.begin(self.iteration)
 
     def _begin_files(self) -> None:
-        self.run.begin(self.args.resolved(), self._facts())
+        self.run.begin(self.args.resolved(), self.args.given(), self._facts())
         self.run.cut_metrics(self.iteration)
         self.ladder.write()
         self.ladder.remove_strays()
@@ -369,6 +382,8 @@ class PPOTrainer:
         }
         if self.processes.is_main:
             self.run.append_metrics(line)
+        if self.tracking:
+            self.tracking.log(line)
         clip = line["clip_ratio/outside_mean"]
         bar.set_postfix_str(
             f"KL {line['kl_per_completion']:.2f} nats, reward {line['reward']:.3f}"

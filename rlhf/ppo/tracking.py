@@ -1,0 +1,80 @@
+"""Trackers and callbacks, through transformers' own machinery: what a `TrainerCallback` expects, at our moments.
+
+Built only when asked for: importing transformers' callbacks takes seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from labeling.errors import InputError
+from rlhf.ppo.config import PPOConfig
+
+
+def callback_arguments(args: PPOConfig) -> Any:
+    """The `TrainingArguments` that callbacks read, with our values where the two have the same option.
+
+    Made without `__post_init__`, which would set up devices a second time and reset accelerate's state.
+    """
+    from transformers import TrainingArguments
+
+    arguments = object.__new__(TrainingArguments)
+    shared = {**args.resolved(), "save_strategy": "no", "bf16": False, "gradient_checkpointing": False}
+    for field in dataclasses.fields(TrainingArguments):
+        default = None if field.default is dataclasses.MISSING else field.default
+        setattr(arguments, field.name, shared.get(field.name, default))
+    return arguments
+
+
+class Tracking:
+    """Calls every callback at begin, at each line of metrics, at each rung, and at the end (main process only)."""
+
+    def __init__(self, callbacks: Sequence[Any], args: PPOConfig, model: Any, tokenizer: Any) -> None:
+        """Raises InputError when a tracker named in `report_to` is unknown or not installed."""
+        from transformers import TrainerControl, TrainerState, integrations, trainer_callback
+
+        find: Any = integrations.get_reporting_integration_callbacks
+        handler: Any = trainer_callback.CallbackHandler
+        try:
+            trackers = [tracker() for tracker in find(args.report_to)]
+        except (ValueError, RuntimeError, ImportError) as error:
+            raise InputError(
+                "--report_to",
+                got=f"{' '.join(args.report_to)} ({error})",
+                expected="trackers that are installed",
+                fix="pip install it, or drop it",
+            ) from error
+        self.arguments = callback_arguments(args)
+        self.state = TrainerState(max_steps=args.max_iterations)
+        self.control = TrainerControl()
+        self.handler = handler([*callbacks, *trackers], model, tokenizer, None, None)
+
+    def begin(self, iteration: int) -> None:
+        """Before the first rollout, of a resumed run too."""
+        self.state.global_step = iteration
+        self.handler.on_train_begin(self.arguments, self.state, self.control)
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """One line of metrics.jsonl: its numbers, under their names."""
+        self.state.global_step = int(line["iteration"])
+        numbers = {
+            key: value for key, value in line.items() if isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
+        self.state.log_history.append(dict(numbers))
+        self.handler.on_step_end(self.arguments, self.state, self.control)
+        self.handler.on_log(self.arguments, self.state, self.control, numbers)
+
+    def rung(self) -> None:
+        """A rung was saved."""
+        self.handler.on_save(self.arguments, self.state, self.control)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether a callback asked to stop (`control.should_training_stop`)."""
+        return bool(self.control.should_training_stop)
+
+    def end(self) -> None:
+        """After the last line, or when the run is interrupted."""
+        self.handler.on_train_end(self.arguments, self.state, self.control)
