@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,18 +141,20 @@ class Folder:
         write_jsonl(self.path / "tasks.jsonl", (dataclasses.asdict(task) for task in tasks))
 
     def note_in_flight(self, project: int, uids: Iterable[str]) -> None:
-        """Remember an import that is about to be sent; with no uids, that its answer came."""
-        path = self.path / "in_flight.json"
+        """Remember an import into `project` that is about to be sent; with no uids, that its answer came."""
+        noted = self._in_flight()
         listed = list(uids)
         if listed:
-            write_json(path, {"project": project, "uids": listed, "at": time.time()})
-        else:
-            path.unlink(missing_ok=True)
+            noted[str(project)] = {"uids": listed, "at": time.time()}
+        elif noted.pop(str(project), None) is None:
+            return
+        write_json(self.path / "in_flight.json", noted)
 
     def read_in_flight(self, project: int) -> tuple[set[str], float]:
         """Uids of an import into `project` that was never answered, and when it was sent (Unix seconds)."""
+        row = self._in_flight().get(str(project))
+        return (set(row["uids"]), float(row["at"])) if row else (set(), 0.0)
+
+    def _in_flight(self) -> dict[str, Any]:
         path = self.path / "in_flight.json"
-        if not path.exists():
-            return set(), 0.0
-        row: Mapping[str, Any] = read_json(path)
-        return (set(row["uids"]), float(row["at"])) if row["project"] == project else (set(), 0.0)
+        return dict(read_json(path)) if path.exists() else {}

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 from xml.etree import ElementTree
 
 from labeling.errors import InputError
 from labeling.records import LABELS
 
 Kind = Literal["judgement", "comparison", "rating"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 # text: shown as it is; hh: "\n\nHuman: ...\n\nAssistant: ..."; messages: a JSON list of {"role", "content"}
 PromptFormat = Literal["text", "hh", "messages"]
-PROMPT_FORMATS: tuple[PromptFormat, ...] = get_args(PromptFormat)
 
 # A text of any length keeps the buttons on the page; Paragraphs' filter, clock times and marking tools are of no use.
 STYLE = """

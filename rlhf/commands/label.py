@@ -1,10 +1,8 @@
-"""`rlhf label`: finds the subcommand; each lives in a module of its own, so that the help answers at once."""
+"""`rlhf label`: samples go out to be labelled, by people or by rule; labels come back."""
 
 from __future__ import annotations
 
-import importlib
-
-from labeling.errors import InputError
+from rlhf.commands.group import run_group
 
 # subcommand -> (module with `main(argv)`, one line of help)
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
@@ -24,24 +22,4 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
 
 def main(argv: list[str]) -> None:
     """Run one subcommand. Raises InputError for an unknown one."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print_usage()
-        return
-    name, *rest = argv
-    if name not in SUBCOMMANDS:
-        raise InputError(
-            f"rlhf label {name}",
-            got="an unknown subcommand",
-            expected=f"one of {', '.join(SUBCOMMANDS)}",
-            fix="see `rlhf label --help`",
-        )
-    importlib.import_module(SUBCOMMANDS[name][0]).main(rest)
-
-
-def print_usage() -> None:
-    """Print the list of subcommands."""
-    width = max(map(len, SUBCOMMANDS))
-    print("usage: rlhf label SUBCOMMAND [options]\n\nSamples go out to be labelled; labels come back.\n")
-    for name, (_, text) in SUBCOMMANDS.items():
-        print(f"  {name:<{width}}  {text}")
-    print("\nEach subcommand has --help.")
+    run_group("rlhf label", "Samples go out to be labelled; labels come back.", SUBCOMMANDS, argv)

@@ -44,7 +44,8 @@ def main(argv: list[str]) -> None:
     """Parse the options, pull, and say what came back and what did not."""
     config = parse(PullConfig, argv, prog="rlhf label pull", description=(__doc__ or "").split(": ", 1)[1])
     pulled = run(config)
-    name = "comparisons.jsonl" if pulled.comparisons else "labels.jsonl"
+    kind = Folder(Path(config.output_dir)).need_plan().screen.kind
+    name = "comparisons.jsonl" if kind == "comparison" else "labels.jsonl"
     records = pulled.labels or pulled.comparisons
     print(f"{tally(records)} -> {Path(config.output_dir) / name}")
     print(f"annotations: {pulled.annotations}; {listed_counts(pulled.counts) or 'none'}")
