@@ -25,7 +25,9 @@ class EvaluateConfig:
 
     run: str = option("", help="the run directory; also as first word: rlhf evaluate RUN")
     gold_reward_func: list[str] = option(
-        [], help="gold rewards: a built-in NAME or FILE.py:NAME; what the labels are meant to stand for"
+        [],
+        help="gold rewards: `gold` (the rule of `rlhf label simulate`), a built-in NAME or FILE.py:NAME; what the "
+        "labels are meant to stand for",
     )
     gold_reward_model_path: list[str] = option([], help="reward model directories used as gold")
     quality_func: list[str] = option(
@@ -111,6 +113,15 @@ def run(config: EvaluateConfig) -> Evaluation:
     )
 
 
+def load_gold(spec: str) -> RewardFunc:
+    """`gold` and `gold_words_only`, the rules of `rlhf label simulate`, or what `load_reward_func` loads."""
+    from rewards.rules import load_reward_func
+    from rlhf.gold import GoldRule
+
+    rules = {rule.__name__: rule for rule in (GoldRule(), GoldRule(check_lines=False))}
+    return rules[spec] if spec in rules else load_reward_func(spec)
+
+
 def load_functions(config: EvaluateConfig) -> tuple[dict[str, RewardFunc], dict[str, RewardFunc]]:
     """Golds and qualities by name. Raises InputError when one cannot be loaded or two have one name."""
     from rewards.rules import load_reward_func
@@ -120,13 +131,13 @@ def load_functions(config: EvaluateConfig) -> tuple[dict[str, RewardFunc], dict[
         from rewards.token_model import TokenRewardModel
 
         golds |= {path: TokenRewardModel.from_pretrained(path) for path in config.gold_reward_model_path}
-    golds |= {spec.split(":")[-1]: load_reward_func(spec) for spec in config.gold_reward_func}
+    golds |= {spec.split(":")[-1]: load_gold(spec) for spec in config.gold_reward_func}
     qualities = {spec.split(":")[-1]: load_reward_func(spec) for spec in config.quality_func}
     given = len(config.gold_reward_model_path) + len(config.gold_reward_func) + len(config.quality_func)
-    if len({*golds, *qualities} - {"proxy", "gold"}) < given:
+    if len({*golds, *qualities} - {"proxy"}) < given:
         raise InputError(
             "rlhf evaluate",
-            got="two rewards of one name, or one named proxy or gold",
+            got="two rewards of one name, or one named proxy",
             expected="names that differ",
             fix="rename a function",
         )

@@ -3,7 +3,8 @@
 The onset is the highest point of the fitted gold curve. Its interval comes from a bootstrap by sample index, joint
 over all rungs, because the same seeds make rungs correlated; with several runs, runs are resampled first. The curve
 is R₀ + d(α - β log d), a cubic where the goodness of that form is below 5 %, and no curve but the rungs themselves
-where the cubic fails too (a sharp bend). The rungs' own √KL is taken as exact: its error is not in the interval.
+where the cubic fails too (a sharp bend). The interval covers every form that is not rejected. The rungs' own √KL is
+taken as exact: its error is not in the interval.
 
 Shapes: R rungs, N samples of a rung, B bootstrap draws. d is √KL(policy || original) in √nats per completion.
 """
@@ -98,12 +99,15 @@ def find_onset(gold: str, names: Sequence[str], courses: Sequence[Course], proxy
         best = int(np.argmax(first.means))
         at = float(first.d[best])
         return Onset(gold, "too_few_rungs", names[best], at, (at, at), last, 0.0, 0.0, 0.0, counts, len(courses), None)
-    shape = _one_run(first, draws) if len(courses) == 1 else _several_runs(courses, draws)
+    if len(courses) == 1:
+        shape = shape_of(first.d, first.means, bootstrap_means(first.scores, draws))
+    else:
+        shape = _several_runs(courses, draws)
     top, interval, fall, fall_se = shape.top, shape.interval, shape.fall, shape.fall_se
     nearest = int(np.argmin(np.abs(first.d - top)))
     return Onset(
         gold=gold,
-        status=_status(top, interval, last, fall, fall_se),
+        status=resolved(shape, last),
         rung=names[nearest],
         d=top,
         interval=interval,
@@ -118,7 +122,7 @@ def find_onset(gold: str, names: Sequence[str], courses: Sequence[Course], proxy
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
     """The highest point of a curve and what is lost after it."""
 
     top: float
@@ -128,31 +132,48 @@ class _Shape:
     fit: CurveFit | None
 
 
-def _one_run(course: Course, draws: int) -> _Shape:
-    resampled = bootstrap_means(course.scores, draws)
-    form = choose_form(course.d, course.means, resampled)
-    if form is None:
-        return _by_rung(course, resampled)
+def resolved(shape: Shape, last: float) -> Status:
+    """ "onset" where the interval of the peak ends before the last rung and the fall after it is beyond noise."""
+    step = last / (GRID - 1)
+    if shape.top >= last - step / 2:
+        return "none_seen"
+    falls = shape.fall > 1.96 * shape.fall_se
+    return "onset" if shape.interval[1] < last - step / 2 and falls else "not_resolved"
+
+
+def shape_of(d: Floats, means: Floats, resampled: Floats) -> Shape:
+    """The curve through means (R,) at d (R,), its errors from bootstrap means (B, R).
+
+    The point is that of the first form which the data do not reject; the interval covers the peaks of every such
+    form, since few noisy rungs cannot tell forms apart whose peaks differ.
+    """
+    forms = forms_kept(d, means, resampled)
+    if not forms:
+        return _by_rung(d, means, resampled)
     errors = resampled.std(axis=0, ddof=1)
-    grid = np.linspace(0, course.d.max(), GRID)
-    top = float(peaks(form, course.d, errors, course.means[None], grid)[0])
-    interval = percentile_interval(peaks(form, course.d, errors, resampled, grid))
-    falls = fall_after(form, course.d, errors, np.vstack([course.means, resampled]), top)
-    fit = fit_curve(form, course.d, course.means, resampled)
-    return _Shape(top, interval, float(falls[0]), float(falls[1:].std(ddof=1)), fit)
+    grid = np.linspace(0, d.max(), GRID)
+    top = float(peaks(forms[0], d, errors, means[None], grid)[0])
+    intervals = [percentile_interval(peaks(form, d, errors, resampled, grid)) for form in forms]
+    falls = fall_after(forms[0], d, errors, np.vstack([means, resampled]), top)
+    return Shape(
+        top=top,
+        interval=(min(low for low, _ in intervals), max(high for _, high in intervals)),
+        fall=float(falls[0]),
+        fall_se=float(falls[1:].std(ddof=1)),
+        fit=fit_curve(forms[0], d, means, resampled),
+    )
 
 
-def _by_rung(course: Course, resampled: Floats) -> _Shape:
+def _by_rung(d: Floats, means: Floats, resampled: Floats) -> Shape:
     """The highest rung itself; its interval reaches to the neighbouring rungs, between which the peak may lie."""
-    best, count = int(np.argmax(course.means)), len(course.d)
+    best, count = int(np.argmax(means)), len(d)
     low, high = np.quantile(np.argmax(resampled, axis=1), [0.025, 0.975], method="nearest")
-    interval = float(course.d[max(low - 1, 0)]), float(course.d[min(high + 1, count - 1)])
+    interval = float(d[max(low - 1, 0)]), float(d[min(high + 1, count - 1)])
     falls = resampled[:, best] - resampled[:, -1]
-    fall = float(course.means[best] - course.means[-1])
-    return _Shape(float(course.d[best]), interval, fall, float(falls.std(ddof=1)), None)
+    return Shape(float(d[best]), interval, float(means[best] - means[-1]), float(falls.std(ddof=1)), None)
 
 
-def _several_runs(courses: Sequence[Course], draws: int) -> _Shape:
+def _several_runs(courses: Sequence[Course], draws: int) -> Shape:
     """One curve through all runs' rungs, every rung weighing the same; runs are resampled first, then samples."""
     d, means = np.concatenate([c.d for c in courses]), np.concatenate([c.means for c in courses])
     even, grid = np.ones_like(d), np.linspace(0, d.max(), GRID)
@@ -164,27 +185,19 @@ def _several_runs(courses: Sequence[Course], draws: int) -> _Shape:
         tops.append(peaks("rl", at, same, values[None], grid)[0])
         falls.append(fall_after("rl", at, same, values[None], top, d.max())[0])
     interval = percentile_interval(np.array(tops))
-    return _Shape(top, interval, fall, float(np.std(falls, ddof=1)), None)
+    return Shape(top, interval, fall, float(np.std(falls, ddof=1)), None)
 
 
-def _status(top: float, interval: tuple[float, float], last: float, fall: float, fall_se: float) -> Status:
-    step = last / (GRID - 1)
-    if top >= last - step / 2:
-        return "none_seen"
-    return "onset" if interval[1] < last - step / 2 and fall > 1.96 * fall_se else "not_resolved"
+def forms_kept(d: Floats, means: Floats, resampled: Floats) -> list[Form]:
+    """The forms whose residuals are not too large for noise (5 %), that of Gao et al. first.
 
-
-def choose_form(d: Floats, means: Floats, resampled: Floats) -> Form | None:
-    """The form of Gao et al., else a cubic, else None: the first whose residuals are not too large for noise (5 %).
-
-    With no points to spare for a test the form of Gao et al. stands.
+    With no points to spare for a test the form of Gao et al. stands alone.
     """
-    forms: tuple[Form, ...] = ("rl", "cubic")
-    for form in forms:
-        fits = goodness(form, d, means, resampled)
-        if fits is None or fits >= 0.05:
-            return form
-    return None
+    tested: dict[Form, float | None] = {
+        "rl": goodness("rl", d, means, resampled),
+        "cubic": goodness("cubic", d, means, resampled),
+    }
+    return [form for form, p in tested.items() if (p is None and form == "rl") or (p is not None and p >= 0.05)]
 
 
 def fall_after(form: Form, d: Floats, errors: Floats, values: Floats, top: float, end: float | None = None) -> Floats:

@@ -1,0 +1,51 @@
+"""`rlhf rate pull`: ratings come back from Label Studio or from the files of an offline page, still blind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlhf.options import option, parse
+
+
+@dataclass
+class RatePullConfig:
+    """Options of `rlhf rate pull`."""
+
+    output_dir: str = option("rating", help="folder of the study; ratings.jsonl is written there")
+    answers: list[str] = option([], help="files that the offline page saved; else the ratings come from Label Studio")
+    server_dir: str = option("", help="folder of the local server (default: ~/.local/share/rlhf/label-studio)")
+
+
+def run(config: RatePullConfig) -> tuple[int, int]:
+    """Fetch the ratings and write them; how many there are and how many are missing. Raises InputError."""
+    from labeling.connection import connect, default_directory
+    from labeling.folder import Folder
+    from labeling.page import collect
+    from labeling.pull import pull
+    from rlhf.inspection.rating_packet import missing_ratings, read_study, write_ratings
+
+    path = Path(config.output_dir)
+    read_study(path)
+    folder = Folder(path)
+    server_dir = Path(config.server_dir) if config.server_dir else default_directory()
+    with folder.in_use():
+        if config.answers:
+            returned = collect(folder, [Path(name) for name in config.answers])
+        else:
+            returned = pull(folder, lambda project: connect(server_dir, rater=project.rater))
+        write_ratings(path, returned.ratings)
+    return len(returned.ratings), missing_ratings(path, returned.ratings)
+
+
+def main(argv: list[str]) -> None:
+    """Parse, pull, say what is still missing."""
+    config = parse(RatePullConfig, argv, prog="rlhf rate pull", description="Fetch the ratings of a blind packet.")
+    ratings, missing = run(config)
+    print(f"{ratings} ratings -> {Path(config.output_dir) / 'ratings.jsonl'} (blind)")
+    if not ratings:
+        print("nobody has rated yet: run the same command later")
+    elif missing:
+        print(f"{missing} are missing: run the same command later")
+    else:
+        print(f"complete; then: rlhf rate score --output_dir {config.output_dir}")

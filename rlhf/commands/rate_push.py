@@ -1,0 +1,161 @@
+"""`rlhf rate push RUN`: a blind packet of samples, into Label Studio or an offline page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labeling.errors import InputError
+from rlhf.commands.first_words import first_words
+from rlhf.options import option, parse
+
+if TYPE_CHECKING:
+    from labeling.records import Sample
+    from rlhf.inspection.rating_packet import Study
+    from rlhf.inspection.run_directory import Run
+
+
+@dataclass
+class RatePushConfig:
+    """Options of `rlhf rate push`."""
+
+    run: str = option("", help="the run directory; also as first word: rlhf rate push RUN")
+    output_dir: str = option("rating", help="folder of the study: its key stays here and is needed for the verdict")
+    rung: str = option("", help="the rung to compare with the original; default: the last one")
+    num_samples: int = option(20, help="samples of each model, at least 2")
+    ladder: bool = option(False, help="mix samples of 8 rungs, the original included, instead of two models")
+    per_rung: int = option(40, help="samples of each rung with --ladder, at least 2")
+    samples: list[str] = option([], help="further models as NAME=samples.jsonl, such as the negative twin or best-of-n")
+    stored_samples: bool = option(
+        False, help="use the samples stored with the rungs instead of fresh ones; they must not have chosen the rung"
+    )
+    draw: int = option(2, help="number of the fresh draw, at least 1; not the one the rung was chosen on")
+    page: bool = option(False, help="write an offline page (label.html) instead of tasks in Label Studio")
+    raters: list[str] = option([], help="raters that `rlhf label serve --raters` knows: a project each; default: one")
+    title: str = option("", help="title that raters see; it must not name what is compared")
+    seed: int = option(0, help="seed of the order of the texts")
+    server_dir: str = option("", help="folder of the local server (default: ~/.local/share/rlhf/label-studio)")
+    quiet: bool = option(False, help="no progress bar")
+
+    def __post_init__(self) -> None:
+        if not self.run:
+            raise InputError("rlhf rate push", got="no run", expected="a run directory", fix="name it first")
+        self.raters = [name for text in self.raters for name in text.split(",") if name]
+        for name, low in (("num_samples", 2), ("per_rung", 2), ("draw", 1)):
+            if getattr(self, name) < low:
+                raise InputError(
+                    f"--{name}", got=getattr(self, name), expected=f"at least {low}", fix="choose another value"
+                )
+        if self.ladder and (self.samples or self.rung):
+            raise InputError(
+                "--ladder", got="--rung or --samples too", expected="the ladder alone", fix="drop the others"
+            )
+
+
+def run(config: RatePushConfig) -> list[str]:
+    """Make the packet and send it; where to rate, one line each. Run again it sends what is missing.
+
+    Raises InputError.
+    """
+    from labeling.blind import make_packet
+    from labeling.folder import Folder
+    from labeling.page import page_plan, write_page
+    from labeling.records import new_uid
+    from rlhf.inspection.rating_packet import read_study, write_study
+    from rlhf.inspection.run_directory import read_run
+
+    path = Path(config.output_dir)
+    ladder = read_run(Path(config.run))
+    known = read_study(path).title if (path / "study.json").exists() else ""
+    title = config.title or known or f"Blind rating {new_uid()[:8]}"
+    study, samples = choose(config, ladder, title)
+    folder = Folder(path)
+    with folder.in_use():
+        write_study(path, study)
+        plan, tasks = make_packet(folder, samples, title=title, seed=config.seed)
+        if config.page:
+            plan = page_plan(plan)
+            folder.write_plan(plan)
+            write_page(path / "label.html", title=title, screen=plan.screen, tasks=tasks, packet=plan.packet)
+            return [f"{len(tasks)} texts -> {path / 'label.html'} (opens without a network)"]
+        return send(config, folder)
+
+
+def send(config: RatePushConfig, folder: object) -> list[str]:
+    """Push the packet to every rater's project in Label Studio; the addresses."""
+    from labeling.campaign import push_all
+    from labeling.connection import connect, default_directory
+    from labeling.folder import Folder
+    from labeling.pull import check_config
+
+    assert isinstance(folder, Folder)
+    server_dir = Path(config.server_dir) if config.server_dir else default_directory()
+    plan, tasks = folder.need_plan(), list(folder.read_tasks().values())
+    raters = config.raters or [project.rater for project in plan.projects] or [""]
+    push_all(folder, plan, tasks, raters, lambda rater: connect(server_dir, rater=rater), check=check_config)
+    projects = folder.need_plan().projects
+    return [f"{p.rater or 'everyone'}: {p.url}/projects/{p.id}/data?labeling=1" for p in projects]
+
+
+def choose(config: RatePushConfig, ladder: Run, title: str) -> tuple[Study, list[Sample]]:
+    """The study and the samples that go out. Raises InputError."""
+    from labeling.records import read_samples
+    from rlhf.inspection.fresh_samples import original_rung
+    from rlhf.inspection.rating_packet import Study, different_rows, ladder_rungs
+    from rlhf.inspection.run_directory import sqrt_kl
+
+    if not ladder.rungs:
+        raise InputError(config.run, got="no rungs", expected="a ladder", fix="let the run reach its first rung")
+    original = original_rung(ladder)
+    if config.ladder:
+        rungs = ladder_rungs(ladder.rungs)
+        places = {rung.name: sqrt_kl(rung.kl_per_completion) for rung in rungs}
+        count = config.per_rung
+    else:
+        places, count = {}, config.num_samples
+    names = list(places) or [original, config.rung or ladder.rungs[-1].name]
+    if not {*names} <= {rung.name for rung in ladder.rungs} or len({*names}) < len(names):
+        raise InputError(
+            "--rung",
+            got=names[-1],
+            expected=f"one of {', '.join(rung.name for rung in ladder.rungs if rung.name != original)}",
+            fix="choose one of the ladder's",
+        )
+    further: dict[str, list[Sample]] = {}
+    for given in config.samples:
+        name, found, file = given.partition("=")
+        if not found or not name or name in {*names, *further}:
+            raise InputError("--samples", got=given, expected="NAME=samples.jsonl, a new name", fix="mend it")
+        further[name] = read_samples(Path(file))
+    rows = {**rung_samples(config, ladder, names, count * len(names)), **further}
+    own = {name: different_rows({name: taken}, count) for name, taken in further.items()}
+    chosen = different_rows({name: rows[name] for name in names}, count)
+    study = Study("ladder" if config.ladder else "models", original, config.run, title, places)
+    return study, [*chosen, *(sample for taken in own.values() for sample in taken)]
+
+
+def rung_samples(config: RatePushConfig, ladder: Run, names: list[str], count: int) -> dict[str, list[Sample]]:
+    """Samples of the named rungs: stored, or fresh ones that took no part in choosing."""
+    from rlhf.inspection.run_directory import read_ladder_samples
+
+    stored = read_ladder_samples(ladder)
+    if config.stored_samples:
+        missing = [name for name in names if name not in stored]
+        if missing:
+            raise InputError(missing[0], got="no stored samples", expected="samples", fix="drop --stored_samples")
+        return {name: stored[name] for name in names}
+    from rlhf.inspection.fresh_samples import draw_rung
+
+    known = list(dict.fromkeys(sample.prompt for rows in stored.values() for sample in rows)) or [""]
+    prompts = [known[i % len(known)] for i in range(count)]
+    return {name: draw_rung(ladder, name, prompts, [], draw=config.draw).samples for name in names}
+
+
+def main(argv: list[str]) -> None:
+    """Parse, push, say where to rate."""
+    config = parse(
+        RatePushConfig, first_words(argv, "run"), prog="rlhf rate push", description="A blind packet of samples."
+    )
+    print("\n".join(run(config)))
+    print(f"then: rlhf rate pull --output_dir {config.output_dir}")
