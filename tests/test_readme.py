@@ -84,6 +84,29 @@ def test_the_tree_is_the_files() -> None:
     assert {path for path in listed if path.endswith(".py")} - python == set(), "lines without a file"
 
 
+@pytest.mark.slow
+def test_the_page_for_trl_users_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlhf.cli import main
+
+    page = (ROOT / "docs" / "from_trl_ppo.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert code
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", "--output_dir", "runs/model", "--max_steps", "5", "--quiet"]) == 0
+    exec(compile(code.group(1), "from_trl_ppo.md", "exec"), {})
+    assert (tmp_path / "runs" / "sentiment" / "ladder.json").exists()
+
+
+def test_options_that_the_page_for_trl_users_names_exist() -> None:
+    from rlhf.ppo.__main__ import PPOCommandConfig
+
+    page = (ROOT / "docs" / "from_trl_ppo.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[2] for line in page.split("## Metrics")[0].splitlines() if line.startswith("| `")]
+    named = {name.removeprefix("--") for cell in cells for name in re.findall(r"`([\w-]+)`", cell)}
+    assert len(named) > 20
+    assert named - set(PPOCommandConfig.__dataclass_fields__) == {"peft_config"}  # an argument of the trainer
+
+
 def test_exported_names_can_be_imported() -> None:
     for name in rlhf.__all__:
         assert getattr(importlib.import_module("rlhf"), name) is not None
