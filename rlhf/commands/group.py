@@ -1,4 +1,4 @@
-"""A command with subcommands: finds the one that was named; each lives in a module of its own, so that help is quick."""
+"""A command with subcommands: finds the one that was named; each lives in a module of its own, so that help is fast."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ def test_one_good_rater_outweighs_two_bad_ones(seed: int) -> None:
     assert weighed > counted
     estimated = pool(labels).accuracy
     assert estimated["ana"] is not None
-    assert estimated["ana"] == pytest.approx(0.95, abs=0.08)
-    assert estimated["ben"] == pytest.approx(0.70, abs=0.08)
+    assert estimated["ana"] == pytest.approx(0.95, abs=0.06)
+    assert estimated["ben"] == pytest.approx(0.70, abs=0.06)
 
 
 def test_a_single_label_keeps_its_share() -> None:
