@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install label-studio demo test test-all check bench clean
+.PHONY: install label-studio demo test test-all check check-trl bench clean
 
 install: .venv/.installed
 
@@ -33,4 +33,13 @@ bench: install
 	$(BIN)/python benchmarks/demo.py
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache runs build *.egg-info
+	rm -rf .venv .venv-trl .pytest_cache .mypy_cache .ruff_cache runs build *.egg-info
+
+# The contract with TRL and the full-stop run on another version: make check-trl TRL=1.14.2, or TRL=latest.
+TRL ?= latest
+check-trl: install
+	test -x .venv-trl/bin/python || $(PYTHON) -m venv .venv-trl
+	grep -v '^trl==' constraints.txt > .venv-trl/constraints.txt
+	.venv-trl/bin/python -m pip install -q -c .venv-trl/constraints.txt -e '.[dev]' 'torch==2.13.0'
+	.venv-trl/bin/python -m pip install -q --no-deps $(if $(filter latest,$(TRL)),--upgrade trl,trl==$(TRL))
+	.venv-trl/bin/python -m pytest -q tests/test_trl_contract.py tests/rlhf/ppo/test_architectures.py

@@ -1,0 +1,58 @@
+"""What this project relies on in TRL, each with what to do when it is gone. `make check-trl TRL=1.14.2` runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+import trl
+
+from labeling.errors import InputError
+from rlhf.options import option, parse
+
+
+@dataclasses.dataclass
+class Example:
+    """Options of a made-up command."""
+
+    output_dir: str = option(help="a directory")
+    learning_rate: float = option(1e-3, help="a rate, 100 %")
+    names: list[str] = option([], help="names")
+
+
+def test_the_version_is_one_that_was_tested() -> None:
+    major, minor = (int(part) for part in trl.__version__.split(".")[:2])
+    assert (major, minor) >= (1, 14), "older than what was tested: raise the floor in pyproject.toml or test it"
+
+
+def test_the_parser_takes_dataclasses_and_words() -> None:
+    parameters = inspect.signature(trl.TrlParser.parse_args_and_config).parameters
+    fix = "TrlParser.parse_args_and_config changed: adapt rlhf/options.py, the one file that calls it"
+    assert {"args", "return_remaining_strings"} <= parameters.keys(), fix
+    config = parse(Example, ["--output_dir", "x", "--names", "a", "b"], prog="rlhf example", description="")
+    assert (config.output_dir, config.learning_rate, config.names) == ("x", 1e-3, ["a", "b"]), fix
+
+
+def test_mistakes_still_surface_as_we_wrap_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fix = "TrlParser reports mistakes in another way: adapt rlhf.options.parse"
+    for words in (["--output_dir", "x", "--learning_rate", "fast"], ["--output_dir", "x", "stray"], []):
+        with pytest.raises(InputError):
+            parse(Example, words, prog="rlhf example", description="")
+    assert capsys.readouterr().err == "", fix
+
+
+def test_reward_functions_have_the_signature_that_trl_calls() -> None:
+    source = inspect.getsource(trl.GRPOTrainer)
+    fix = "GRPO calls reward functions with other names: adapt rlhf/ppo/reward_functions.py and the README"
+    for word in ("prompts=prompts", "completions=completions", "completion_ids="):
+        assert word in source.replace(" ", ""), fix
+
+
+def test_reward_training_is_there() -> None:
+    fix = "TRL moved its reward trainer: adapt rewards/preference_training.py, the one file that imports it"
+    parameters = inspect.signature(trl.RewardTrainer.__init__).parameters
+    assert {"model", "args", "train_dataset", "processing_class"} <= parameters.keys(), fix
+    fields = {field.name for field in dataclasses.fields(trl.RewardConfig)}
+    assert {"use_cpu", "bf16", "gradient_checkpointing", "save_strategy", "report_to"} <= fields, fix
