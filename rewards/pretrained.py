@@ -6,6 +6,7 @@ or not there at all: it is written under a temporary name, flushed, and renamed.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -32,7 +33,8 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     """
     _require_directory_or_hub_name(name_or_path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path)
+        with _hub_in_silence():
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except (OSError, ValueError, KeyError) as error:
         raise _load_failure(name_or_path, "a tokenizer", error) from error
     return cast(PreTrainedTokenizerBase, tokenizer)
@@ -46,9 +48,10 @@ def load_causal_lm(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> 
     """
     _require_directory_or_hub_name(name_or_path)
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            name_or_path, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
-        )
+        with _hub_in_silence():
+            loaded = AutoModelForCausalLM.from_pretrained(
+                name_or_path, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise _load_failure(name_or_path, "a causal language model in safetensors", error) from error
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
@@ -146,6 +149,18 @@ def _swap(temporary: Path, directory: Path) -> None:
     fsync_directory(directory.parent)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _hub_in_silence() -> Iterator[None]:
+    """Without network the hub's client logs each retry; the one line of our own says enough."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _require_directory_or_hub_name(name_or_path: str) -> None:

@@ -76,15 +76,26 @@ class Recipe:
         target: Target,
         settings: FitSettings | None,
         seed: int,
+        num_folds: int = 0,
     ) -> None:
-        """`settings` with `num_train_epochs` 0 leave the number of epochs to `epochs_for`."""
+        """`settings` with `num_train_epochs` 0 leave the epochs to `epochs_for`, `num_folds` 0 the plan to `plan_for`.
+
+        With `num_folds` >= 2 every text is held out once, and the model is fitted on all of them in the end.
+        """
+        self.num_folds = num_folds
         self.base, self.tokenizer, self.target = base, tokenizer, target
         self.settings = settings or FitSettings(num_train_epochs=0)
         self.seed = seed
 
     def with_seed(self, seed: int) -> Recipe:
         """The same recipe with another seed."""
-        return Recipe(self.base, self.tokenizer, target=self.target, settings=self.settings, seed=seed)
+        return Recipe(
+            self.base, self.tokenizer, target=self.target, settings=self.settings, seed=seed, num_folds=self.num_folds
+        )
+
+    def plan_for(self, n_texts: int) -> Plan:
+        """The plan that was asked for, or the recipe's own."""
+        return Plan(self.num_folds, self.num_folds, refit=True) if self.num_folds else plan_for(n_texts)
 
     def settings_for(self, n_texts: int) -> FitSettings:
         """The settings with the number of epochs filled in."""
@@ -108,7 +119,7 @@ class Recipe:
 
     def fit_and_test(self, texts: Sequence[LabelledText], on_step: Callable[[], None] = lambda: None) -> Fitted:
         """Hold out, fit, test, fit anew where the plan says so, and set the temperature."""
-        plan = plan_for(len(texts))
+        plan = self.plan_for(len(texts))
         folds = fold_of_text(texts, plan.n_folds, self.seed)
         parts: list[HeldOut] = []
         for fold in range(plan.n_held_out_folds):
@@ -123,7 +134,7 @@ class Recipe:
 
     def n_steps(self, n_texts: int) -> int:
         """Optimiser steps of `fit_and_test`, for a progress bar."""
-        plan = plan_for(n_texts)
+        plan = self.plan_for(n_texts)
         n_training = n_texts - n_texts // plan.n_folds
         held_out = plan.n_held_out_folds * self.settings_for(n_training).steps(n_training)
         return held_out + (self.settings_for(n_texts).steps(n_texts) if plan.refit else 0)

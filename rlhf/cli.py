@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("rlhf.commands.evaluate", "fresh samples of every rung, scored by proxy and gold"),
     "inspect": ("rlhf.commands.inspect", "one self-contained HTML report of a run"),
     "rate": ("rlhf.commands.rate", "blind ratings: plan, push, pull, score"),
+    "export": ("rlhf.commands.export", "one rung out as a model directory with a card"),
 }
 
 

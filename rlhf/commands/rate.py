@@ -1,10 +1,8 @@
-"""`rlhf rate`: finds the subcommand; each lives in a module of its own, so that the help answers at once."""
+"""`rlhf rate`: people rate samples without knowing whose they are."""
 
 from __future__ import annotations
 
-import importlib
-
-from labeling.errors import InputError
+from rlhf.commands.group import run_group
 
 # subcommand -> (module with `main(argv)`, one line of help)
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
@@ -17,24 +15,4 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
 
 def main(argv: list[str]) -> None:
     """Run one subcommand. Raises InputError for an unknown one."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print_usage()
-        return
-    name, *rest = argv
-    if name not in SUBCOMMANDS:
-        raise InputError(
-            f"rlhf rate {name}",
-            got="an unknown subcommand",
-            expected=f"one of {', '.join(SUBCOMMANDS)}",
-            fix="see `rlhf rate --help`",
-        )
-    importlib.import_module(SUBCOMMANDS[name][0]).main(rest)
-
-
-def print_usage() -> None:
-    """Print the list of subcommands."""
-    width = max(map(len, SUBCOMMANDS))
-    print("usage: rlhf rate SUBCOMMAND [options]\n\nPeople rate samples without knowing whose they are.\n")
-    for name, (_, text) in SUBCOMMANDS.items():
-        print(f"  {name:<{width}}  {text}")
-    print("\nEach subcommand has --help.")
+    run_group("rlhf rate", "People rate samples without knowing whose they are.", SUBCOMMANDS, argv)

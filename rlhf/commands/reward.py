@@ -48,6 +48,9 @@ class RewardConfig:
     rater_noise: float = option(
         0.0, help="comparisons only: chance that a rater answers at random, 0 to 1 (Christiano et al. 2017: 0.1)"
     )
+    num_folds: int = option(
+        0, help="labels only: hold every text out once in so many folds, then fit anew; 0: by the number of texts"
+    )
     allow_weak: bool = option(False, help="keep the model even if it is no better than chance")
     learning_curve: bool = option(
         False,
@@ -67,6 +70,7 @@ class RewardConfig:
             "per_device_train_batch_size": (self.per_device_train_batch_size >= 1, "a whole number of at least 1"),
             "weight_decay": (self.weight_decay >= 0, "a number of at least 0"),
         }
+        rules["num_folds"] = (self.num_folds == 0 or 2 <= self.num_folds <= 20, "0, or 2 to 20")
         rules["ensemble"] = (1 <= self.ensemble <= 16, "a whole number from 1 to 16")
         rules["aggregate"] = (self.aggregate in ("mean", "worst", "penalty"), "mean, worst or penalty")
         rules["penalty"] = (self.penalty >= 0, "a number of at least 0")
@@ -133,6 +137,7 @@ def _run_labels(config: RewardConfig, path: str) -> RewardResult:
         target="positive" if config.target == "positive" else "negative",
         settings=_settings(config),
         seed=config.seed,
+        num_folds=config.num_folds,
     )
     fitted = _fit(config, recipe, texts)
     if not fitted.held_out.better_than_chance and not config.allow_weak:

@@ -13,6 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from rlhf.inspection.evaluation import Evaluation
+from rlhf.inspection.human_ladder import HumanLadder
 from rlhf.inspection.overoptimisation import Onset
 from rlhf.inspection.run_directory import Run, sqrt_kl
 
@@ -27,6 +28,7 @@ class Story:
 
     run: Run
     evaluation: Evaluation | None
+    human: HumanLadder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,29 @@ def against_kl(stories: Sequence[Story], rewards: Sequence[str]) -> list[Chart]:
             )
         )
     return charts
+
+
+def human_chart(stories: Sequence[Story]) -> list[Chart]:
+    """Blind human ratings along √KL with their 95 % intervals over samples and raters; no chart without ratings."""
+    figure = go.Figure()
+    for index, story in enumerate(stories):
+        if story.human is None:
+            continue
+        rungs, colour = story.human.rungs, colour_of(stories, index, KL)
+        figure.add_scatter(
+            x=[r.sqrt_kl for r in rungs], y=[r.mean for r in rungs], mode="lines+markers",
+            name=label(stories, story, "mean rating"), line={"color": colour, "width": 2}, marker={"size": 6},
+            error_y={
+                "array": [r.interval[1] - r.mean for r in rungs],
+                "arrayminus": [r.mean - r.interval[0] for r in rungs], "thickness": 1.5, "width": 3,
+            },
+            text=[f"{r.samples} samples" for r in rungs], hovertemplate="%{y:.2f} (%{text})",
+        )  # fmt: skip
+    if not figure.data:
+        return []
+    titled(figure, "√KL(policy ‖ original), √nats per completion", "mean rating, 1 to 5")
+    figure.update_layout(height=340)
+    return [Chart("human", "Human quality along KL", "blind ratings, 95 % intervals", figure, (), False)]
 
 
 def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: str, colour: str) -> None:

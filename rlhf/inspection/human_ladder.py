@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from labeling.blind import Unblinded
 from labeling.errors import InputError
+from labeling.files import read_json
 from rlhf.inspection.blind_power import Raters
 from rlhf.inspection.estimates import Floats, percentile_interval
 from rlhf.inspection.overoptimisation import FEWEST_RUNGS, Status, resolved, shape_of
@@ -104,6 +106,21 @@ def score_ladder(
         ratings=len(rows),
         partial=partial,
     )
+
+
+def read_human_ladder(path: Path) -> HumanLadder | None:
+    """The human course that `rlhf rate score` left in a run; None when there is none. Raises InputError."""
+    if not path.exists():
+        return None
+    value = read_json(path)
+    try:
+        rungs = [RatedRung(**{**row, "interval": tuple(row["interval"])}) for row in value["rungs"]]
+        rest = {key: value[key] for key in HumanLadder.__dataclass_fields__ if key not in ("rungs", "interval")}
+        return HumanLadder(rungs=rungs, interval=tuple(value["interval"]), **rest)
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            str(path), got=f"another shape ({error})", expected="the file of `rlhf rate score`", fix="score again"
+        ) from error
 
 
 def rating_table(rows: Sequence[Unblinded], raters: Sequence[str]) -> Floats:

@@ -21,8 +21,8 @@ from rlhf.inspection.curve_fits import CurveFit, Form, design, fit_curve, goodne
 from rlhf.inspection.estimates import Floats, bootstrap_means, percentile_interval
 
 Status = Literal["onset", "none_seen", "not_resolved", "too_few_rungs"]
-FEWEST_RUNGS = 4  # three coefficients and one point to spare
 GRID = 401
+FEWEST_RUNGS = 4  # three coefficients and one point to spare
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,12 @@ class Onset:
                 f"end ({scope})."
             )
         if self.status == "not_resolved":
+            end = self.interval[1] >= self.last_d * (1 - 1 / GRID)
+            why = "reaches the end" if end else "ends before that"
             return (
-                f"{self.gold}: no overoptimisation resolved up to {far:.1f} nats with {self.n:,} samples a rung; the "
-                f"fitted curve is highest at {here:.1f} nats, but the 95 % interval, {low:.1f} to {high:.1f}, reaches "
-                f"the end or the fall after it, {self.fall:.3f} ± {self.fall_se:.3f}, is within noise ({scope})."
+                f"{self.gold}: no overoptimisation resolved up to {far:.1f} nats with {self.n:,} samples a rung; its "
+                f"fitted curve is highest at {here:.1f} nats, the 95 % interval, {low:.1f} to {high:.1f}, {why}, and "
+                f"the fall afterwards is {self.fall:.3f} ± {self.fall_se:.3f} ({scope})."
             )
         course = "goes on rising" if self.proxy_gain > 0 else "does not rise either"
         return (

@@ -12,9 +12,10 @@ from labeling.files import write_text
 from rlhf.inspection.curves import training_charts
 from rlhf.inspection.display import script_json
 from rlhf.inspection.evaluation import Evaluation, evaluate_run, read_evaluation
-from rlhf.inspection.figures import Chart, Story, against_kl
+from rlhf.inspection.figures import Chart, Story, against_kl, human_chart
+from rlhf.inspection.human_ladder import read_human_ladder
 from rlhf.inspection.page_data import page_data
-from rlhf.inspection.report_tables import story_facts
+from rlhf.inspection.report_tables import over_runs, story_facts
 from rlhf.inspection.run_directory import Run, read_run
 from rlhf.ppo.metrics import METRICS
 
@@ -33,16 +34,17 @@ def build_report(run_dir: Path, output: Path | None = None, *, others: Sequence[
     for directory in (run_dir, *others):
         run = read_run(directory)
         evaluation, notice = current_evaluation(run)
-        stories.append(Story(run, evaluation))
+        stories.append(Story(run, evaluation, read_human_ladder(directory / "human_ladder.json")))
         notices += [notice] if notice else []
     scored = [story.evaluation for story in stories if story.evaluation]
     rewards = ["proxy", *dict.fromkeys(name for e in scored for name in (*e.golds, *e.qualities))]
-    along, curves = against_kl(stories, rewards), training_charts(stories)
+    along, curves = [*against_kl(stories, rewards), *human_chart(stories)], training_charts(stories)
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
     html = page.get_template("report.html").render(
         title=" and ".join(story.run.name for story in stories),
         stories=[story_facts(story) for story in stories],
         notices=notices,
+        together=over_runs(stories),
         along=[chart_row(chart) for chart in along],
         curves=[chart_row(chart) for chart in curves],
         style=(PAGE / "report.css").read_text(encoding="utf-8"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,12 @@ from rlhf.inspection.curves import run_straightness
 from rlhf.inspection.display import display_text
 from rlhf.inspection.equal_kl import at_equal_kl
 from rlhf.inspection.estimates import Estimate
-from rlhf.inspection.evaluation import RungEvaluation
+from rlhf.inspection.evaluation import RungEvaluation, course
 from rlhf.inspection.figures import Story
+from rlhf.inspection.overoptimisation import find_onset
 from rlhf.inspection.recommendation import recommend
 from rlhf.inspection.run_directory import Run, read_ladder_samples
+from rlhf.inspection.scoring import PROXY
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def findings(story: Story) -> list[str]:
         told += [onset.statement() for onset in evaluation.onsets.values()]
         if not evaluation.onsets:
             told.append("No gold reward was given, so overoptimisation cannot be seen: only the proxy is known.")
+        told += [story.human.statement()] if story.human else []
         advice = recommend(evaluation)
         told += [advice.text()] if advice else []
         compared = (at_equal_kl(evaluation, reward) for reward in (evaluation.golds or ["proxy"]))
@@ -157,3 +161,26 @@ def collapse_cells(rung: RungEvaluation) -> dict[str, str]:
         "length": mean(rung.length, 0),
         "sentiment": mean(rung.sentiment, 3),
     }
+
+
+SEED_ONLY = {"seed", "output_dir", "resume", "quiet"}  # options that may differ between runs of one experiment
+
+
+def over_runs(stories: Sequence[Story]) -> list[str]:
+    """The onset of each shared gold over several runs that differ in nothing but their seed; else nothing."""
+    settings = [
+        {key: value for key, value in story.run.info.get("resolved", {}).items() if key not in SEED_ONLY}
+        for story in stories
+    ]
+    evaluations = [story.evaluation for story in stories if story.evaluation]
+    alike = len(evaluations) == len(stories) > 1 and all(settings) and all(s == settings[0] for s in settings)
+    if not alike:
+        return []
+    told = []
+    for gold in evaluations[0].golds:
+        if all(gold in evaluation.golds for evaluation in evaluations):
+            courses = [course(evaluation.rungs, evaluation.scores, gold) for evaluation in evaluations]
+            first = evaluations[0]
+            names, proxy = [rung.name for rung in first.rungs], course(first.rungs, first.scores, PROXY)
+            told.append(find_onset(gold, names, courses, proxy, draws=500).statement())
+    return told

@@ -199,14 +199,14 @@ def compare(before: TermCounts, after: TermCounts, proxy: Sequence[float | None]
             words=size,
             log_odds=float(effect),
             z=float(score),
-            q=float(2 * stats.norm.sf(abs(score))),
+            q=float(p),
             rate_before=float(1000 * counted_old.get(term, 0.0) / words_old.sum()),
             rate_after=float(1000 * counted_new.get(term, 0.0) / words_new.sum()),
             samples_before=held_old.get(term, 0),
             samples_after=held_new.get(term, 0),
             reward_correlation=float(known[term]) if term in known else None,
         )
-        for term, effect, score in zip(tested, log_odds, z, strict=True)
+        for term, effect, score, p in zip(tested, log_odds, z, 2 * stats.norm.sf(np.abs(z)), strict=True)
     ]
 
 

@@ -88,6 +88,7 @@ def leaks(text: str) -> list[str]:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_no_word_of_the_source_is_on_the_server(
     label_studio: Live, folder: Folder, title: str, chromium: str, tmp_path: Path
 ) -> None:

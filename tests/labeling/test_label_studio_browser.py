@@ -71,6 +71,7 @@ def test_own_criterion_with_chat_turns_by_hotkey(label_studio: Live, chromium: s
     assert all(x.lead_time is not None and 0 < x.lead_time < 60 for x in labels)
 
 
+@pytest.mark.slow
 def test_comparison_by_hotkey(label_studio: Live, chromium: str, folder: Folder, title: str) -> None:
     studio = label_studio.connect()
     tasks, _ = comparison_tasks([Pair(f"p{i}", "Say:", f"BEST {i}", f"worse {i}") for i in range(3)], seed=1)
@@ -90,6 +91,7 @@ def test_comparison_by_hotkey(label_studio: Live, chromium: str, folder: Folder,
     assert [(c.chosen, c.tie) for c in comparisons] == [("BEST 0", False), ("BEST 1", False), ("BEST 2", True)]
 
 
+@pytest.mark.slow
 def test_no_rater_sees_anothers_labels(label_studio: Live, chromium: str, tmp_path: Path, title: str) -> None:
     """Three sessions at once; each labels its own project by key, and finds nothing of the others anywhere."""
     write_records(tmp_path / "samples.jsonl", [Sample("u0", "", "completion zero", "m")])

@@ -180,6 +180,6 @@ def test_it_learns_a_planted_rule_and_scoring_follows(kind: str, target: str) ->
     assert right / len(fresh) > 0.95
     assert all(torch.equal(weight, before[name]) for name, weight in base.state_dict().items())  # base untouched
     again = recipe.fit(texts)
-    assert torch.equal(again.log_odds([""] * 5, fresh[:5]), odds[:5])  # same seed, same result
+    assert torch.equal(again.log_odds([""] * len(fresh), fresh), odds)  # same seed, same result
     assert POSITIVE_TOKEN not in base.config.to_json_string()
     assert NEGATIVE_TOKEN in reward.tokenizer.get_vocab()

@@ -1,0 +1,91 @@
+"""`rlhf export RUN --rung NAME`: one rung out as an ordinary model directory, with a model card."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labeling.errors import InputError
+from rlhf.commands.first_words import first_words
+from rlhf.options import option, parse
+
+
+@dataclass(kw_only=True)
+class ExportConfig:
+    """Options of `rlhf export`."""
+
+    run: str = option("", help="the run directory; also as first word: rlhf export RUN")
+    rung: str = option("", help="name of the rung, such as kl-06.25; default: the one that the report recommends")
+    output_dir: str = option("exported", help="where the model goes; a model that is there is replaced")
+    push_to_hub: str = option("", help="repository of the hub to upload to as well, such as name/model")
+
+    def __post_init__(self) -> None:
+        if not self.run:
+            raise InputError("rlhf export", got="no run", expected="a run directory", fix="name it first")
+
+
+def run(config: ExportConfig) -> Path:
+    """Copy the rung's checkpoint, write its model card, upload if asked; the directory. Raises InputError."""
+    from rewards.pretrained import replacing_directory
+    from rlhf.inspection.model_card import model_card
+    from rlhf.inspection.run_directory import read_run
+
+    ladder = read_run(Path(config.run))
+    evaluation_path = ladder.directory / "evaluation.json"
+    name = config.rung or recommended(evaluation_path)
+    rungs = {rung.name: rung for rung in ladder.rungs}
+    if name not in rungs:
+        raise InputError("--rung", got=name, expected=f"one of {', '.join(rungs) or 'no rung yet'}", fix="check it")
+    checkpoint = ladder.directory / rungs[name].path
+    if not (checkpoint / "config.json").is_file():
+        raise InputError(
+            str(checkpoint), got="no model directory", expected="the rung's checkpoint", fix="restore it, or run again"
+        )
+    card = model_card(ladder, rungs[name], evaluation_path)
+    target = Path(config.output_dir)
+    with replacing_directory(target) as temporary:
+        shutil.copytree(checkpoint, temporary, dirs_exist_ok=True)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+    if config.push_to_hub:
+        upload(target, config.push_to_hub)
+    return target
+
+
+def recommended(evaluation_path: Path) -> str:
+    """The rung that the report recommends. Raises InputError when the run was not evaluated."""
+    from rlhf.inspection.evaluation import read_evaluation
+    from rlhf.inspection.recommendation import recommend
+
+    advice = recommend(read_evaluation(evaluation_path)) if evaluation_path.exists() else None
+    if advice is None:
+        raise InputError(
+            "--rung", got="nothing", expected="a rung's name", fix="name one, or run `rlhf evaluate` for advice"
+        )
+    return advice.rung
+
+
+def upload(directory: Path, repository: str) -> None:
+    """Upload a model directory to the hub. Raises InputError when the hub refuses or is out of reach."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    try:
+        api = HfApi()
+        api.create_repo(repository, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=str(directory))
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        first = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise InputError(
+            f"--push_to_hub {repository}",
+            got=first,
+            expected="a repository you may write to, and a network",
+            fix=f"`hf auth login`, then run the same command again; {directory} is written",
+        ) from error
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, export, say where the model is."""
+    config = parse(ExportConfig, first_words(argv, "run"), prog="rlhf export", description="One rung out.")
+    print(f"model: {run(config)}")

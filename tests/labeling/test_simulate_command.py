@@ -1,0 +1,64 @@
+"""`rlhf label simulate`: who labels what, and what is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from labeling.errors import InputError
+from labeling.records import Sample, read_comparisons, read_labels, write_records
+from rlhf.commands.label_simulate import SimulateConfig, run
+
+TEXTS = ("I love this happy day", "I hate this horrible day", "The table has four legs")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> dict[str, str]:
+    rows = [Sample(f"s{i}", "", f"{TEXTS[i % 3]} {i}", "m") for i in range(12)]
+    write_records(tmp_path / "samples.jsonl", rows)
+    return {"samples": str(tmp_path / "samples.jsonl"), "output": str(tmp_path / "out.jsonl")}
+
+
+def test_every_annotator_labels_everything(paths: dict[str, str]) -> None:
+    run(SimulateConfig(**paths, gold="lexicon", annotators=["ana,ben"], noise=[0.0, 0.25]))
+    labels = read_labels(Path(paths["output"]))
+    assert Counter(x.annotator for x in labels) == {"ana": 12, "ben": 12}
+    truth = {f"s{i}": ("positive", "negative", "neutral")[i % 3] for i in range(12)}
+    wrong = Counter(x.annotator for x in labels if x.label != truth[x.uid])
+    assert wrong == {"ben": 3}  # a quarter of twelve, exactly
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_samples_are_dealt_in_turn(paths: dict[str, str], each: int) -> None:
+    config = SimulateConfig(**paths, gold="lexicon", annotators=["a", "b", "c"], noise=[0.0], raters_per_sample=each)
+    run(config)
+    labels = read_labels(Path(paths["output"]))
+    assert set(Counter(x.uid for x in labels).values()) == {each}
+    assert set(Counter(x.annotator for x in labels).values()) == {4 * each}
+
+
+def test_comparisons(paths: dict[str, str]) -> None:
+    run(SimulateConfig(**paths, gold="lexicon", kind="comparison", noise=[0.0]))
+    comparisons = read_comparisons(Path(paths["output"]))
+    # Pairs (0, 1), (2, 3), ...: love-hate, table-love, hate-table, twice over.
+    assert [(c.chosen[2:6], c.rejected[2:6]) for c in comparisons[:3]] == [
+        ("love", "hate"),
+        ("love", "e ta"),
+        ("e ta", "hate"),
+    ]
+    assert len(comparisons) == 6
+
+
+def test_options(paths: dict[str, str]) -> None:
+    for options, message in [
+        ({"annotators": ["a", "a"]}, "--annotators"),
+        ({"noise": [0.1, 0.2]}, "--noise"),
+        ({"raters_per_sample": 2}, "--raters_per_sample"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            SimulateConfig(**paths, **options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="noise: got -1"):
+        run(SimulateConfig(**paths, gold="lexicon", noise=[-1.0]))
+    assert not Path(paths["output"]).exists()

@@ -1,0 +1,55 @@
+"""One rung out: it loads, its card tells the figures, and mistakes are one line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from labeling.errors import InputError
+from rlhf.cli import main as console
+from rlhf.commands.evaluate import EvaluateConfig
+from rlhf.commands.evaluate import run as evaluate
+from rlhf.commands.export import ExportConfig, run
+from rlhf.inspection.run_directory import read_run
+
+
+def test_an_exported_rung_is_a_model_with_a_card(trained_run: Path, tmp_path: Path) -> None:
+    last = read_run(trained_run).rungs[-1].name
+    out = tmp_path / "out"
+    assert console(["export", str(trained_run), "--rung", last, "--output_dir", str(out)]) == 0
+    assert AutoModelForCausalLM.from_pretrained(out).config.vocab_size == 32
+    assert AutoTokenizer.from_pretrained(out).eos_token == "<end>"
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "full_stop" in card
+    assert "Proxy reward" in card
+
+
+def test_the_recommended_rung_is_the_default(trained_run: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    with pytest.raises(InputError, match="--rung: got nothing"):
+        run(ExportConfig(run=str(directory), output_dir=str(tmp_path / "out")))
+    evaluate(EvaluateConfig(run=str(directory), stored_samples=True, gold_reward_func=["length"]))
+    out = run(ExportConfig(run=str(directory), output_dir=str(tmp_path / "out")))
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "| length |" in card
+    assert "| proxy |" in card
+
+
+def test_mistakes(trained_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--rung: got kl-77; expected one of kl-00\.00"):
+        run(ExportConfig(run=str(trained_run), rung="kl-77"))
+    with pytest.raises(InputError, match="got no run"):
+        ExportConfig()
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "diary.txt").write_text("mine")
+    with pytest.raises(InputError, match="a directory with other files"):
+        run(ExportConfig(run=str(trained_run), rung="kl-00.00", output_dir=str(taken)))
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="--push_to_hub"):
+        run(ExportConfig(run=str(trained_run), rung="kl-00.00", output_dir=str(out), push_to_hub="someone/model"))
+    assert (out / "config.json").exists()  # nothing lost
