@@ -51,7 +51,7 @@ def plan_for(n_texts: int) -> Plan:
 
 def epochs_for(n_texts: int) -> float:
     """Passes over `n_texts` texts: few texts are seen more often."""
-    return min(MOST_EPOCHS, 4.0 + 6000.0 / n_texts)
+    return min(MOST_EPOCHS, 3.0 + 6000.0 / n_texts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from rlhf.ppo.update import UpdateStatistics, update
 
 
 class PPOTrainer:
-    """Finetunes `model` towards `reward_funcs` and leaves a run directory (docs/run_directory.md).
+    """Finetunes `model` towards `reward_funcs` and leaves a run directory (README, Files).
 
     Parameters as in TRL's trainers: `model` is a name, a path or a causal LM; `reward_funcs` one function
     `f(prompts, completions, completion_ids, **kwargs) -> list[float | None]` or several (with
