@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from labeling.errors import InputError
 from labeling.records import Sample, write_records
@@ -60,11 +61,13 @@ def run(config: SampleConfig) -> list[Sample]:
             fix="choose another path, or give --overwrite",
         )
     from rewards.pretrained import load_causal_lm, load_tokenizer
+    from rlhf.language_model.chat import prompt_to_text
     from rlhf.language_model.prompt_files import read_prompts
     from rlhf.language_model.sampler import sample_texts
 
     rows = read_prompts(config.prompts) if config.prompts is not None else [{"prompt": ""}] * config.num_samples
-    prompts = [row["prompt"] for row in rows for _ in range(config.num_return_sequences * config.best_of)]
+    repeats = config.num_return_sequences * config.best_of
+    prompts = [prompt_to_text(row["prompt"]) for row in rows for _ in range(repeats)]
     samples = sample_texts(
         load_causal_lm(config.model_name_or_path),
         load_tokenizer(config.model_name_or_path),
@@ -87,10 +90,12 @@ def keep_best(samples: Sequence[Sample], n: int, reward_model_path: str) -> list
 
     The bound is that of Beirami et al. 2024, "Theoretical guarantees on the best-of-n alignment policy".
     """
-    from rewards.token_model import TokenRewardModel
+    from rewards.loading import load_reward_model
+    from rlhf.language_model.chat import prompt_from_text
 
-    reward = TokenRewardModel.from_pretrained(reward_model_path)
-    values = reward([sample.prompt for sample in samples], [sample.completion for sample in samples])
+    reward = load_reward_model(reward_model_path)
+    prompts: list[Any] = [prompt_from_text(sample.prompt) for sample in samples]
+    values = reward(prompts, [sample.completion for sample in samples])
     scored = [replace(sample, reward=value) for sample, value in zip(samples, values, strict=True)]
     groups = (scored[start : start + n] for start in range(0, len(scored), n))
     return [max(group, key=lambda sample: -math.inf if sample.reward is None else sample.reward) for group in groups]

@@ -22,6 +22,7 @@ from rewards.rules import RewardFunc
 from rlhf.inspection.estimates import Estimate, mean_estimate
 from rlhf.inspection.heldout import heldout_loss
 from rlhf.inspection.run_directory import Run
+from rlhf.language_model.chat import Prompt, prompt_from_text, prompt_to_text
 from rlhf.language_model.randomness import Stream
 from rlhf.language_model.sampler import encode_prompt
 from rlhf.ppo.config import PPOConfig
@@ -58,8 +59,8 @@ def run_rewards(run: Run) -> list[RewardFunc]:
 
     Raises InputError when the run got them as Python objects, which no file can bring back.
     """
+    from rewards.loading import load_reward_model
     from rewards.rules import load_reward_func
-    from rewards.token_model import TokenRewardModel
 
     resolved = run.info.get("resolved", {})
     models, functions = resolved.get("reward_model_path") or [], resolved.get("reward_func") or []
@@ -70,7 +71,7 @@ def run_rewards(run: Run) -> list[RewardFunc]:
             expected="a run of `rlhf ppo`, whose rewards can be loaded again",
             fix="score the stored samples instead: --stored_samples",
         )
-    return [*(TokenRewardModel.from_pretrained(path) for path in models), *(load_reward_func(f) for f in functions)]
+    return [*(load_reward_model(path) for path in models), *(load_reward_func(f) for f in functions)]
 
 
 def original_rung(run: Run) -> str:
@@ -127,9 +128,9 @@ def draw_rung(
         sum_over_processes=lambda tensor: tensor,
         score=lambda asked, texts, ids, columns: score(rewards, weights, asked, texts, ids, columns),
     )
-    encoded = {prompt: encode_prompt(tokenizer, prompt) for prompt in set(prompts)}
+    encoded = {prompt: encode_prompt(tokenizer, prompt_from_text(prompt)) for prompt in set(prompts)}
     rollout = worker(
-        [{"prompt": prompt} for prompt in prompts],
+        [{"prompt": prompt_from_text(prompt)} for prompt in prompts],
         [encoded[prompt] for prompt in prompts],
         stream=Stream.EVALUATION,
         iteration=draw,
@@ -203,7 +204,7 @@ def token_heat(worker: RolloutWorker, rollout: Rollout, rows: range) -> list[Tok
     return found
 
 
-def token_pay(worker: RolloutWorker, prompt: str, ids: list[int]) -> list[float | None]:
+def token_pay(worker: RolloutWorker, prompt: Prompt, ids: list[int]) -> list[float | None]:
     """Reward gained with each token: R(ids[:t+1]) - R(ids[:t])."""
     parts = [ids[:t] for t in range(len(ids) + 1)]
     texts = worker.tokenizer.batch_decode(parts, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -217,7 +218,7 @@ def _samples(rollout: Rollout, rung: str, seed: int) -> list[Sample]:
     return [
         Sample(
             uid=f"{rung}-fresh-{i:05d}",
-            prompt=rollout.prompts[i],
+            prompt=prompt_to_text(rollout.prompts[i]),
             completion=rollout.completions[i],
             source=rung,
             logprob=logprobs[i],

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from labeling.errors import InputError
 from labeling.records import Sample, new_uid
+from rlhf.language_model.chat import Prompt, chat_ids, prompt_from_text
 from rlhf.language_model.randomness import Stream, uniforms
 
 
@@ -65,10 +66,15 @@ def pad_token(tokenizer: Any) -> int:
     return int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else end_token(tokenizer)
 
 
-def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
-    """Prompt text as ids; "" is exactly one beginning token (PPO on unconditional samples starts there)."""
+def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """A prompt as ids; "" is exactly one beginning token (PPO on unconditional samples starts there).
+
+    A conversation goes through the tokenizer's chat template. Raises InputError when it cannot.
+    """
     if prompt == "":
         return [beginning_token(tokenizer)]
+    if not isinstance(prompt, str):
+        return chat_ids(tokenizer, prompt)
     return [int(i) for i in tokenizer(prompt)["input_ids"]]
 
 
@@ -154,6 +160,9 @@ def generate(
         if not bool(alive.any()):
             break
         step_ids, positions = drawn[:, None], positions[:, -1:] + 1
+        if cache is None:  # a model without one reads everything again
+            read = torch.cat([ids.to(device), tokens[:, : t + 1]], 1)
+            step_ids, positions = read, position_ids(attention[:, : read.shape[1]])
     return Completions(ids, mask, tokens.cpu(), kept.cpu(), logprobs)
 
 
@@ -184,10 +193,12 @@ def sample_texts(
 ) -> list[Sample]:
     """One sample a prompt (repeat a prompt for several), decoded, with its log-probability in nats.
 
+    A conversation is given as JSON, as files hold it (chat.py).
+
     Completion i depends on (seed, stream, i) and its prompt alone. Raises InputError when prompt and completion
     together exceed the model's context.
     """
-    encoded = {prompt: encode_prompt(tokenizer, prompt) for prompt in dict.fromkeys(prompts)}
+    encoded = {prompt: encode_prompt(tokenizer, prompt_from_text(prompt)) for prompt in dict.fromkeys(prompts)}
     check_context(model, max(map(len, encoded.values()), default=1), max_new_tokens)
     samples: list[Sample] = []
     with tqdm(total=len(prompts), desc="sampling", unit="sample", disable=quiet) as bar:

@@ -57,6 +57,18 @@ class PPOConfig:
     train_scope: str = option(
         "all", help="all weights, or the last transformer block and the final norm alone", choices=["all", "last_layer"]
     )
+    critic: str = option(
+        "none",
+        help="a critic and GAE: none, a value head shared with the policy's trunk, or a separate model",
+        choices=["none", "shared", "separate"],
+    )
+    critic_model_path: str | None = option(
+        None, help="reward model directory that a separate critic starts from; the policy's own weights if not given"
+    )
+    gamma: float = option(1.0, help="GAE's discount per token, more than 0, at most 1; needs a critic")
+    lam: float = option(0.95, help="GAE's lambda, 0 to 1; 1 is the reward-to-go less the value; needs a critic")
+    vf_coef: float = option(0.5, help="weight of the critic's mean squared error in the loss")
+    cliprange_value: float = option(0.2, help="clip range of a value around the one at sampling; more than 0")
     whiten_advantages: bool = option(False, help="whiten the advantages of each rollout (token-weighted)")
 
     # reward
@@ -100,12 +112,28 @@ class PPOConfig:
             "logits_memory_mb",
         ):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("temperature", "learning_rate", "adam_epsilon", "max_grad_norm", "kl_budget", "ladder_step"):
+        for name in (
+            "temperature",
+            "learning_rate",
+            "adam_epsilon",
+            "max_grad_norm",
+            "kl_budget",
+            "ladder_step",
+            "vf_coef",
+            "cliprange_value",
+        ):
             self._require(name, getattr(self, name) > 0, "more than 0")
         self._require("output_dir", bool(self.output_dir), "a directory")
         self._require("seed", 0 <= self.seed < 2**63, "0 to 2^63 - 1")
         self._require("epsilon", 0 < self.epsilon < 1, "more than 0 and less than 1")
         self._require("beta", self.beta >= 0, "at least 0")
+        self._require("gamma", 0 < self.gamma <= 1, "more than 0 and at most 1")
+        self._require("lam", 0 <= self.lam <= 1, "0 to 1")
+        self._require(
+            "critic_model_path",
+            self.critic_model_path is None or self.critic == "separate",
+            "--critic separate with it",
+        )
         self._require("kl_target", self.kl_target is None or self.kl_target > 0, "more than 0")
         adapts = self.kl_target is not None
         self._require("kl_target", not adapts or self.beta > 0, "a --beta above 0 to start from")

@@ -114,3 +114,68 @@ def clipped_loss(
         approx_kl = masked_sum(ratio - 1 - log_ratio, mask)
     loss = -masked_sum(torch.minimum(unclipped, clipped), mask)
     return ClippedLoss(loss, outside, binding, approx_kl, deviation.max())
+
+
+# -- with a critic -----------------------------------------------------------------------------------------------------
+
+
+def token_rewards(
+    rewards: Tensor,
+    offset: float,
+    scale: float,
+    beta: float,
+    logprobs: Tensor,
+    ref_logprobs: Tensor,
+    mask: Tensor,
+) -> Tensor:
+    """r_t = -β log(π_old/ref)_t, and at the last real token (reward - offset)/scale besides (Ziegler et al. 2019).
+
+    rewards (B,) raw, the others (B, T); returns (B, T), 0 where masked. Summed over a completion this is the
+    critic-free advantage (`constant_advantages`).
+    """
+    penalties = torch.where(mask, beta * (ref_logprobs - logprobs), 0.0)
+    last = mask & ~torch.nn.functional.pad(mask[:, 1:], (0, 1))
+    return torch.where(last, penalties + ((rewards - offset) / scale)[:, None], penalties)
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:
+    """A_t = Σ_k (γλ)^k δ_{t+k}, δ_t = r_t + γ V_{t+1} - V_t (Schulman et al. 2016, eq. 16). All (B, T).
+
+    V_t is the value of the prefix before token t; after the last real token there is nothing more to gain, V = 0.
+    With λ = 1 and zero values this is the reward-to-go Σ_k γ^k r_{t+k}.
+    """
+    rewards, values = torch.where(mask, rewards, 0.0), torch.where(mask, values, 0.0)
+    advantages = torch.zeros_like(values)
+    following = running = torch.zeros_like(values[:, 0])  # V_{t+1} and A_{t+1}, (B,)
+    for t in reversed(range(values.shape[1])):
+        running = rewards[:, t] + gamma * following - values[:, t] + gamma * lam * running
+        advantages[:, t], following = running, values[:, t]
+    return advantages
+
+
+class ValueLoss(NamedTuple):
+    """Sums over real tokens of one micro-batch."""
+
+    loss: Tensor  # scalar, with gradient
+    clipped: Tensor  # tokens where the clipped error is the larger one
+
+
+def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, epsilon: float) -> ValueLoss:
+    """Σ max[(V - R)², (clip(V, V_old - ε, V_old + ε) - R)²] over real tokens. All (B, T).
+
+    As in OpenAI's baselines, without their factor 1/2. Where V has left the range towards R the clipped error is the
+    larger one, and the gradient is 0.
+    """
+    near = old_values + (values - old_values).clamp(-epsilon, epsilon)
+    plain, clipped = torch.where(mask, values - returns, 0.0) ** 2, torch.where(mask, near - returns, 0.0) ** 2
+    return ValueLoss(torch.maximum(plain, clipped).sum(), (clipped > plain).sum())
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """1 - Var(R - V)/Var(R) over real tokens; 1 is a perfect critic, 0 a constant one; 0 where R does not vary."""
+
+    def variance(x: Tensor) -> Tensor:
+        return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
+
+    total = variance(returns)
+    return float(1 - variance(returns - values) / total) if total > 0 else 0.0

@@ -1,11 +1,57 @@
-"""Which prompt a completion answers: a pure function of its index over the whole run."""
+"""Prompts: as ids, each encoded once; and which of them a completion answers, a pure function of its index."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
+from labeling.errors import InputError
+from rlhf.language_model.chat import Prompt, prompt_to_text
 from rlhf.language_model.randomness import Stream, generator
+from rlhf.language_model.sampler import encode_prompt
+
+Row = Mapping[str, Any]
+
+
+class PromptEncoder:
+    """Prompts, plain or conversational, as ids; each is encoded once."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._known: dict[tuple[type, str], list[int]] = {}
+
+    def __call__(self, prompt: Prompt) -> list[int]:
+        """The ids of a prompt. Raises InputError when there are none, or a conversation cannot be written."""
+        key = (type(prompt), prompt_to_text(prompt))
+        if key not in self._known:
+            self._known[key] = encode_prompt(self.tokenizer, prompt)
+            if not self._known[key]:
+                raise InputError(
+                    "prompt", got=f"{prompt!r}, which has no token", expected="at least one token", fix="mend that row"
+                )
+        return self._known[key]
+
+    def longest(self, rows: Iterable[Row]) -> int:
+        """Tokens of the longest prompt. Raises InputError when there is no row, or one without a `prompt`."""
+        lengths = [len(self(_prompt_of(row))) for row in rows]
+        if not lengths:
+            raise InputError(
+                "train_dataset", got="no prompts", expected="at least one row", fix="check the data set's columns"
+            )
+        return max(lengths)
+
+
+def _prompt_of(row: Row) -> Prompt:
+    prompt: Any = row.get("prompt")
+    if not isinstance(prompt, (str, list)):
+        raise InputError(
+            "train_dataset",
+            got="a row without `prompt`" if prompt is None else f"a {type(prompt).__name__} as prompt",
+            expected="a `prompt` in each row: text, or a list of messages",
+            fix="check the data set's columns",
+        )
+    return prompt
 
 
 class PromptSchedule:

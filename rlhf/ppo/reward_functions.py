@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from labeling.errors import InputError
+from rlhf.language_model.chat import assistant_turn
 
 RewardFunction = Callable[..., Sequence[float | None]]
 
@@ -33,15 +34,32 @@ def score(
 ) -> Tensor:
     """Weighted sum of the rewards, (B,) float64 on the CPU; NaN where no function applies.
 
-    Raises InputError naming function and sample when a function raises, returns the wrong number of rewards, or
-    returns one that is no finite number.
+    Completions are texts; where the prompt is a conversation the function gets [{"role": "assistant", "content": ...}],
+    as TRL gives it. Raises InputError naming function and sample when a function raises, returns the wrong number of
+    rewards, or returns one that is no finite number.
     """
+    completions = [
+        text if isinstance(prompt, str) else assistant_turn(text)
+        for prompt, text in zip(prompts, completions, strict=True)
+    ]
     total = torch.full((len(completions),), float("nan"), dtype=torch.float64)
     for function, weight in zip(functions, weights, strict=True):
         values = _call(function, prompts, completions, completion_ids, columns or {})
         applies = ~values.isnan()
         total = torch.where(applies, torch.nan_to_num(total) + weight * torch.nan_to_num(values), total)
     return total
+
+
+def require_scores(scored: Tensor, what: str) -> None:
+    """Raise InputError when fewer than two completions have a reward, so that there is no mean with an error."""
+    count = int(scored.sum())
+    if count < 2:
+        raise InputError(
+            "reward",
+            got=f"{count} of {len(scored)} completions scored in {what}",
+            expected="at least 2",
+            fix="let the reward functions return a number more often, then --resume",
+        )
 
 
 def _call(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from rlhf.language_model.sampler import (
     suppress,
 )
 from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.critic import ActorCritic, ValuedOutput
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1, kl_k3
 
 
@@ -51,6 +52,8 @@ class Rollout:
     k3: Tensor  # (B,)
     entropy: Tensor  # (B,) summed over tokens
     eos_token_id: int
+    ref_logprobs: Tensor | None = None  # (B, T), with a critic
+    values: Tensor | None = None  # (B, T) the critic's, of the prefix before each token, 0 where masked
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -62,10 +65,24 @@ class Rollout:
         return ~self.rewards.isnan()
 
 
+class Forward(NamedTuple):
+    """What one forward pass says of each completion token."""
+
+    logits: Tensor  # (B, T, V)
+    values: Tensor | None  # (B, T), of an `ActorCritic`
+
+
 def completion_logits(
     model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, config: PPOConfig
 ) -> Tensor:
-    """Logits that predict each completion token, tempered as in sampling: (B, T, V).
+    """Logits that predict each completion token, tempered as in sampling: (B, T, V)."""
+    return completion_forward(model, prompt_ids, prompt_mask, completion_ids, config).logits
+
+
+def completion_forward(
+    model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, config: PPOConfig
+) -> Forward:
+    """The same with the critic's values, where `model` (or what DDP wraps) is an `ActorCritic`.
 
     Tokens after the end token only see what stands before them, so no mask is needed there.
     """
@@ -81,7 +98,8 @@ def completion_logits(
         logits_to_keep=length + 1,
     )
     logits = suppress(output.logits[:, -length - 1 : -1], config.suppress_tokens)
-    return logits if config.temperature == 1 else logits / config.temperature
+    values = output.values[:, -length - 1 : -1] if isinstance(output, ValuedOutput) else None
+    return Forward(logits if config.temperature == 1 else logits / config.temperature, values)
 
 
 def rows_per_chunk(length: int, vocabulary: int, config: PPOConfig) -> int:
@@ -104,9 +122,14 @@ class RolloutWorker:
         world_size: int,
         sum_over_processes: Callable[[Tensor], Tensor],
         score: Callable[[list[Any], list[str], list[list[int]], Mapping[str, list[Any]]], Tensor],
+        critic: ActorCritic | None = None,
     ) -> None:
-        """`score(prompts, completions, completion_ids, columns)` returns (B,) float64 with NaN for not applicable."""
+        """`score(prompts, completions, completion_ids, columns)` returns (B,) float64 with NaN for not applicable.
+
+        With a `critic`, whose policy is `model`, the values and the reference's log-probs are measured too.
+        """
         self.model, self.ref_model, self.tokenizer, self.config = model, ref_model, tokenizer, config
+        self.critic = critic
         self.rank, self.world_size = rank, world_size
         self.sum_over_processes, self.score = sum_over_processes, score
         self.device = next(model.parameters()).device
@@ -206,28 +229,34 @@ class RolloutWorker:
 
     @torch.no_grad()
     def _measure(self, rollout: Rollout) -> None:
-        """Old log-probs, exact KL, k1, k3 and entropy, in pieces whose logits fit the stated memory."""
+        """Old log-probs, exact KL, k1, k3, entropy and values, in pieces whose logits fit the stated memory."""
         columns = {name: torch.zeros(len(rollout), dtype=torch.float64) for name in ("kl", "k1", "k3", "entropy")}
-        old = torch.zeros_like(rollout.old_logprobs)
+        names = ["old_logprobs"] if self.critic is None else ["old_logprobs", "ref_logprobs", "values"]
+        tokens = {name: torch.zeros_like(rollout.sampler_logprobs) for name in names}
         vocabulary = int(self.model.config.vocab_size)
         for chunk in self._own_chunks(len(rollout)):
             length = int(rollout.completion_mask[chunk.start : chunk.stop].any(0).sum())
             for piece in chunks(len(chunk), rows_per_chunk(length, vocabulary, self.config)):
                 own = slice(chunk.start + piece.start, chunk.start + piece.stop)
-                logprobs, measured = self._measure_piece(rollout, own, length)
-                old[own, :length] = logprobs
+                by_token, measured = self._measure_piece(rollout, own, length)
+                for name, values in by_token.items():
+                    tokens[name][own, :length] = values
                 for name, values in measured.items():
                     columns[name][own] = values
-        rollout.old_logprobs = self.sum_over_processes(old)
+        for name, values in tokens.items():
+            setattr(rollout, name, self.sum_over_processes(values))
         joined = self.sum_over_processes(torch.stack(list(columns.values())))
         rollout.kl, rollout.k1, rollout.k3, rollout.entropy = joined.unbind(0)
 
-    def _measure_piece(self, rollout: Rollout, own: slice, length: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Log-probs (b, length) and the per-completion sums of some rows, cut to `length` tokens."""
+    def _measure_piece(self, rollout: Rollout, own: slice, length: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What is kept of each token (b, length) and the per-completion sums of some rows, cut to `length` tokens."""
         prompt_ids, prompt_mask = rollout.prompt_ids[own].to(self.device), rollout.prompt_mask[own].to(self.device)
         ids = rollout.completion_ids[own, :length].to(self.device)
         mask = rollout.completion_mask[own, :length].to(self.device)
-        logp = completion_logits(self.model, prompt_ids, prompt_mask, ids, self.config).log_softmax(-1)
+        scorer = self.model if self.critic is None else self.critic
+        logits, values = completion_forward(scorer, prompt_ids, prompt_mask, ids, self.config)
+        logp = logits.log_softmax(-1)
+        del logits  # it would be a sixth copy
         logq = completion_logits(self.ref_model, prompt_ids, prompt_mask, ids, self.config).log_softmax(-1)
         logprobs, ref_logprobs = gathered(logp, ids), gathered(logq, ids)
         if self.config.temperature != 1:
@@ -240,5 +269,8 @@ class RolloutWorker:
             "k3": kl_k3(logprobs.double(), ref_logprobs.double(), mask),
             "entropy": torch.where(mask, exact.entropy, 0.0).double().sum(-1),
         }
-        kept = torch.where(mask, logprobs, 0.0).double().cpu()
-        return kept, {name: values.cpu() for name, values in measured.items()}
+        kept = {"old_logprobs": logprobs}
+        if values is not None:
+            kept |= {"ref_logprobs": ref_logprobs, "values": values}
+        by_token = {name: torch.where(mask, x, 0.0).double().cpu() for name, x in kept.items()}
+        return by_token, {name: x.cpu() for name, x in measured.items()}

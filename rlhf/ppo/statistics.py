@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhf.ppo.advantages import Targets
+from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.objective import masked_mean
 from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.update import UpdateStatistics
@@ -29,21 +31,20 @@ def distinct_2(ids: Tensor, mask: Tensor) -> float:
     return len(torch.unique(pairs, dim=0)) / len(pairs) if len(pairs) else 0.0
 
 
-def rollout_statistics(
-    rollout: Rollout, advantages: Tensor, mask: Tensor, offset: float, scale: float
-) -> dict[str, Any]:
-    """The keys of metrics.jsonl that describe the samples. advantages and mask (B, T) as the update uses them."""
+def rollout_statistics(rollout: Rollout, targets: Targets, constants: Normalization) -> dict[str, Any]:
+    """The keys of metrics.jsonl that describe the samples."""
     scored = rollout.rewards[rollout.scored]
     reward, reward_se = mean_and_error(scored)
     kl, kl_se = mean_and_error(rollout.kl)
     lengths = rollout.completion_mask.sum(-1)
+    advantages, mask = targets.advantages, targets.mask
     mean_advantage = masked_mean(advantages, mask)
     ended = (lengths < rollout.completion_mask.shape[1]) | _ends_at_limit(rollout)
     return {
         "reward": reward,
         "reward_se": reward_se,
         "reward_std": float(scored.std()),
-        "reward_normalized": (reward - offset) / scale,
+        "reward_normalized": (reward - constants.offset) / constants.scale,
         "kl_per_completion": kl,
         "kl_per_completion_se": kl_se,
         "kl_k1": float(rollout.k1.mean()),
@@ -52,6 +53,7 @@ def rollout_statistics(
         "entropy": float(rollout.entropy.sum() / lengths.sum()),
         "advantage_mean": float(mean_advantage),
         "advantage_std": float(masked_mean((advantages - mean_advantage) ** 2, mask).sqrt()),
+        "explained_variance": targets.explained_variance,
         "iteration_batch_size": len(rollout),
         "unscored": len(rollout) - len(scored),
         "completions/mean_length": float(lengths.double().mean()),
@@ -76,6 +78,8 @@ def update_statistics(statistics: UpdateStatistics | None) -> dict[str, Any]:
         "ratio_first_update_max_dev": statistics and statistics.ratio_first_update_max_dev,
         "approx_kl_old": statistics and statistics.approx_kl,
         "grad_norm": statistics and statistics.grad_norm,
+        "value_loss": statistics and statistics.value_loss,
+        "value_clip_ratio": statistics and statistics.value_clip_ratio,
         "early_stopped": statistics and statistics.early_stopped,
         "seconds/update": statistics and statistics.seconds,
     }

@@ -1,8 +1,9 @@
-"""`PPOTrainer`: critic-free PPO on a causal language model, with a ladder of checkpoints along KL.
+"""`PPOTrainer`: PPO on a causal language model, critic-free unless asked, with a ladder of checkpoints along KL.
 
 One iteration reads in three files: rollout.py samples and measures, objective.py has the equations, update.py takes
 the steps. How this differs from TRL's deleted PPOTrainer:
-1. The reward, recentred and scaled by fixed constants, is the advantage at every token: no value model, no whitening.
+1. The reward, recentred and scaled by fixed constants, is the advantage at every token: no whitening, and a critic
+   with GAE (critic.py) only as an option.
 2. KL(policy || original) is exact at every sampled prefix, never negative, and a budget on it ends the run.
 3. Line i of metrics.jsonl describes the policy that generated rollout i; a rung is that policy, before its update.
 4. The clip fraction drives the batch and the learning rate (controller.py).
@@ -19,22 +20,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from labeling.errors import InputError
-from labeling.records import Sample, write_records
+from labeling.records import write_records
 from rewards.pretrained import load_causal_lm, load_tokenizer, save_model
 from rlhf.language_model.randomness import Stream
-from rlhf.language_model.sampler import beginning_token, check_context, encode_prompt
-from rlhf.ppo import distributed, normalization, policy, state
+from rlhf.language_model.sampler import beginning_token, check_context
+from rlhf.ppo import critic, distributed, normalization, policy, rungs, state
+from rlhf.ppo.advantages import Targets, targets
 from rlhf.ppo.config import PPOConfig
-from rlhf.ppo.controller import ClipFractionController, Decision
+from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.kl_control import KLController
-from rlhf.ppo.ladder import Ladder, Rung, rung_name
+from rlhf.ppo.ladder import Ladder, rung_name
 from rlhf.ppo.normalization import Normalization
-from rlhf.ppo.objective import constant_advantages, whiten
-from rlhf.ppo.prompts import PromptSchedule
-from rlhf.ppo.reward_functions import RewardFunction, reward_name, score
+from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row
+from rlhf.ppo.reward_functions import RewardFunction, require_scores, reward_name, score
 from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.ppo.run_directory import RunDirectory
-from rlhf.ppo.statistics import mean_and_error, rollout_statistics, update_statistics
+from rlhf.ppo.statistics import rollout_statistics, update_statistics
 from rlhf.ppo.tracking import Tracking
 from rlhf.ppo.update import UpdateStatistics, update
 
@@ -44,10 +45,13 @@ class PPOTrainer:
 
     Parameters as in TRL's trainers: `model` is a name, a path or a causal LM; `reward_funcs` one function
     `f(prompts, completions, completion_ids, **kwargs) -> list[float | None]` or several (with
-    `args.reward_weights`); `train_dataset` has a column `prompt` ("" for unconditional samples, the default);
-    `eval_dataset` gives the prompts of the rungs' evaluation samples; `processing_class` is the tokenizer.
-    `peft_config` puts an adapter on the model, which alone is trained; `reward_constants` are offset and scale where
-    they are known already. Raises InputError on input that a person can mend.
+    `args.reward_weights`); `train_dataset` has a column `prompt`, text or a list of messages ("" for unconditional
+    samples, the default); `eval_dataset` gives the prompts of the rungs' evaluation samples; `processing_class` is the
+    tokenizer. `peft_config` puts an adapter on the model, which alone is trained; `reward_constants` are offset and
+    scale where they are known already. Raises InputError on input that a person can mend.
+
+    `train()` is `while trainer.stop_reason is None: trainer.step(trainer.rollout())`, which anyone can write with
+    something of their own in between (docs/own_loop.md).
     """
 
     def __init__(
@@ -87,8 +91,9 @@ class PPOTrainer:
             )
         self.train_rows = list(train_dataset) if train_dataset is not None else [{"prompt": ""}]
         self.eval_rows = list(eval_dataset) if eval_dataset is not None else self.train_rows
-        self.encoded = {row["prompt"]: encode_prompt(self.tokenizer, row["prompt"]) for row in self._all_rows()}
-        check_context(self.model, max(map(len, self.encoded.values())), args.max_completion_length)
+        self.encode = PromptEncoder(self.tokenizer)
+        longest = self.encode.longest([*self.train_rows, *self.eval_rows])
+        check_context(self.model, longest, args.max_completion_length)
         self.schedule = PromptSchedule(len(self.train_rows), num_generations=args.num_generations, seed=args.seed)
         self.worker = RolloutWorker(
             self.model,
@@ -99,10 +104,11 @@ class PPOTrainer:
             world_size=self.processes.world_size,
             sum_over_processes=self.processes.sum,
             score=self._score,
+            critic=self.learner if isinstance(self.learner, critic.ActorCritic) else None,
         )
-        trained = [p for p in self.model.parameters() if p.requires_grad]
+        trained = [p for p in self.learner.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=args.learning_rate, eps=args.adam_epsilon, weight_decay=0.0)
-        self.train_model = self.processes.accelerator.prepare_model(self.model)
+        self.train_model = self.processes.accelerator.prepare_model(self.learner)
         self.controller = ClipFractionController(
             args.iteration_batch_size,
             args.learning_rate,
@@ -117,65 +123,63 @@ class PPOTrainer:
         wanted = self.processes.is_main and (callbacks or args.report_to)
         self.tracking = Tracking(callbacks, args, self.model, self.tokenizer) if wanted else None
         self.iteration = self.completions_seen = self.optimizer_steps = 0
+        self.stop_reason: str | None = None
+        self._begun = False
 
     # -- the algorithm -------------------------------------------------------------------------------------------
 
     def train(self) -> RunDirectory:
         """Run to the KL budget or the last iteration. Raises InputError; KeyboardInterrupt says how to go on."""
         try:
-            self._begin()
-            with self._bar() as bar:
-                while not self._iterate(bar):
-                    pass
+            self.begin()
+            hidden = self.args.quiet or not self.processes.is_main
+            with tqdm(desc="ppo", unit="iteration", disable=hidden, initial=self.iteration) as bar:
+                while self.stop_reason is None:
+                    line = self.step(self.rollout())
+                    bar.set_postfix_str(progress(line))
+                    bar.update()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"continue with the same command and --resume ({self.run.root})") from None
         finally:
-            if self.tracking:
-                self.tracking.end()
-            self.run.close()
+            self.close()
         return self.run
 
-    def _iterate(self, bar: tqdm[Any]) -> bool:
-        """One line of metrics.jsonl: roll out, perhaps save a rung, perhaps stop, else update. True when finished."""
-        rollout = self.rollout()
-        kl = float(rollout.kl.mean())
-        stop = self._stop_reason(kl)
-        self._visit_ladder(kl, stopping=stop is not None)
-        advantages, mask = self._advantages(rollout)
-        statistics = None if stop else self.step(rollout, advantages, mask)
-        decision = self.controller.read(statistics.outside_mean) if statistics else None
-        self._log(rollout, advantages, mask, statistics, decision, bar)
-        self._finish(stop) if stop else self._save_state()
-        return stop is not None
-
     def rollout(self) -> Rollout:
-        """Sample an iteration's completions with the present policy and measure them."""
+        """Sample an iteration's completions with the present policy and measure them; begins the run if need be."""
+        self.begin()
         first, count = self.completions_seen, self.controller.iteration_batch_size
         rows = [self.train_rows[self.schedule(first + i)] for i in range(count)]
         return self._roll(rows, Stream.ROLLOUT, self.iteration, first)
 
-    def step(self, rollout: Rollout, advantages: Tensor, mask: Tensor) -> UpdateStatistics:
-        """Take a rollout's optimiser steps."""
+    def step(self, rollout: Rollout) -> dict[str, Any]:
+        """Perhaps save a rung, perhaps stop (`stop_reason` says why), else update; returns the line of metrics.jsonl.
+
+        `rollout` is the last one; its `rewards` (B,) may have been replaced, the rest is what the policy did.
+        """
+        self.begin()
+        assert self.normalization is not None  # set in begin()
+        require_scores(rollout.scored, f"iteration {self.iteration}")
+        kl = float(rollout.kl.mean())
+        self.stop_reason = self._stop_reason(kl)
+        self._visit_ladder(kl, stopping=self.stop_reason is not None)
+        aims = targets(rollout, self.normalization, self.kl_controller.beta, self.args)
+        statistics = self._update(rollout, aims) if self.stop_reason is None else None
+        line = self._log(rollout, aims, statistics)
+        self._finish() if statistics is None else self._advance(rollout, statistics, kl)
+        return line
+
+    def _update(self, rollout: Rollout, aims: Targets) -> UpdateStatistics:
         for group in self.optimizer.param_groups:
             group["lr"] = self.controller.learning_rate
-        statistics = update(
-            self.train_model, self.optimizer, rollout, advantages, mask, self.args, self.processes, self.iteration
-        )
-        return statistics
+        return update(self.train_model, self.optimizer, rollout, aims, self.args, self.processes, self.iteration)
 
-    def _advantages(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """Advantages and the mask of tokens that are updated, both (B, T); unscored completions are left out."""
-        assert self.normalization is not None  # set in _begin
-        mask = rollout.completion_mask & rollout.scored[:, None]
-        advantages = constant_advantages(
-            rollout.rewards,
-            self.normalization.offset,
-            self.normalization.scale,
-            self.kl_controller.beta,
-            rollout.k1,
-            mask,
-        )
-        return (whiten(advantages, mask) if self.args.whiten_advantages else advantages), mask
+    def _advance(self, rollout: Rollout, statistics: UpdateStatistics, kl: float) -> None:
+        """Move the counters past an iteration and save the state."""
+        self.kl_controller.read(kl, len(rollout))
+        self.completions_seen += len(rollout)
+        self.optimizer_steps += statistics.optimizer_steps
+        self.iteration += 1
+        self._save_state()
 
     def _stop_reason(self, kl: float) -> str | None:
         if kl >= self.args.kl_budget:
@@ -200,24 +204,17 @@ class PPOTrainer:
         count = self.args.num_eval_samples
         rows = [self.eval_rows[i % len(self.eval_rows)] for i in range(count)]
         evaluation = self._roll(rows, Stream.EVALUATION, 0, 0)
-        kl, kl_se = mean_and_error(evaluation.kl)
-        reward, reward_se = mean_and_error(evaluation.rewards[evaluation.scored])
-        rung = Rung(
-            name=name,
-            target_sqrt_kl=target,
-            kl_per_completion=kl,
-            kl_per_completion_se=kl_se,
+        require_scores(evaluation.scored, f"the evaluation samples of rung {name}")
+        rung = rungs.describe(
+            name,
+            target,
+            evaluation,
             iteration=self.iteration,
             completions_seen=self.completions_seen,
             optimizer_steps=self.optimizer_steps,
-            reward=reward,
-            reward_se=reward_se,
-            n=count,
-            path=f"checkpoints/{name}",
-            samples=f"samples/{name}.jsonl",
         )
         if self.processes.is_main:
-            write_records(self.run.root / rung.samples, self._samples_of(evaluation, name))
+            write_records(self.run.root / rung.samples, rungs.samples_of(evaluation, name, self.args.seed))
             save_model(self.model, self.tokenizer, self.run.root / rung.path)
             self.ladder.add(rung)
             if self.tracking:
@@ -225,25 +222,13 @@ class PPOTrainer:
         else:
             self.ladder.rungs.append(rung)
 
-    def _samples_of(self, evaluation: Rollout, name: str) -> list[Sample]:
-        logprobs = torch.where(evaluation.completion_mask, evaluation.sampler_logprobs, 0.0).sum(-1)
-        return [
-            Sample(
-                uid=f"{name}-{i:05d}",
-                prompt=evaluation.prompts[i],
-                completion=evaluation.completions[i],
-                source=name,
-                logprob=float(logprobs[i]),
-                seed=self.args.seed,
-                reward=float(evaluation.rewards[i]) if bool(evaluation.scored[i]) else None,
-            )
-            for i in range(len(evaluation))
-        ]
-
     # -- beginning, resuming, ending -------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        """Claim the run directory, resume or begin, and fix the reward's constants before the first rollout."""
+    def begin(self) -> None:
+        """Claim the run directory, resume or begin, and fix the reward's constants; only the first call does it."""
+        if self._begun:
+            return
+        self._begun = True
         self.processes.main_does(lambda: self.run.open(resume=self.args.resume))
         saved = state.load_state(self.run.state) if self.args.resume else None
         if saved is not None:
@@ -255,6 +240,12 @@ class PPOTrainer:
             self.run.write(normalization=self.normalization._asdict())
         if self.tracking:
             self.tracking.begin(self.iteration)
+
+    def close(self) -> None:
+        """End the trackers and give the run directory free; the run can be continued with `resume`."""
+        if self.tracking and self._begun:
+            self.tracking.end()
+        self.run.close()
 
     def _begin_files(self) -> None:
         self.run.begin(self.args.resolved(), self.args.given(), self._facts())
@@ -268,7 +259,7 @@ class PPOTrainer:
             "reward_functions": [reward_name(f) for f in self.reward_funcs],
             "world_size": self.processes.world_size,
             "distributed_type": self.processes.distributed_type,
-            "trained_parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
+            "trained_parameters": sum(p.numel() for p in self.learner.parameters() if p.requires_grad),
         }
 
     def _measure_normalization(self) -> Normalization:
@@ -276,7 +267,6 @@ class PPOTrainer:
         return normalization.measure(self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False))
 
     def _save_state(self) -> None:
-        self.iteration += 1
         if self.processes.is_main:
             values = {
                 "completions_seen": self.completions_seen,
@@ -286,8 +276,8 @@ class PPOTrainer:
                 "fingerprint": self.fingerprint,
                 "normalization": self.normalization._asdict() if self.normalization else None,
             }
-            tensors = state.optimizer_tensors(self.model, self.optimizer)
-            parameters = state.trained_parameters(self.model)
+            tensors = state.optimizer_tensors(self.learner, self.optimizer)
+            parameters = state.trained_parameters(self.learner)
             state.save_state(self.run.state, state.State(self.iteration, parameters, tensors, values))
 
     def _restore(self, saved: state.State) -> None:
@@ -298,8 +288,8 @@ class PPOTrainer:
                 fix="give the run's own --model_name_or_path",
                 expected="the model the run began with",
             )
-        state.restore_parameters(self.model, saved.parameters)
-        state.restore_optimizer(self.model, self.optimizer, saved.optimizer)
+        state.restore_parameters(self.learner, saved.parameters)
+        state.restore_optimizer(self.learner, self.optimizer, saved.optimizer)
         self.iteration = saved.next_iteration
         self.completions_seen = saved.values["completions_seen"]
         self.optimizer_steps = saved.values["optimizer_steps"]
@@ -308,17 +298,17 @@ class PPOTrainer:
         self.normalization = Normalization(**saved.values["normalization"])
         self.ladder.restore(self.iteration)
 
-    def _finish(self, reason: str) -> None:
+    def _finish(self) -> None:
         if self.processes.is_main:
-            self.run.write(status="finished", stop_reason=reason)
+            self.run.write(status="finished", stop_reason=self.stop_reason)
         self.processes.wait()
 
     # -- small parts -----------------------------------------------------------------------------------------------
 
     def _roll(
-        self, rows: Sequence[Mapping[str, Any]], stream: Stream, iteration: int, first: int, *, measure: bool = True
+        self, rows: Sequence[Row], stream: Stream, iteration: int, first: int, *, measure: bool = True
     ) -> Rollout:
-        encoded = [self.encoded[row["prompt"]] for row in rows]
+        encoded = [self.encode(row["prompt"]) for row in rows]
         return self.worker(rows, encoded, stream=stream, iteration=iteration, first_index=first, measure=measure)
 
     def _score(
@@ -326,25 +316,18 @@ class PPOTrainer:
     ) -> Tensor:
         return score(self.reward_funcs, self.reward_weights, prompts, completions, ids, columns)
 
-    def _all_rows(self) -> list[Mapping[str, Any]]:
-        rows = [*self.train_rows, *self.eval_rows]
-        if not rows or any("prompt" not in row for row in rows):
-            raise InputError(
-                "train_dataset",
-                got="no prompts" if not rows else "a row without `prompt`",
-                expected="at least one row, each with a `prompt`",
-                fix="check the data set's columns",
-            )
-        return rows
-
     def _choose_what_is_trained(self, peft_config: Any) -> None:
-        """Freeze what stays as it is, and keep the original to compare with."""
+        """Freeze what stays as it is, keep the original to compare with, and add the critic if there is one."""
+        trunk = None
+        if self.args.critic == "separate":
+            trunk = critic.separate_trunk(self.model, self.tokenizer, self.args)
         if peft_config is not None:
             self.model = policy.add_adapter(self.model, peft_config, self.args.seed)
         elif self.args.train_scope == "last_layer":
             policy.train_last_layer_only(self.model)
         probe = [beginning_token(self.tokenizer)]
         self.ref_model = policy.reference_of(self.model, probe)
+        self.learner = self.model if self.args.critic == "none" else critic.add_critic(self.model, trunk, probe)
 
     def _require_divisible(self) -> None:
         if self.args.minibatch_size % self.processes.world_size:
@@ -355,26 +338,15 @@ class PPOTrainer:
                 expected=f"a multiple of the {self.processes.world_size} processes",
             )
 
-    def _bar(self) -> tqdm[Any]:
-        hidden = self.args.quiet or not self.processes.is_main
-        return tqdm(desc="ppo", unit="iteration", disable=hidden, initial=self.iteration)
-
-    def _log(
-        self,
-        rollout: Rollout,
-        advantages: Tensor,
-        mask: Tensor,
-        statistics: UpdateStatistics | None,
-        decision: Decision | None,
-        bar: tqdm[Any],
-    ) -> None:
-        """Append the iteration's line and move the counters past it."""
-        assert self.normalization is not None  # set in _begin
+    def _log(self, rollout: Rollout, aims: Targets, statistics: UpdateStatistics | None) -> dict[str, Any]:
+        """Append the iteration's line; the controller decides on it."""
+        assert self.normalization is not None  # set in begin()
+        decision = self.controller.read(statistics.outside_mean) if statistics else None
         line = {
             "iteration": self.iteration,
             "completions_seen": self.completions_seen,
             "optimizer_steps": self.optimizer_steps,
-            **rollout_statistics(rollout, advantages, mask, self.normalization.offset, self.normalization.scale),
+            **rollout_statistics(rollout, aims, self.normalization),
             **update_statistics(statistics),
             "beta": self.kl_controller.beta,
             "learning_rate": self.optimizer.param_groups[0]["lr"] if statistics else None,
@@ -384,13 +356,11 @@ class PPOTrainer:
             self.run.append_metrics(line)
         if self.tracking:
             self.tracking.log(line)
-        clip = line["clip_ratio/outside_mean"]
-        bar.set_postfix_str(
-            f"KL {line['kl_per_completion']:.2f} nats, reward {line['reward']:.3f}"
-            + (f", clipped {clip:.1%}" if clip is not None else "")
-        )
-        bar.update()
-        if statistics:
-            self.kl_controller.read(line["kl_per_completion"], len(rollout))
-            self.completions_seen += len(rollout)
-            self.optimizer_steps += statistics.optimizer_steps
+        return line
+
+
+def progress(line: Mapping[str, Any]) -> str:
+    """A line of metrics as the progress bar shows it."""
+    clip = line["clip_ratio/outside_mean"]
+    shown = f"KL {line['kl_per_completion']:.2f} nats, reward {line['reward']:.3f}"
+    return shown + (f", clipped {clip:.1%}" if clip is not None else "")

@@ -2,7 +2,8 @@
 
 Each minibatch is `minibatch_size` completions over all processes; process r takes its rows r, r + W, ... and
 accumulates them in pieces of `per_device_train_batch_size`. The loss is divided by the token count of the whole
-minibatch, so any split into processes and pieces gives the same gradient.
+minibatch, so any split into processes and pieces gives the same gradient. With a critic its loss, times `vf_coef`,
+is added.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from torch import Tensor
 
 from rlhf.language_model.randomness import Stream, generator
 from rlhf.language_model.sampler import chunks
+from rlhf.ppo.advantages import Targets
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import Processes
-from rlhf.ppo.objective import clipped_loss, selected_logprobs
-from rlhf.ppo.rollout import Rollout, completion_logits
+from rlhf.ppo.objective import ValueLoss, clipped_loss, clipped_value_loss, selected_logprobs
+from rlhf.ppo.rollout import Rollout, completion_forward
 
 
 class UpdateStatistics(NamedTuple):
@@ -31,6 +33,8 @@ class UpdateStatistics(NamedTuple):
     ratio_first_update_max_dev: float
     approx_kl: float
     grad_norm: float
+    value_loss: float | None  # None without a critic, as the next
+    value_clip_ratio: float | None
     optimizer_steps: int
     early_stopped: bool
     seconds: float
@@ -43,6 +47,8 @@ class Step(NamedTuple):
     outside: float
     binding: float
     approx_kl: float
+    value_loss: float
+    value_clipped: float
     tokens: int
     grad_norm: float
 
@@ -57,35 +63,35 @@ def update(
     model: Any,
     optimizer: torch.optim.Optimizer,
     rollout: Rollout,
-    advantages: Tensor,
-    mask: Tensor,
+    targets: Targets,
     config: PPOConfig,
     processes: Processes,
     iteration: int,
 ) -> UpdateStatistics:
-    """Take every optimiser step of one rollout. advantages and mask (B, T); mask leaves unscored completions out."""
+    """Take every optimiser step of one rollout. `model` is the policy, or an `ActorCritic` as `config` has it."""
     started = time.perf_counter()
     steps: list[Step] = []
     first_deviation, stopped = torch.zeros(()), False
     epochs = range(config.num_ppo_epochs)
     for epoch, rows in ((e, rows) for e in epochs for rows in minibatches(len(rollout), config, iteration, e)):
-        tokens = int(mask[rows].sum())
+        tokens = int(targets.mask[rows].sum())
         if tokens == 0:  # every completion of it was left out
             continue
-        sums, deviation = accumulate(model, rollout, advantages, mask, rows, tokens, config, processes)
+        sums, deviation = accumulate(model, rollout, targets, rows, tokens, config, processes)
         grad_norm = processes.accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
         if not steps:
             first_deviation = deviation
-        outside, binding, approx_kl = processes.sum(sums).tolist()
-        steps.append(Step(epoch, outside, binding, approx_kl, tokens, float(grad_norm)))
+        outside, binding, approx_kl, of_values, clipped = processes.sum(sums).tolist()
+        steps.append(Step(epoch, outside, binding, approx_kl, of_values, clipped, tokens, float(grad_norm)))
         stopped = config.early_stop_kl is not None and approx_kl / tokens > config.early_stop_kl
         if stopped:
             break
     return summarise(
         steps,
         config.num_ppo_epochs,
+        critic=targets.returns is not None,
         first_deviation=float(processes.max(first_deviation)),
         early_stopped=stopped,
         seconds=time.perf_counter() - started,
@@ -95,44 +101,61 @@ def update(
 def accumulate(
     model: Any,
     rollout: Rollout,
-    advantages: Tensor,
-    mask: Tensor,
+    targets: Targets,
     rows: Tensor,
     tokens: int,
     config: PPOConfig,
     processes: Processes,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of one minibatch, piece by piece. Returns (outside, binding, approx_kl) sums and max |ratio - 1|."""
+    """Gradients of one minibatch, piece by piece. Returns the five sums of a `Step` and max |ratio - 1|."""
     device = processes.accelerator.device
     own = rows[processes.rank :: processes.world_size]
     pieces = list(chunks(len(own), config.per_device_train_batch_size))
-    sums, deviation = torch.zeros(3, dtype=torch.float64), torch.zeros(())
+    sums, deviation = torch.zeros(5, dtype=torch.float64), torch.zeros(())
     for number, piece in enumerate(pieces):
         picked = own[list(piece)]
-        length = max(1, int(mask[picked].any(0).sum()))
+        length = max(1, int(targets.mask[picked].any(0).sum()))
         ids = rollout.completion_ids[picked, :length].to(device)
+        mask = targets.mask[picked, :length].to(device)
         last = number == len(pieces) - 1
         with nullcontext() if last else processes.accelerator.no_sync(model):
-            logits = completion_logits(
+            logits, values = completion_forward(
                 model, rollout.prompt_ids[picked].to(device), rollout.prompt_mask[picked].to(device), ids, config
             )
             logprobs = selected_logprobs(logits, ids)
             result = clipped_loss(
                 logprobs,
                 rollout.old_logprobs[picked, :length].to(device, logprobs.dtype),
-                advantages[picked, :length].to(device, logprobs.dtype),
-                mask[picked, :length].to(device),
+                targets.advantages[picked, :length].to(device, logprobs.dtype),
+                mask,
                 config.epsilon,
             )
+            loss, of_values = result.loss, ValueLoss(torch.zeros(()), torch.zeros(()))
+            if values is not None:
+                of_values = value_loss(values, rollout, targets, picked, mask, config)
+                loss = loss + config.vf_coef * of_values.loss
             # DDP averages over processes; the loss is a mean over the tokens of all of them.
-            processes.accelerator.backward(result.loss * processes.world_size / tokens)
-        sums += torch.stack([result.outside, result.binding, result.approx_kl]).double().cpu()
+            processes.accelerator.backward(loss * processes.world_size / tokens)
+        policy_sums = torch.stack([result.outside, result.binding, result.approx_kl]).double().cpu()
+        sums += torch.cat([policy_sums, torch.stack(of_values).detach().double().cpu()])
         deviation = torch.maximum(deviation, result.max_deviation.detach().float().cpu())
     return sums, deviation
 
 
+def value_loss(
+    values: Tensor, rollout: Rollout, targets: Targets, picked: Tensor, mask: Tensor, config: PPOConfig
+) -> ValueLoss:
+    """The critic's loss on the rows `picked`. values and mask (b, t)."""
+    if rollout.values is None or targets.returns is None:
+        raise ValueError("a critic's update needs a rollout with values, measured by that critic")
+    old_values, returns = (
+        x[picked, : values.shape[1]].to(values.device, values.dtype) for x in (rollout.values, targets.returns)
+    )
+    return clipped_value_loss(values, old_values, returns, mask, config.cliprange_value)
+
+
 def summarise(
-    steps: list[Step], epochs: int, *, first_deviation: float, early_stopped: bool, seconds: float
+    steps: list[Step], epochs: int, *, critic: bool, first_deviation: float, early_stopped: bool, seconds: float
 ) -> UpdateStatistics:
     """Means over steps, each step weighted by its tokens; the first step is left out of the clip fraction."""
     later = steps[1:]
@@ -148,6 +171,8 @@ def summarise(
         ratio_first_update_max_dev=first_deviation,
         approx_kl=share([s for s in steps if s.epoch == steps[-1].epoch], "approx_kl"),
         grad_norm=sum(step.grad_norm for step in steps) / max(1, len(steps)),
+        value_loss=share(steps, "value_loss") if critic else None,
+        value_clip_ratio=share(steps, "value_clipped") if critic else None,
         optimizer_steps=len(steps),
         early_stopped=early_stopped,
         seconds=seconds,

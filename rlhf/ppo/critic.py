@@ -1,0 +1,105 @@
+"""The critic, an option: what a prefix is worth, by a head on the policy's own trunk or on a model of its own.
+
+Policy and critic are one module with one forward, so that DDP sees every gradient of a step. The head starts from
+zero, so the first advantages are those without a critic (at λ = 1). Shapes: B completions, S tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from labeling.errors import InputError
+from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.policy import is_adapter
+
+
+class ValuedOutput(NamedTuple):
+    """A causal LM's output with the value of each prefix beside it."""
+
+    logits: Tensor  # (B, S, V)
+    values: Tensor  # (B, S)
+
+
+class ActorCritic(nn.Module):
+    """`policy`, a causal LM; a `trunk` of the critic's own, or None to read the policy's last hidden states."""
+
+    def __init__(self, policy: Any, trunk: Any, width: int) -> None:
+        """`width` is the size of the hidden states that the value head reads."""
+        super().__init__()
+        first: Tensor = next(policy.parameters())
+        self.policy, self.trunk = policy, trunk
+        self.value_head = nn.Linear(width, 1, device=first.device, dtype=first.dtype)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+
+    def forward(self, input_ids: Tensor, *, logits_to_keep: int, **inputs: Any) -> ValuedOutput:
+        """Logits and values of the last `logits_to_keep` prefixes of `input_ids` (B, S); `inputs` as for the policy."""
+        shared = self.trunk is None
+        output = self.policy(input_ids=input_ids, logits_to_keep=logits_to_keep, output_hidden_states=shared, **inputs)
+        own = output if shared else self.trunk(input_ids=input_ids, **inputs)
+        hidden = own.hidden_states[-1] if shared else own.last_hidden_state  # (B, S, width)
+        values = self.value_head(hidden[:, -logits_to_keep:]).squeeze(-1)
+        return ValuedOutput(output.logits, values)
+
+
+def separate_trunk(model: Any, tokenizer: Any, args: PPOConfig) -> Any:
+    """The trunk of a separate critic: the reward model's of `critic_model_path`, else a copy of the policy's.
+
+    `model` is the policy before an adapter is put on it. Every weight of the trunk is trained. Raises InputError when
+    the reward model reads other token ids than the policy, or is an ensemble.
+    """
+    if args.critic_model_path is not None:
+        source = _reward_model(args.critic_model_path, tokenizer)
+    elif is_adapter(model):
+        source = copy.deepcopy(model).merge_and_unload()
+    else:
+        source = copy.deepcopy(model)
+    first: Tensor = next(model.parameters())
+    trunk = source.base_model.to(device=first.device, dtype=first.dtype)
+    return trunk.eval().requires_grad_(True)
+
+
+def _reward_model(path: str, tokenizer: Any) -> Any:
+    from rewards.ensemble import RewardEnsemble
+    from rewards.loading import load_reward_model
+
+    reward = load_reward_model(Path(path), device="cpu")
+    if isinstance(reward, RewardEnsemble):
+        raise InputError(
+            "--critic_model_path", got=f"{path}, an ensemble", expected="one reward model", fix="name a member of it"
+        )
+    own = reward.tokenizer.get_vocab()
+    foreign = [token for token, number in tokenizer.get_vocab().items() if own.get(token) != number]
+    if foreign:
+        raise InputError(
+            "--critic_model_path",
+            got=f"{path}, whose tokenizer has no {foreign[0]!r} of the same id (and {len(foreign) - 1} more)",
+            expected="a reward model with the policy's token ids, since the critic reads what the policy wrote",
+            fix="fit the reward model on the policy's own model, or start the critic from the policy (leave it out)",
+        )
+    return reward.model
+
+
+def add_critic(policy: Any, trunk: Any, probe_ids: list[int]) -> ActorCritic:
+    """Policy and critic as one module; tried on `probe_ids`. Raises InputError when there are no hidden states."""
+    device = next(policy.parameters()).device
+    ids = torch.tensor([probe_ids], device=device)
+    with torch.no_grad():
+        if trunk is None:
+            states = getattr(policy(input_ids=ids, output_hidden_states=True), "hidden_states", None)
+            hidden = states[-1] if states else None
+        else:
+            hidden = getattr(trunk(input_ids=ids), "last_hidden_state", None)
+    if hidden is None:
+        raise InputError(
+            "--critic",
+            got=f"{type(policy if trunk is None else trunk).__name__}, a model that returns no hidden states",
+            expected="`hidden_states` (shared) or a base model with `last_hidden_state` (separate)",
+            fix="return them from the model's forward, or train without a critic",
+        )
+    return ActorCritic(policy, trunk, int(hidden.shape[-1]))
