@@ -86,8 +86,10 @@ def reward_model(directory: Path, seed: int) -> dict[str, float]:
     return {
         "reward model accuracy, share": right.share,
         "  fresh non-neutral samples, n": right.n,
-        "  expected calibration error": expected_calibration_error(reliability_table(sigmoid(odds), targets)),
-        "  seconds": json.loads((directory / "demo.json").read_text())["seconds"]["reward model"],
+        "reward model expected calibration error": expected_calibration_error(
+            reliability_table(sigmoid(odds), targets)
+        ),
+        "reward model, s": json.loads((directory / "demo.json").read_text())["seconds"]["reward model"],
     }
 
 
@@ -100,14 +102,14 @@ def finetuning(directory: Path, name: str) -> dict[str, float]:
     low, high = straight.slope_ratio_interval or (float("nan"), float("nan"))
     return {
         f"{name}: iterations": len(lines) - 1,
-        "  KL at the end, nats": lines[-1]["kl_per_completion"],
-        "  seconds": json.loads((directory / "demo.json").read_text())["seconds"]["ppo"],
-        "  median clip fraction": statistics.median(clipped),
-        "  first update's max |ratio - 1|": max(x["ratio_first_update_max_dev"] for x in lines[:-1]),
-        "  R2 of sqrt(KL) against steps": straight.r_squared,
-        "  slope of second half / first": straight.slope_ratio or float("nan"),
-        "    its 95 % interval, low": low,
-        "    high": high,
+        f"{name}: KL at the end, nats": lines[-1]["kl_per_completion"],
+        f"{name}, s": json.loads((directory / "demo.json").read_text())["seconds"]["ppo"],
+        f"{name}: median clip fraction": statistics.median(clipped),
+        f"{name}: first update's max |ratio - 1|": max(x["ratio_first_update_max_dev"] for x in lines[:-1]),
+        f"{name}: R2 of sqrt(KL) against steps": straight.r_squared,
+        f"{name}: slope of second half / first": straight.slope_ratio or float("nan"),
+        f"{name}: slope ratio, 95 % interval, low": low,
+        f"{name}: slope ratio, 95 % interval, high": high,
     }
 
 
@@ -164,7 +166,7 @@ def main() -> None:
             | finetuning(sentiment, "sentiment PPO")
             | ladder(sentiment)
             | {"full-stop demo, whole process, s": run_demo(stops, seed, "full_stop")}
-            | {f"stops {k.strip()}": v for k, v in finetuning(stops, "PPO").items()}
+            | finetuning(stops, "full-stop PPO")
             | full_stops(stops, seed)
         )
         print(f"seed {seed} done", file=sys.stderr, flush=True)
