@@ -86,9 +86,7 @@ def reward_model(directory: Path, seed: int) -> dict[str, float]:
     return {
         "reward model accuracy, share": right.share,
         "  fresh non-neutral samples, n": right.n,
-        "reward model expected calibration error": expected_calibration_error(
-            reliability_table(sigmoid(odds), targets)
-        ),
+        "reward model calibration error": expected_calibration_error(reliability_table(sigmoid(odds), targets)),
         "reward model, s": json.loads((directory / "demo.json").read_text())["seconds"]["reward model"],
     }
 
