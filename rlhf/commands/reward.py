@@ -36,7 +36,7 @@ class RewardConfig:
     dense_weight: float = option(
         0.0, help="weight of an auxiliary loss that asks for the label at every position, >= 0; 0: last position only"
     )
-    num_train_epochs: float = option(0.0, help="passes over the texts, > 0; 0: 4 + 6000 / texts, at most 24")
+    num_train_epochs: float = option(0.0, help="passes over the texts, > 0; 0: 3 + 6000 / texts, at most 24")
     learning_rate: float | None = option(None, help="highest learning rate, > 0; default 0.1 / hidden width")
     per_device_train_batch_size: int = option(32, help="texts of one optimiser step, >= 1")
     weight_decay: float = option(0.01, help="AdamW's weight decay, >= 0")
