@@ -61,9 +61,9 @@ def load_rewards(config: PPOCommandConfig) -> list[RewardFunction]:
     """Reward models first, then reward functions, in the order given. Raises InputError."""
     functions: list[RewardFunction] = []
     if config.reward_model_path:
-        from rewards.token_model import TokenRewardModel
+        from rewards.loading import load_reward_model
 
-        functions += [TokenRewardModel.from_pretrained(path) for path in config.reward_model_path]
+        functions += [load_reward_model(path) for path in config.reward_model_path]
     if config.reward_func:
         from rewards.rules import load_reward_func
 
@@ -117,13 +117,15 @@ def known_constants(
     config: PPOCommandConfig, rewards: Sequence[RewardFunction], prompts: Sequence[Any]
 ) -> Normalization | None:
     """Offset and scale from the reward model's own file, where one model alone is the reward and they fit the run."""
-    from rewards.token_model import TokenRewardModel
     from rlhf.ppo.normalization import from_reward_file
 
-    if len(rewards) != 1 or config.reward_weights or not isinstance(rewards[0], TokenRewardModel):
+    if len(rewards) != 1 or config.reward_weights:
+        return None
+    report = getattr(rewards[0], "report", None)  # a reward model has one, a function none
+    if report is None:
         return None
     return from_reward_file(
-        rewards[0].report,
+        report,
         model=config.model_name_or_path,
         prompts=prompts,
         max_completion_length=config.max_completion_length,
