@@ -71,6 +71,8 @@ METRICS: dict[str, Metric] = {
     "beta": Metric("1 / nat", "KL coefficient in this rollout's advantages", "-", "-", "Ziegler et al. 2019"),
     "early_stopped": Metric("-", "whether --early_stop_kl ended the updates", "-", "false", "-"),
     "controller": Metric("-", "null, or what the controller did and why", "-", "-", "-"),
+    "doctor": Metric("-", "null, or symptoms and causes where samples and policy disagree (doctor.py)",
+                     _TOKENS, "null", "-"),
     "completions/mean_length": Metric("tokens", "mean, end token included", "all completions", "not collapsing", "TRL"),
     "completions/clipped_ratio": Metric("fraction", "completions without an end token", "all completions", "-", "TRL"),
     "distinct_2": Metric("fraction", "different pairs of adjacent tokens / all pairs", _TOKENS, "not collapsing",

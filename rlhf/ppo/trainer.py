@@ -28,6 +28,7 @@ from rlhf.ppo import critic, distributed, normalization, policy, rungs, state
 from rlhf.ppo.advantages import Targets, targets
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.controller import ClipFractionController
+from rlhf.ppo.doctor import Doctor
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.ladder import Ladder, rung_name
 from rlhf.ppo.normalization import Normalization
@@ -106,6 +107,9 @@ class PPOTrainer:
             score=self._score,
             critic=self.learner if isinstance(self.learner, critic.ActorCritic) else None,
         )
+        self.doctor = Doctor(
+            self.model, self.ref_model, [beginning_token(self.tokenizer)] * 4, args, speaks=self.processes.is_main
+        )
         trained = [p for p in self.learner.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=args.learning_rate, eps=args.adam_epsilon, weight_decay=0.0)
         self.train_model = self.processes.accelerator.prepare_model(self.learner)
@@ -149,7 +153,9 @@ class PPOTrainer:
         self.begin()
         first, count = self.completions_seen, self.controller.iteration_batch_size
         rows = [self.train_rows[self.schedule(first + i)] for i in range(count)]
-        return self._roll(rows, Stream.ROLLOUT, self.iteration, first)
+        rollout = self._roll(rows, Stream.ROLLOUT, self.iteration, first)
+        self.doctor.look(rollout)
+        return rollout
 
     def step(self, rollout: Rollout) -> dict[str, Any]:
         """Perhaps save a rung, perhaps stop (`stop_reason` says why), else update; returns the line of metrics.jsonl.
@@ -351,6 +357,7 @@ class PPOTrainer:
             "beta": self.kl_controller.beta,
             "learning_rate": self.optimizer.param_groups[0]["lr"] if statistics else None,
             "controller": decision.to_json() if decision else None,
+            "doctor": self.doctor.report(self.iteration, statistics and statistics.ratio_first_update_max_dev),
         }
         if self.processes.is_main:
             self.run.append_metrics(line)

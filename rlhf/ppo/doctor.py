@@ -1,0 +1,279 @@
+"""The doctor: notices that samples and policy disagree, and names the cause it found.
+
+Symptoms cost next to nothing, since a rollout holds what most of them need; a cause is looked for only after a symptom:
+1. k1 against the exact per-prefix KL, paired by completion: their difference has mean 0 for samples of the policy.
+2. k1 significantly negative: a KL cannot be.
+3. Surprisal -log π of a completion against the entropies along it, paired: mean 0 as well, and already at KL 0.
+4. Log-probs as the sampler saw them against those of scoring: equal up to rounding.
+5. The first update's ratio: 1 up to rounding, since the policy that sampled is the one updated.
+6. Tokens that the policy would have given by now and that never came (one pass over an eighth of the rollout).
+7. The reference's log-probs on a fixed probe: as they were when the run began.
+
+Symptoms 1 to 3 are said beyond 4 standard errors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from labeling.errors import InputError
+from rlhf.ppo import rollout as rollouts
+from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.diagnosis import ROUNDING, Cause, Sampled, Score, causes, machinery_causes, overdue_tokens
+from rlhf.ppo.objective import exact_kl, gathered, kl_k1
+
+THRESHOLD = 4.0  # standard errors
+MAX_RATIO_DEVIATION = 1e-3
+# Nats by which float32 rounding may move a sum over one completion; below it nothing is said, however significant.
+NEGLIGIBLE = 1e-3
+
+
+class Symptom(NamedTuple):
+    """`name` as in the list above, `text` with its figures."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was noticed, and why; healthy when nothing was."""
+
+    symptoms: list[Symptom] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing was noticed."""
+        return not self.symptoms
+
+    def to_json(self) -> dict[str, Any] | None:
+        """As the `doctor` key of metrics.jsonl; None when healthy."""
+        if self.healthy:
+            return None
+        return {
+            "symptoms": {symptom.name: symptom.text for symptom in self.symptoms},
+            "causes": {cause.name: cause.evidence for cause in self.causes},
+        }
+
+    def __str__(self) -> str:
+        if self.healthy:
+            return "healthy"
+        named = "; ".join(map(str, self.causes)) or "none found"
+        return f"{', '.join(symptom.text for symptom in self.symptoms)}; cause: {named}"
+
+
+def standard_errors(values: Tensor) -> float:
+    """Mean over its standard error of (B,); 0 where the mean is within rounding of 0 or nothing varies."""
+    mean, error = float(values.mean()), float(values.std()) / math.sqrt(max(1, len(values)))
+    return mean / error if abs(mean) > NEGLIGIBLE and error > 0 else 0.0
+
+
+def paired_symptoms(k1: Tensor, exact: Tensor, surprisal: Tensor, entropy: Tensor) -> list[Symptom]:
+    """Symptoms 1 to 3; each (B,), sums over a completion in nats."""
+    found = []
+    if abs(errors := standard_errors(k1 - exact)) > THRESHOLD:
+        mean = float((k1 - exact).mean())
+        text = f"k1 is {abs(mean):.3g} nats {'above' if mean > 0 else 'below'} the exact KL"
+        found.append(Symptom("k1 is not the KL", f"{text} ({abs(errors):.1f} standard errors)"))
+    if (errors := standard_errors(k1)) < -THRESHOLD:
+        text = f"k1 is {float(k1.mean()):.3g} nats ({-errors:.1f} standard errors below 0)"
+        found.append(Symptom("k1 is negative", text))
+    if abs(errors := standard_errors(surprisal - entropy)) > THRESHOLD:
+        mean = float((surprisal - entropy).mean())
+        text = f"completions are {abs(mean):.3g} nats {'less' if mean > 0 else 'more'} likely than the policy's own"
+        found.append(Symptom("samples are not the policy's", f"{text} ({abs(errors):.1f} standard errors)"))
+    return found
+
+
+def ratio_symptom(max_deviation: float) -> list[Symptom]:
+    """Symptom 5, from max |ratio - 1| over the tokens of the first update."""
+    if max_deviation <= MAX_RATIO_DEVIATION:
+        return []
+    return [Symptom("first ratio is not 1", f"the first update's ratio is off 1 by {max_deviation:.2g}")]
+
+
+def sampler_symptom(sampler_logprobs: Tensor, logprobs: Tensor, mask: Tensor) -> list[Symptom]:
+    """Symptom 4; each (B, T)."""
+    gap = float((sampler_logprobs - logprobs)[mask].abs().mean()) if bool(mask.any()) else 0.0
+    if gap <= ROUNDING:
+        return []
+    text = f"scoring is {gap:.2g} nats a token from what the sampler saw"
+    return [Symptom("sampler and scoring differ", text)]
+
+
+def absence_symptom(policy: Any, sampled: Sampled, score: Score) -> list[Symptom]:
+    """Symptom 6, on the completions given."""
+    absent = overdue_tokens(policy, sampled, score)
+    if not absent:
+        return []
+    return [Symptom("tokens never come", f"{len(absent)} tokens that the policy gives never came")]
+
+
+def examine(
+    policy: Any,
+    reference: Any,
+    sampled: Sampled,
+    *,
+    suppress_tokens: Sequence[int] = (),
+    logits_memory_mb: int = 32,
+) -> Diagnosis:
+    """Examine rollouts from anywhere: `policy` is the causal LM said to have sampled them, `reference` the original.
+
+    Everything is computed anew at temperature 1; log-probs recorded with the samples, if given, are compared with it
+    (max |exp(new - recorded) - 1| is the ratio of a first update). `suppress_tokens` are those that both models are
+    meant to leave out. Raises InputError on tensors whose shapes do not fit.
+    """
+    _require_shapes(sampled)
+    dtype = "float64" if next(policy.parameters()).dtype == torch.float64 else "float32"
+    config = PPOConfig(
+        output_dir="-", suppress_tokens=list(suppress_tokens), dtype=dtype, logits_memory_mb=logits_memory_mb
+    )
+    score = scoring(config)
+    vocabulary = int(score(policy, *_inputs(sampled.rows(slice(0, 1)))).shape[-1])
+    rows = rollouts.rows_per_chunk(sampled.completion_ids.shape[1], vocabulary, config)
+    sums, ratios = [], [0.0]
+    for start in range(0, len(sampled), rows):
+        part = sampled.rows(slice(start, start + rows))
+        columns, deviation = _measure(policy, reference, part, score)
+        sums.append(columns)
+        ratios.append(deviation)
+    k1, exact, surprisal, entropy = torch.cat(sums, 1)
+    symptoms = paired_symptoms(k1, exact, surprisal, entropy) + ratio_symptom(max(ratios))
+    symptoms += absence_symptom(policy, sampled, score)
+    if not symptoms and sampled.ref_logprobs is None:
+        return Diagnosis()
+    found = causes(policy, reference, sampled, score)
+    if not symptoms and found:  # log-probs of another reference can agree in the mean
+        symptoms = [Symptom("reference changed", "recorded log-probs of the reference are not its own")]
+    return Diagnosis(symptoms, found)
+
+
+class Doctor:
+    """Looks at every rollout of a training run; see the list above. Each process comes to the same diagnosis."""
+
+    def __init__(self, policy: Any, reference: Any, probe: Sequence[int], config: PPOConfig, *, speaks: bool) -> None:
+        """`probe` is a short prompt as ids; `speaks` is whether this process warns on stderr."""
+        self.policy, self.reference, self.config, self.speaks = policy, reference, config, speaks
+        self.probe = torch.tensor([list(probe)], device=next(policy.parameters()).device)
+        self._score = scoring(config)
+        self.at_start = self._reference_on_probe()
+        self.diagnosis, self.said = Diagnosis(), ""
+        self._sampled: Sampled | None = None
+
+    def look(self, rollout: rollouts.Rollout) -> Diagnosis:
+        """Examine a rollout before its update, while the policy is still the one that sampled it."""
+        mask = rollout.completion_mask
+        surprisal = -torch.where(mask, rollout.old_logprobs, 0.0).sum(-1)
+        symptoms = paired_symptoms(rollout.k1, rollout.kl, surprisal, rollout.entropy)
+        if self.config.temperature == 1:
+            symptoms += sampler_symptom(rollout.sampler_logprobs, rollout.old_logprobs, mask)
+        sampled = Sampled(
+            rollout.prompt_ids,
+            rollout.prompt_mask,
+            rollout.completion_ids,
+            mask,
+            rollout.eos_token_id,
+            rollout.sampler_logprobs,
+        )
+        symptoms += absence_symptom(self.policy, sampled.rows(slice(0, max(64, len(sampled) // 8))), self._score)
+        moved = float((self._reference_on_probe() - self.at_start).abs().max())
+        if moved > ROUNDING:
+            symptoms.append(Symptom("reference changed", f"the reference moved by {moved:.2g} nats on the probe"))
+        self._sampled = sampled
+        self.diagnosis = Diagnosis(symptoms, self._causes(moved) if symptoms else [])
+        return self.diagnosis
+
+    def report(self, iteration: int, max_deviation: float | None) -> dict[str, Any] | None:
+        """Add the first update's max |ratio - 1| (None without one), warn, and return the `doctor` key."""
+        late = ratio_symptom(max_deviation or 0.0)
+        if late:
+            found = self.diagnosis.causes
+            if not found and self._sampled is not None:
+                found = machinery_causes(self.policy, self.reference, self._sampled, self._score)
+            self.diagnosis = Diagnosis([*self.diagnosis.symptoms, *late], found)
+        named = ", ".join(cause.name for cause in self.diagnosis.causes)
+        kind = f"{[symptom.name for symptom in self.diagnosis.symptoms]} {named}"
+        if not self.diagnosis.healthy and self.speaks and kind != self.said:
+            print(f"rlhf: warning: doctor, iteration {iteration}: {self.diagnosis}", file=sys.stderr)
+            self.said = kind
+        return self.diagnosis.to_json()
+
+    def _causes(self, reference_moved: float) -> list[Cause]:
+        assert self._sampled is not None
+        if reference_moved > ROUNDING:
+            return [Cause("stale reference", "its log-probs on a fixed probe are not those the run began with")]
+        if self.config.temperature != 1:
+            return [Cause("temperature", f"--temperature {self.config.temperature:g} while KL is taken at 1")]
+        return causes(self.policy, self.reference, self._sampled, self._score)
+
+    @torch.no_grad()
+    def _reference_on_probe(self) -> Tensor:
+        logits: Tensor = self.reference(input_ids=self.probe).logits[0, -1]
+        return logits.double().log_softmax(-1).cpu()
+
+
+def scoring(config: PPOConfig) -> Score:
+    """The run's own way of scoring, at temperature 1."""
+    at_one = dataclasses.replace(config, temperature=1.0)
+
+    def score(model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor) -> Tensor:
+        parameters = getattr(model, "parameters", None) or model.model.parameters  # AdapterOff wraps the policy
+        device = next(parameters()).device
+        return rollouts.completion_logits(
+            model, prompt_ids.to(device), prompt_mask.to(device), completion_ids.to(device), at_one
+        )
+
+    return score
+
+
+def _inputs(sampled: Sampled) -> tuple[Tensor, Tensor, Tensor]:
+    return sampled.prompt_ids, sampled.prompt_mask, sampled.completion_ids
+
+
+@torch.no_grad()
+def _measure(policy: Any, reference: Any, part: Sampled, score: Score) -> tuple[Tensor, float]:
+    """k1, exact KL, surprisal and entropy (4, b) of some rows, and max |ratio - 1| to the recorded log-probs."""
+    mask, ids = part.completion_mask, part.completion_ids
+    logp, logq = (score(model, *_inputs(part)).cpu().log_softmax(-1) for model in (policy, reference))
+    own, ref = gathered(logp, ids).double(), gathered(logq, ids).double()
+    exact = exact_kl(logp, logq)
+    recorded = own if part.logprobs is None else part.logprobs.double()
+    ref_recorded = ref if part.ref_logprobs is None else part.ref_logprobs.double()
+    columns = [
+        kl_k1(recorded, ref_recorded, mask),
+        torch.where(mask, exact.kl, 0.0).double().sum(-1),
+        -torch.where(mask, own, 0.0).sum(-1),
+        torch.where(mask, exact.entropy, 0.0).double().sum(-1),
+    ]
+    gap = torch.where(mask, own - recorded, 0.0).clamp(-20, 20)
+    return torch.stack(columns), float((gap.exp() - 1).abs().max())
+
+
+def _require_shapes(sampled: Sampled) -> None:
+    shape = sampled.completion_ids.shape
+    tokens = {
+        "completion_mask": sampled.completion_mask,
+        "logprobs": sampled.logprobs,
+        "ref_logprobs": sampled.ref_logprobs,
+    }
+    for name, tensor in tokens.items():
+        if tensor is not None and tensor.shape != shape:
+            raise InputError(
+                name, got=f"shape {tuple(tensor.shape)}", expected=f"{tuple(shape)}, as completion_ids", fix="pad it"
+            )
+    if len(shape) != 2 or shape[0] < 2 or sampled.prompt_ids.shape != sampled.prompt_mask.shape:
+        raise InputError(
+            "rollouts",
+            got=f"completion_ids of shape {tuple(shape)}, prompts of {tuple(sampled.prompt_ids.shape)}",
+            expected="(B, T) and (B, P) with B at least 2",
+            fix="give ids and masks of whole batches",
+        )
