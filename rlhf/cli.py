@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ppo": ("rlhf.ppo.__main__", "finetune with PPO while KL and clip fraction are watched"),
     "evaluate": ("rlhf.commands.evaluate", "fresh samples of every rung, scored by proxy and gold"),
     "inspect": ("rlhf.commands.inspect", "one self-contained HTML report of a run"),
+    "loop": ("rlhf.commands.loop", "rounds of label, reward, PPO"),
     "rate": ("rlhf.commands.rate", "blind ratings: plan, push, pull, score"),
     "export": ("rlhf.commands.export", "one rung out as a model directory with a card"),
 }

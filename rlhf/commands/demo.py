@@ -6,15 +6,15 @@ where it was; a finished one prints its summary again. Stages fix steps, not sec
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from labeling.errors import InputError
-from labeling.files import read_json, write_json
+from labeling.files import read_json
 from labeling.records import Sample, read_samples, write_records
+from rlhf.commands.staged import StagedWork
 from rlhf.options import option, parse, read_config
 
 if TYPE_CHECKING:
@@ -56,30 +56,7 @@ class Demo:
         self.model, self.reward_model, self.ppo = (self.root / n for n in ("model", "reward_model", "ppo"))
         self.samples, self.labels = self.root / "samples.jsonl", self.root / "labels.jsonl"
         self.unlabelled = self.root / "unlabelled.jsonl"
-        self.record, self.report = self.root / "demo.json", self.root / "report.html"
-
-    def begin(self) -> None:
-        """Read the record of an earlier run here, and refuse to mix two configurations in one directory."""
-        today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
-        if self.record.exists():
-            then = read_json(self.record)
-            self.seconds = then["seconds"]
-            changed = [key for key in today if then["config"].get(key) != today[key]]
-            if changed:
-                raise InputError(
-                    f"--{changed[0]}",
-                    got=f"{today[changed[0]]} in {self.root}",
-                    fix="choose another --output_dir",
-                    expected=f"{then['config'].get(changed[0])}, as this demo began",
-                )
-        elif self.root.is_dir() and any(self.root.iterdir()):
-            raise InputError(
-                "--output_dir",
-                got=f"{self.root}, not empty and no demo",
-                expected="a new directory",
-                fix="choose another one",
-            )
-        write_json(self.record, {"config": today, "seconds": self.seconds})
+        self.report = self.root / "report.html"
 
     def stages(self) -> list[tuple[str, Path, Callable[[], None]]]:
         """Name, what the stage leaves behind last, and what it does."""
@@ -91,30 +68,18 @@ class Demo:
         return [
             ("language model", self.model, self.pretrain),
             *(labelled if self.config.reward == "sentiment" else []),
-            ("ppo", self.ppo / "finished", self.finetune),
+            ("ppo", self.ppo / "run.json", self.finetune),
             ("evaluation", self.ppo / "evaluation.json", self.evaluate),
             ("report", self.report, self.write_report),
         ]
 
     def run(self) -> None:
         """Do what is not done yet, and note the seconds of each stage."""
-        self.begin()
-        stages = self.stages()
-        for number, (name, product, work) in enumerate(stages, start=1):
-            if self.is_done(product):
-                continue
-            print(f"[{number}/{len(stages)}] {name}", flush=True)
-            started = time.perf_counter()
-            work()
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
-            write_json(self.record, {**read_json(self.record), "seconds": self.seconds})
-
-    def is_done(self, product: Path) -> bool:
-        """Whether a stage's product stands; products appear by a rename, so a half of one never does."""
-        if product == self.ppo / "finished":
-            run_json = self.ppo / "run.json"
-            return run_json.exists() and read_json(run_json)["status"] == "finished"
-        return product.exists()
+        today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
+        work, stages = StagedWork(self.root, self.root / "demo.json", today), self.stages()
+        self.seconds = work.seconds
+        for number, (name, product, stage) in enumerate(stages, start=1):
+            work.do(name, product, stage, announce=f"[{number}/{len(stages)}] {name}")
 
     # -- stages --------------------------------------------------------------------------------------------------
 

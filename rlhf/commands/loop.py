@@ -1,0 +1,272 @@
+"""`rlhf loop`: rounds of label, reward and PPO, each labelling samples of the policy that the last round made.
+
+Every round fits a new reward model to all labels so far and finetunes the original anew (Bai et al. 2022, section 4.5,
+"iterated online RLHF", does the same with comparisons), so that rounds can be compared at one KL. The first round's
+reward stays frozen beside them: its own ladder is what the policy does without relabelling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from labeling.errors import InputError
+from labeling.files import read_json, write_json
+from labeling.records import read_labels, write_records
+from rlhf.commands.staged import StagedWork
+from rlhf.options import option, parse, read_config
+
+if TYPE_CHECKING:
+    from rlhf.inspection.evaluation import Evaluation
+    from rlhf.ppo.__main__ import PPOCommandConfig
+
+FROZEN = "frozen_reward"
+
+
+@dataclass(kw_only=True)
+class LoopConfig:
+    """Options of `rlhf loop`."""
+
+    model_name_or_path: str = option(help="the original: a directory or a hub name")
+    output_dir: str = option("runs/loop", help="directory of all rounds")
+    rounds: int = option(3, help="rounds of label, reward and PPO, at least 1")
+    num_labels: int = option(600, help="samples labelled in each round, at least 20")
+    annotator: Literal["simulated", "people"] = option(
+        "simulated", help="simulated: a rule answers; people: the loop waits for each round's labels.jsonl"
+    )
+    gold: Literal["embedded", "lexicon"] = option(
+        "embedded", help="the rule that is labelled gold, and that the simulated annotator follows"
+    )
+    noise: float = option(0.1, help="share of the simulated labels that is wrong, 0 to less than 1")
+    control: bool = option(
+        False, help="beside each later round: as many labels, but all on samples of the original (twice the time)"
+    )
+    reward_config: str = option("demo_reward", help="recipe or YAML file of `rlhf reward`")
+    ppo_config: str = option("demo", help="recipe or YAML file of `rlhf ppo`")
+    seed: int = option(0, help="seed of every stage; at least 0")
+    quiet: bool = option(False, help="no progress bars")
+
+    def __post_init__(self) -> None:
+        rules = {
+            "rounds": (self.rounds >= 1, "at least 1"),
+            "num_labels": (self.num_labels >= 20, "at least 20"),
+            "noise": (0 <= self.noise < 1, "0 to less than 1"),
+            "seed": (self.seed >= 0, "at least 0"),
+        }
+        for name, (ok, expected) in rules.items():
+            if not ok:
+                raise InputError(f"--{name}", got=getattr(self, name), expected=expected, fix="choose another value")
+
+
+class LabelsMissing(Exception):
+    """A round waits for people; the message says what to do. No mistake: the loop goes on when they are there."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One fit and one run: a round, or its control."""
+
+    name: str
+    directory: Path
+    sampled_from: str  # model directory whose samples are labelled
+    earlier: tuple[Path, ...]  # labels.jsonl of the rounds before
+    seed: int
+
+    @property
+    def labels(self) -> Path:
+        """This arm's own labels."""
+        return self.directory / "labels.jsonl"
+
+    @property
+    def ppo(self) -> Path:
+        """Its run directory."""
+        return self.directory / "ppo"
+
+
+class Loop:
+    """All rounds in one directory."""
+
+    def __init__(self, config: LoopConfig) -> None:
+        self.config, self.root = config, Path(config.output_dir)
+        self.unlabelled = self.root / "unlabelled.jsonl"
+
+    def run(self) -> str:
+        """Do what is not done yet; the table of rounds. Raises InputError; LabelsMissing when people are awaited."""
+        today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
+        work = StagedWork(self.root, self.root / "loop.json", today)
+        work.do("samples of the original", self.unlabelled, self.draw_unlabelled, "samples of the original")
+        arms: list[Arm] = []
+        for number in range(1, self.config.rounds + 1):
+            for arm in self.arms_of(number):
+                self.run_arm(work, arm)
+                arms.append(arm)
+        return self.compare(arms)
+
+    def arms_of(self, number: int) -> list[Arm]:
+        """The round, and after the first one its control if asked."""
+        seed = self.config.seed + 1000 * (number - 1)
+        places = [self.root / f"round-{k}" for k in range(1, number)]
+        policy = self.config.model_name_or_path if number == 1 else last_checkpoint(places[-1] / "ppo")
+        labels = tuple(place / "labels.jsonl" for place in places)
+        arms = [Arm(f"round {number}", self.root / f"round-{number}", policy, labels, seed)]
+        if number > 1 and self.config.control:
+            controls = tuple(place / "labels.jsonl" for place in [places[0], *(p / "control" for p in places[1:])])
+            place = self.root / f"round-{number}" / "control"
+            arms.append(Arm(f"  control {number}", place, self.config.model_name_or_path, controls, seed))
+        return arms
+
+    def run_arm(self, work: StagedWork, arm: Arm) -> None:
+        """Samples, labels, reward model, PPO, evaluation of one arm."""
+        samples, reward = arm.directory / "samples.jsonl", arm.directory / "reward_model"
+        name = arm.name.strip()
+        work.do(f"{name}: samples", samples, lambda: self.draw(arm, samples), f"{name}: samples of {arm.sampled_from}")
+        if self.config.annotator == "simulated":
+            work.do(f"{name}: labels", arm.labels, lambda: self.simulate(arm, samples), f"{name}: labels")
+        elif not arm.labels.exists():
+            raise LabelsMissing(waiting(name, samples, arm.labels))
+        work.do(f"{name}: reward", reward, lambda: self.fit(arm, reward), f"{name}: reward model")
+        work.do(f"{name}: ppo", arm.ppo / "run.json", lambda: self.finetune(arm, reward), f"{name}: ppo")
+        evaluation = arm.ppo / "evaluation.json"
+        work.do(f"{name}: evaluation", evaluation, lambda: self.evaluate(arm), f"{name}: evaluation")
+
+    # -- stages --------------------------------------------------------------------------------------------------
+
+    def draw_unlabelled(self) -> None:
+        """Samples of the original that fix every reward's offset and scale."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        settings = read_config(self.config.ppo_config)
+        count = int(settings.get("normalization_samples", 2048))
+        self.sample(self.config.model_name_or_path, count, self.config.seed + 500, self.unlabelled)
+
+    def draw(self, arm: Arm, path: Path) -> None:
+        """What this arm's annotator will see."""
+        arm.directory.mkdir(parents=True, exist_ok=True)
+        self.sample(arm.sampled_from, self.config.num_labels, arm.seed, path)
+
+    def sample(self, model: str, count: int, seed: int, path: Path) -> None:
+        """Draw unconditional samples into a file."""
+        from rewards.pretrained import load_causal_lm, load_tokenizer
+        from rlhf.language_model.sampler import sample_texts
+
+        length = int(read_config(self.config.ppo_config).get("max_completion_length", 48))
+        samples = sample_texts(
+            load_causal_lm(model),
+            load_tokenizer(model),
+            [""] * count,
+            max_new_tokens=length,
+            seed=seed,
+            source=model,
+            quiet=self.config.quiet,
+        )
+        write_records(path, samples)
+
+    def simulate(self, arm: Arm, samples: Path) -> None:
+        """Labels by the rule, a share of them wrong."""
+        from rlhf.commands.label_simulate import SimulateConfig, run
+
+        run(
+            SimulateConfig(
+                samples=str(samples),
+                output=str(arm.labels),
+                gold=self.config.gold,
+                noise=[self.config.noise],
+                seed=arm.seed,
+            )
+        )
+
+    def fit(self, arm: Arm, directory: Path) -> None:
+        """A reward model from all labels so far."""
+        from rlhf.commands.reward import RewardConfig, run
+
+        every = [label for path in (*arm.earlier, arm.labels) for label in read_labels(path)]
+        joined = arm.directory / "all_labels.jsonl"
+        write_records(joined, every)
+        run(
+            RewardConfig(
+                model_name_or_path=self.config.model_name_or_path,
+                labels=str(joined),
+                samples=str(self.unlabelled),
+                output_dir=str(directory),
+                seed=self.config.seed,
+                quiet=self.config.quiet,
+                **read_config(self.config.reward_config),
+            )
+        )
+
+    def finetune(self, arm: Arm, reward: Path) -> None:
+        """PPO from the original to the recipe's budget, with the same random numbers in every round."""
+        from rlhf.ppo.__main__ import run
+
+        run(self.ppo_options(arm, reward))
+
+    def ppo_options(self, arm: Arm, reward: Path) -> PPOCommandConfig:
+        """The recipe with this arm's reward."""
+        from rlhf.ppo.__main__ import PPOCommandConfig
+
+        settings = read_config(self.config.ppo_config) | {
+            "reward_model_path": [str(reward)],
+            "model_name_or_path": self.config.model_name_or_path,
+            "output_dir": str(arm.ppo),
+        }
+        return PPOCommandConfig(**settings, seed=self.config.seed, resume=arm.ppo.is_dir(), quiet=self.config.quiet)
+
+    def evaluate(self, arm: Arm) -> Evaluation:
+        """The ladder's samples by the round's reward, by the rule, and by the first round's reward."""
+        from rewards.loading import load_reward_model
+        from rlhf.inspection.evaluation import evaluate_run
+
+        frozen = load_reward_model(self.root / "round-1" / "reward_model")
+        rule = self.gold()
+        return evaluate_run(arm.ppo, {rule.__name__: rule}, quality_funcs={FROZEN: frozen})
+
+    def gold(self) -> Any:
+        """Labelled gold; only evaluation reads it."""
+        from rlhf.gold import GoldRule
+
+        return GoldRule(check_lines=self.config.gold == "embedded")
+
+    def compare(self, arms: Sequence[Arm]) -> str:
+        """Write rounds.json and report.html; the table."""
+        from rlhf.inspection.evaluation import read_evaluation
+        from rlhf.inspection.report import build_report
+        from rlhf.inspection.rounds import common_kl, compare_rounds, table
+
+        evaluations = {arm.name: read_evaluation(arm.ppo / "evaluation.json") for arm in arms}
+        counts = {arm.name: len(read_labels(arm.directory / "all_labels.jsonl")) for arm in arms}
+        results = compare_rounds(evaluations, counts, gold=self.gold().__name__, frozen=FROZEN)
+        kl = common_kl(list(evaluations.values()))
+        write_json(self.root / "rounds.json", {"kl_per_completion": kl, "rounds": [asdict(r) for r in results]})
+        report = self.root / "report.html"
+        build_report(arms[0].ppo, report, others=[arm.ppo for arm in arms[1:]])
+        seconds = sum(read_json(self.root / "loop.json")["seconds"].values())
+        return f"\n{table(results, kl)}\n\n{seconds:.0f} s in all\nreport: {report}"
+
+
+def last_checkpoint(run: Path) -> str:
+    """The model directory of a finished run's last rung."""
+    from rlhf.ppo.ladder import read_rungs
+
+    return str(run / read_rungs(run / "ladder.json")[-1].path)
+
+
+def waiting(name: str, samples: Path, labels: Path) -> str:
+    """What people have to do before the loop goes on."""
+    return (
+        f"{name} waits for labels of {samples}:\n"
+        f"  rlhf label push --samples {samples} --output_dir {labels.parent}\n"
+        f"  rlhf label pull --output_dir {labels.parent}    (writes {labels})\n"
+        "then the same command goes on"
+    )
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, run, print the table."""
+    config = parse(LoopConfig, argv, prog="rlhf loop", description="Rounds of label, reward and PPO.")
+    try:
+        print(Loop(config).run())
+    except LabelsMissing as message:
+        print(message)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on where it stopped") from None

@@ -1,0 +1,63 @@
+"""Work in stages that survives an interruption: a stage whose product stands is passed over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from labeling.errors import InputError
+from labeling.files import read_json, write_json
+
+
+class StagedWork:
+    """One directory, the options it was begun with, and the seconds of each stage, kept in `record` (JSON)."""
+
+    def __init__(self, root: Path, record: Path, config: Mapping[str, Any]) -> None:
+        """Read the record of an earlier try, or begin one.
+
+        Raises InputError when the directory holds something else, or was begun with other options.
+        """
+        self.root, self.record = root, record
+        self.seconds: dict[str, float] = {}
+        then: dict[str, Any] = {}
+        if record.exists():
+            then = read_json(record)
+            self.seconds = then["seconds"]
+            changed = [key for key in config if then["config"].get(key) != config[key]]
+            if changed:
+                raise InputError(
+                    f"--{changed[0]}",
+                    got=f"{config[changed[0]]} in {root}",
+                    expected=f"{then['config'].get(changed[0])}, as it began",
+                    fix="choose another --output_dir",
+                )
+        elif root.is_dir() and any(root.iterdir()):
+            raise InputError(
+                "--output_dir",
+                got=f"{root}, not empty and without {record.name}",
+                expected="a new directory",
+                fix="choose another one",
+            )
+        write_json(record, {**then, "config": dict(config), "seconds": self.seconds})
+
+    def do(self, name: str, product: Path, work: Callable[[], object], announce: str) -> None:
+        """Do a stage unless its product stands, and note its seconds; `announce` is printed before it."""
+        if is_done(product):
+            return
+        print(announce, flush=True)
+        started = time.perf_counter()
+        work()
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
+        write_json(self.record, {**read_json(self.record), "seconds": self.seconds})
+
+
+def is_done(product: Path) -> bool:
+    """Whether a stage's product stands; products appear by a rename, so a half of one never does.
+
+    A PPO run is named by its run.json, and done when that says so.
+    """
+    if product.name == "run.json":
+        return product.exists() and read_json(product)["status"] == "finished"
+    return product.exists()
