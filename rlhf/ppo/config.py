@@ -65,6 +65,9 @@ class PPOConfig:
     critic_model_path: str | None = option(
         None, help="reward model directory that a separate critic starts from; the policy's own weights if not given"
     )
+    critic_learning_rate: float | None = option(
+        None, help="Adam's learning rate for the value head and a separate critic; the policy's if not given"
+    )
     gamma: float = option(1.0, help="GAE's discount per token, more than 0, at most 1; needs a critic")
     lam: float = option(0.95, help="GAE's lambda, 0 to 1; 1 is the reward-to-go less the value; needs a critic")
     vf_coef: float = option(0.5, help="weight of the critic's mean squared error in the loss")
@@ -127,6 +130,9 @@ class PPOConfig:
         self._require("seed", 0 <= self.seed < 2**63, "0 to 2^63 - 1")
         self._require("epsilon", 0 < self.epsilon < 1, "more than 0 and less than 1")
         self._require("beta", self.beta >= 0, "at least 0")
+        self._require("critic", self.critic in ("none", "shared", "separate"), "none, shared or separate")
+        rate = self.critic_learning_rate
+        self._require("critic_learning_rate", rate is None or rate > 0, "more than 0")
         self._require("gamma", 0 < self.gamma <= 1, "more than 0 and at most 1")
         self._require("lam", 0 <= self.lam <= 1, "0 to 1")
         self._require(

@@ -47,6 +47,14 @@ class ActorCritic(nn.Module):
         return ValuedOutput(output.logits, values)
 
 
+def parameter_groups(learner: nn.Module, policy: nn.Module) -> list[dict[str, Any]]:
+    """What is trained, for the optimiser: the policy's parameters, then the critic's own where there is one."""
+    of_policy = [p for p in policy.parameters() if p.requires_grad]
+    known = {id(p) for p in of_policy}
+    of_critic = [p for p in learner.parameters() if p.requires_grad and id(p) not in known]
+    return [{"params": group} for group in (of_policy, of_critic) if group]
+
+
 def separate_trunk(model: Any, tokenizer: Any, args: PPOConfig) -> Any:
     """The trunk of a separate critic: the reward model's of `critic_model_path`, else a copy of the policy's.
 

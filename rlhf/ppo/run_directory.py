@@ -96,11 +96,15 @@ class RunDirectory:
             self._lock.close()
             self._lock = None
 
+    def check(self, resolved: dict[str, Any]) -> None:
+        """Raise InputError when the directory's run has other options; what may differ is FREE_ON_RESUME."""
+        if self.run_json.exists():
+            self._require_same(read_json(self.run_json).get("resolved", {}), resolved)
+
     def begin(self, resolved: dict[str, Any], given: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Write run.json, or check on resuming that the options are those of the run. Raises InputError if not."""
+        """Write run.json; of a run that is resumed what it found out stays."""
         if self.run_json.exists():
             self.record = read_json(self.run_json)
-            self._require_same(self.record.get("resolved", {}), resolved)
             facts = {**facts, "normalization": self.record.get("normalization")}
         else:
             self.record = {"created_at": now()}

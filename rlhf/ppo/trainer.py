@@ -110,8 +110,8 @@ class PPOTrainer:
         self.doctor = Doctor(
             self.model, self.ref_model, [beginning_token(self.tokenizer)] * 4, args, speaks=self.processes.is_main
         )
-        trained = [p for p in self.learner.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=args.learning_rate, eps=args.adam_epsilon, weight_decay=0.0)
+        groups = critic.parameter_groups(self.learner, self.model)
+        self.optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon, weight_decay=0.0)
         self.train_model = self.processes.accelerator.prepare_model(self.learner)
         self.controller = ClipFractionController(
             args.iteration_batch_size,
@@ -175,8 +175,9 @@ class PPOTrainer:
         return line
 
     def _update(self, rollout: Rollout, aims: Targets) -> UpdateStatistics:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.controller.learning_rate
+        rates = (self.controller.learning_rate, self.args.critic_learning_rate or self.controller.learning_rate)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
+            group["lr"] = rate
         return update(self.train_model, self.optimizer, rollout, aims, self.args, self.processes, self.iteration)
 
     def _advance(self, rollout: Rollout, statistics: UpdateStatistics, kl: float) -> None:
@@ -220,11 +221,12 @@ class PPOTrainer:
             optimizer_steps=self.optimizer_steps,
         )
         if self.processes.is_main:
-            write_records(self.run.root / rung.samples, rungs.samples_of(evaluation, name, self.args.seed))
+            samples = rungs.samples_of(evaluation, name, self.args.seed)
+            write_records(self.run.root / rung.samples, samples)
             save_model(self.model, self.tokenizer, self.run.root / rung.path)
             self.ladder.add(rung)
             if self.tracking:
-                self.tracking.rung()
+                self.tracking.rung(name, self.iteration, samples)
         else:
             self.ladder.rungs.append(rung)
 
@@ -236,6 +238,7 @@ class PPOTrainer:
             return
         self._begun = True
         self.processes.main_does(lambda: self.run.open(resume=self.args.resume))
+        self.processes.main_does(lambda: self.run.check(self.args.resolved()))
         saved = state.load_state(self.run.state) if self.args.resume else None
         if saved is not None:
             self._restore(saved)

@@ -97,6 +97,26 @@ def test_two_processes_share_the_work_and_agree_with_one(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_two_processes_agree_with_one_on_a_critic(model_directory: Path, tmp_path: Path, critic: str) -> None:
+    extra = ("--critic", critic, "--beta", "0.05", "--per_device_train_batch_size", "16", "--dtype", "float64")
+    for processes, name in ((1, "one"), (2, "two")):
+        done = launch(model_directory, tmp_path / name, processes=processes, reward="full_stop", extra=extra)
+        assert done.returncode == 0, done.stderr
+    a, b = (load_file(tmp_path / n / "state" / "000003" / "parameters.safetensors") for n in ("one", "two"))
+    assert a["value_head.weight"].abs().sum() > 0
+    assert max(float((a[k] - b[k]).abs().max()) for k in a) < 1e-9
+    lines = [
+        [json.loads(line) for line in (tmp_path / n / "metrics.jsonl").read_text().splitlines()] for n in ("one", "two")
+    ]
+    for one, two in zip(*lines, strict=True):
+        for key in ("explained_variance", "value_loss", "value_clip_ratio", "advantage_std"):
+            assert (one[key] is None) == (two[key] is None)
+            assert one[key] is None or two[key] == pytest.approx(one[key], abs=1e-9)
+    assert lines[0][1]["explained_variance"] != 0.0
+
+
+@pytest.mark.slow
 def test_processes_that_do_not_see_each_other_write_nothing(model_directory: Path, tmp_path: Path) -> None:
     done = launch(model_directory, tmp_path / "run", processes=2, reward="full_stop", cpu=False)
     assert done.returncode != 0
