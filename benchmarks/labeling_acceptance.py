@@ -1,10 +1,12 @@
 """The long acceptance runs of labelling against a real Label Studio: prints each figure.
 
-    .venv/bin/python benchmarks/labeling_acceptance.py [kills] [late] [gateway] [raters] [--seeds 5] [--tasks 300]
+    .venv/bin/python benchmarks/labeling_acceptance.py [kills] [late] [gateway] [pulls] [raters] [--seeds 5]
 
 kills: 100 samples in chunks of 7, SIGKILL at 10 random moments, at least 5 between the first and the last import.
 late: SIGKILL while an import waits in a proxy, which forwards it after the death.
 gateway: every second import is answered 502 after the commit.
+pulls: SIGKILL at 5 random moments of a pull, then an incremental pull after 7 changed, 3 deleted and 5 new annotations
+        and 2 deleted tasks: the same file as a full pull.
 raters: three simulated raters wrong on 15, 15 and 20 % of labels, as users of the server; agreement and confusions
         equal those of the local truth; pooled accuracy against the best single rater's; then 5, 30 and 30 %.
 """
@@ -35,7 +37,7 @@ from labeling.pooling import pool
 from labeling.pull import check_config, pull
 from labeling.records import LABELS, Label, LabelName, Sample, read_labels, write_records
 from labeling.screens import SENTIMENT
-from labeling.server_raters import annotate_as, simulated_judgements
+from labeling.server_raters import annotate_as, result_of, simulated_judgements
 from labeling.simulate import simulate_labels
 from labeling.studio import Studio
 from tests.labeling.faulty_proxy import FaultyProxy, on_imports
@@ -62,9 +64,13 @@ class Run:
     def push(self, folder: Path, title: str, url: str) -> subprocess.Popen[bytes]:
         """`rlhf label push` as a process."""
         words = ["--samples", str(self.work / "samples.jsonl"), "--output_dir", str(folder), "--title", title]
+        return self.command(["push", *words, "--chunk", "7"], url)
+
+    def command(self, words: list[str], url: str) -> subprocess.Popen[bytes]:
+        """`rlhf label ...` as a process, as the admin."""
         env = {**os.environ, "LABEL_STUDIO_URL": url, "LABEL_STUDIO_API_KEY": self.accounts["admin"].token}
         return subprocess.Popen(
-            [sys.executable, "-m", "rlhf.cli", "label", "push", *words, "--chunk", "7", "--quiet"],
+            [sys.executable, "-m", "rlhf.cli", "label", *words, "--quiet"],
             env=env,
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -141,6 +147,52 @@ def gateway(run: Run) -> None:
     proxy.close()
 
 
+def pulls(run: Run) -> None:
+    """SIGKILL of pulls, and what an incremental one makes of every kind of change."""
+    folder, chance = Folder(run.work / "pulls"), random.Random(2)
+    run.push(folder.path, f"Pulls {uuid.uuid4().hex[:8]}", run.running.url).communicate()
+    project, studio = folder.need_plan().projects[0].id, run.connect()
+    task = {one.uid: one.id for one in studio.list_tasks(project)}
+    names = sorted(name for name in task if name)
+    made = {name: studio.annotate(task[name], result_of(SENTIMENT, "Positive")) for name in names[:80]}
+    file = folder.path / "labels.jsonl"
+    words = ["pull", "--output_dir", str(folder.path)]
+    proxy = FaultyProxy(run.running.url, lambda *_: "pass")
+    reached, torn = 0, 0
+    for _ in range(5):
+        process, before = run.command(words, proxy.url), sum(proxy.counts.values())
+        while sum(proxy.counts.values()) == before and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0.0, 0.6))
+        reached += process.poll() is None
+        process.kill()
+        process.wait()
+        torn += file.exists() and len(read_labels(file)) != 80
+    again = run.command(words, proxy.url)
+    again.communicate()
+    print(
+        f"pulls: 5 kills, {reached} before the end, torn files: {torn}; rerun: exit {again.returncode}, "
+        f"{len(read_labels(file))} labels of 80"
+    )
+    proxy.close()
+    api = studio.annotations_api()
+    for name in names[:7]:
+        api.update(made[name], result=result_of(SENTIMENT, "Negative"))
+    for name in names[7:10]:
+        api.delete(made[name])
+    for name in names[80:85]:
+        studio.annotate(task[name], result_of(SENTIMENT, "Neutral"))
+    for name in (names[10], names[99]):
+        studio.delete_task(task[name])
+    second = pull(folder, lambda _: studio)
+    incremental = file.read_bytes()
+    pull(folder, lambda _: studio, full=True)
+    print(
+        f"pulls: incremental fetched {second.fetched_tasks} of 98 tasks, {len(second.labels)} labels; "
+        f"same file as a full pull: {file.read_bytes() == incremental}"
+    )
+
+
 def judge(completion: str, prompt: str = "") -> LabelName:
     """A planted truth: three classes in turn."""
     return LABELS[int(completion.split()[-1]) % 3]
@@ -214,11 +266,11 @@ def raters(run: Run, seeds: int, count: int) -> None:
 def main() -> None:
     """Run what was named, or everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", help="kills, late, gateway, raters; default: all")
+    parser.add_argument("what", nargs="*", help="kills, late, gateway, pulls, raters; default: all")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tasks", type=int, default=300)
     options = parser.parse_args()
-    chosen = options.what or ["kills", "late", "gateway", "raters"]
+    chosen = options.what or ["kills", "late", "gateway", "pulls", "raters"]
     with tempfile.TemporaryDirectory() as name:
         run = Run(Path(name))
         try:
@@ -228,6 +280,8 @@ def main() -> None:
                 late(run)
             if "gateway" in chosen:
                 gateway(run)
+            if "pulls" in chosen:
+                pulls(run)
             if "raters" in chosen:
                 raters(run, options.seeds, options.tasks)
         finally:

@@ -55,7 +55,7 @@ def main() -> None:
                 )
             )
             admin = server.read_accounts(serve.directory)["admin"]
-            page = browser.new_page(viewport={"width": 1280, "height": 820})
+            page = browser.new_page(viewport={"width": 1180, "height": 720})
             log_in(page, running.url, admin.email, admin.password)
             page.goto(pushed.addresses[0].split(": ", 1)[1])
             page.wait_for_selector("text=How do I boil an egg?")

@@ -6,26 +6,26 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from labeling.chat import chat_turns
-from labeling.cleaning import MAX_CHARACTERS, Cleaned, clean_text, count_changes
+from labeling.chat import chat_turns, clean_prompt
+from labeling.cleaning import MAX_CHARACTERS, clean_text, count_changes
 from labeling.errors import InputError
 from labeling.folder import Folder, Plan, Project, Task
 from labeling.pairs import Pair, content_uid, fraction
 from labeling.push import CHUNK, SETTLE_SECONDS, Pushed, push_tasks
 from labeling.records import Sample
-from labeling.screens import Screen, config_differences, label_config
+from labeling.screens import PromptFormat, Screen, config_differences, label_config
 from labeling.selection import Selected
 from labeling.studio import Studio
 
 
 def judgement_tasks(
-    samples: Sequence[Sample], *, max_characters: int = MAX_CHARACTERS
+    samples: Sequence[Sample], *, max_characters: int = MAX_CHARACTERS, prompt_format: PromptFormat = "text"
 ) -> tuple[list[Task], Counter[str]]:
-    """Tasks that show one sample each, cleaned, and counts of what was changed or refused."""
+    """Tasks that show one sample each, cleaned, and counts of what was changed or refused. Raises InputError."""
     tasks, all_cleaned = [], []
     for sample in samples:
         text = clean_text(sample.completion, max_characters=max_characters)
-        prompt = _clean_prompt(sample.prompt, max_characters)
+        prompt = clean_prompt(sample.prompt, prompt_format, max_characters=max_characters)
         all_cleaned += [text, prompt]
         if not text.refused:
             tasks.append(Task(sample.uid, prompt.text, text.text, source=sample.source))
@@ -33,13 +33,17 @@ def judgement_tasks(
 
 
 def comparison_tasks(
-    pairs: Sequence[Pair], *, seed: int, max_characters: int = MAX_CHARACTERS
+    pairs: Sequence[Pair],
+    *,
+    seed: int,
+    max_characters: int = MAX_CHARACTERS,
+    prompt_format: PromptFormat = "text",
 ) -> tuple[list[Task], Counter[str]]:
     """Tasks that show two completions side by side, swapped by a coin keyed by (seed, uid); counts as above."""
     tasks, all_cleaned = [], []
     for pair in pairs:
         first, second = (clean_text(text, max_characters=max_characters) for text in (pair.first, pair.second))
-        prompt = _clean_prompt(pair.prompt, max_characters)
+        prompt = clean_prompt(pair.prompt, prompt_format, max_characters=max_characters)
         all_cleaned += [first, second, prompt]
         if not first.refused and not second.refused:
             swapped = fraction("side", seed, pair.uid) < 0.5
@@ -47,16 +51,19 @@ def comparison_tasks(
     return tasks, count_changes(all_cleaned)
 
 
-def _clean_prompt(prompt: str, max_characters: int) -> Cleaned:
-    return clean_text(prompt, max_characters=max_characters) if prompt.strip() else Cleaned(prompt)
-
-
 def mix_in(tasks: Sequence[Task], snippets: Sequence[str], *, share: float, seed: int) -> list[Task]:
     """Corpus snippets among the tasks, so that they make `share` of the whole; only the folder knows which.
 
-    The number is round(share / (1 - share) x n). Raises InputError when `share` is outside [0, 1) or the corpus
-    has too few snippets.
+    The number is round(share / (1 - share) x n). Raises InputError when `share` is outside [0, 1), the corpus has too
+    few snippets, or raters could tell a snippet at sight: it has no prompt and no second text.
     """
+    if any(task.second is not None for task in tasks) or (tasks and all(task.prompt.strip() for task in tasks)):
+        raise InputError(
+            "--mix_corpus",
+            got="comparisons" if tasks[0].second is not None else "samples that all have prompts",
+            expected="judgements of unconditional samples, among which a passage does not stand out",
+            fix="leave out --mix_corpus, or sample without prompts",
+        )
     if not 0.0 <= share < 1.0:
         raise InputError("--mix_share", got=share, expected="a share of at least 0 and below 1", fix="for example 0.2")
     wanted = round(share / (1.0 - share) * len(tasks))

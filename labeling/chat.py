@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from labeling.cleaning import Cleaned, clean_text
 from labeling.errors import InputError
 from labeling.screens import PromptFormat
 
@@ -25,6 +26,25 @@ def chat_turns(prompt: str, form: PromptFormat) -> list[Turn]:
     return [turn for turn in turns if turn["content"].strip()]
 
 
+def clean_prompt(prompt: str, form: PromptFormat, *, max_characters: int) -> Cleaned:
+    """A prompt made fit to be shown; an empty one passes.
+
+    Of `messages` each turn is cleaned and cut by itself: JSON may write a lone surrogate as an escape, which would
+    come to life on the server, and JSON that was cut is none. Raises InputError when it is not of that form.
+    """
+    if not prompt.strip():
+        return Cleaned(prompt)
+    if form != "messages":
+        return clean_text(prompt, max_characters=max_characters)
+    turns: list[Turn] = []
+    changes: dict[str, None] = {}  # in order, each once
+    for turn in _messages(prompt):
+        cleaned = {name: clean_text(text, max_characters=max_characters) for name, text in turn.items()}
+        turns.append({name: one.text for name, one in cleaned.items()})
+        changes |= dict.fromkeys(change for one in cleaned.values() for change in one.changes)
+    return Cleaned(json.dumps(turns, ensure_ascii=False) if changes else prompt, tuple(changes))
+
+
 def _hh(prompt: str) -> list[Turn]:
     before, *rest = HH_TURN.split(prompt)
     if before.strip() or not rest:
@@ -35,7 +55,7 @@ def _hh(prompt: str) -> list[Turn]:
 def _messages(prompt: str) -> list[Turn]:
     try:
         messages = json.loads(prompt)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         messages = None
     if not isinstance(messages, list) or not all(
         isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages

@@ -69,7 +69,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON atomically; NaN and infinity are refused (ValueError), since JSON has no such numbers."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    write_text(path, _encodable(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -107,12 +107,16 @@ def read_text(path: Path) -> str:
 
 def json_line(row: Mapping[str, object]) -> str:
     """One JSON line with its newline; a lone surrogate, which UTF-8 cannot hold, is written as its \\u escape."""
-    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    return _encodable(row, indent=None) + "\n"
+
+
+def _encodable(value: object, *, indent: int | None) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
     try:
-        line.encode()
+        text.encode()
     except UnicodeEncodeError:
-        line = json.dumps(row, allow_nan=False)
-    return line + "\n"
+        text = json.dumps(value, indent=indent, allow_nan=False)
+    return text
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:

@@ -24,7 +24,7 @@ from labeling.errors import InputError
 from labeling.files import read_json, read_jsonl, write_json, write_jsonl
 from labeling.pairs import Pair
 from labeling.records import Comparison, Label, LabelName
-from labeling.screens import Screen
+from labeling.screens import NO_PROMPT, Screen
 from labeling.server import locked
 
 
@@ -54,8 +54,10 @@ class Task:
         else:
             fields["text"] = self.text
         if shows_prompt:
-            chat = screen.prompt_format != "text"
-            fields |= {"turns": chat_turns(self.prompt, screen.prompt_format)} if chat else {"prompt": self.prompt}
+            # Label Studio shows an empty text as an empty box, and waits for ever for a chat without turns.
+            turns = chat_turns(self.prompt, screen.prompt_format) if self.prompt.strip() else []
+            turns = turns or [{"role": "prompt", "content": NO_PROMPT}]
+            fields |= {"prompt": turns[0]["content"]} if screen.prompt_format == "text" else {"turns": turns}
         return fields
 
     def label(self, meaning: str, **rest: Any) -> Label:

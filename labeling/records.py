@@ -68,7 +68,9 @@ class Sample:
     gold: float | None = None
 
     def __post_init__(self) -> None:
-        _require(self, "uid", isinstance(self.uid, str) and bool(self.uid), "a non-empty string")
+        # Uids go to the server, where a lone surrogate or NUL would break every listing.
+        printable = isinstance(self.uid, str) and bool(self.uid) and self.uid.isprintable()
+        _require(self, "uid", printable, "a non-empty string of printable characters")
         for field in ("prompt", "completion", "source"):
             _require(self, field, isinstance(getattr(self, field), str), "a string")
         for field in ("logprob", "reward", "gold", "seed"):

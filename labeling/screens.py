@@ -20,15 +20,31 @@ Kind = Literal["judgement", "comparison", "rating"]
 # text: shown as it is; hh: "\n\nHuman: ...\n\nAssistant: ..."; messages: a JSON list of {"role", "content"}
 PromptFormat = Literal["text", "hh", "messages"]
 
-# A text of any length keeps the buttons on the page; Paragraphs' filter, clock times and marking tools are of no use.
+# A text of any length keeps the buttons on the page. Regions and their panels, Paragraphs' filter, clock times and
+# marking tools are of no use here. Colours follow Label Studio's light and dark themes.
 STYLE = """
-.lsf-richtext { max-height: 55vh; overflow: auto; border: 1px solid #d5dae1; border-radius: 8px; padding: 12px; }
-.prompt { max-height: 32vh; overflow: auto; margin-bottom: 12px; color: #555; }
-.prompt .lsf-richtext { background: #f6f7f9; }
+.lsf-sidepanels { padding-right: 0 !important; }
+.lsf-sidepanels__wrapper { display: none; }
+.screen { max-width: 1120px; margin: 0 auto; }
+.screen h3 { font-size: 20px; margin: 18px 0 10px !important; }
+.lsf-richtext { max-height: 55vh; overflow: auto; border: 1px solid var(--color-neutral-border, #d5dae1);
+  border-left: 4px solid #4a60a9; border-radius: 8px; padding: 12px; }
+.lsf-richtext__container { line-height: 1.55; }
+.prompt { max-height: 36vh; overflow: auto; margin-bottom: 12px; }
+.prompt .lsf-richtext { max-height: none; background: var(--color-neutral-surface, #f6f7f9); border-left-width: 1px;
+  border-left-color: var(--color-neutral-border, #d5dae1); }
+.prompt ~ .lsf-richtext, .prompt ~ .sides .lsf-richtext { max-height: 34vh; }
 .prompt [class^=wrapper_header], .prompt [class^=time--], .prompt [class^=selectAllBtn] { display: none; }
+.prompt [class^=container--] { padding: 0; }
+.prompt [class^=phrase--] { display: block; width: auto; max-width: 100%; margin-right: 0; padding: 10px 16px; }
 .prompt [class^=dialoguetext] { white-space: pre-wrap; }
 .sides { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; }
+.sides .lsf-richtext { height: 100%; }
+.lsf-choice__item { border: 1px solid var(--color-neutral-border, #d5dae1); border-radius: 8px; padding: 6px 14px;
+  margin-right: 10px; }
+.lsf-choice__item label { margin-right: 0; }
 """
+NO_PROMPT = "(no prompt)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +121,9 @@ def label_config(screen: Screen, *, shows_prompt: bool) -> str:
     """
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Style").text = STYLE
+    screened = ElementTree.SubElement(view, "View", className="screen")
     if shows_prompt:
-        box = ElementTree.SubElement(view, "View", className="prompt")
+        box = ElementTree.SubElement(screened, "View", className="prompt")
         if screen.prompt_format == "text":
             ElementTree.SubElement(box, "Text", name="prompt", value="$prompt", selectionEnabled="false")
         else:
@@ -120,14 +137,14 @@ def label_config(screen: Screen, *, shows_prompt: bool) -> str:
                 textKey="content",
             )
     if screen.kind == "comparison":
-        sides = ElementTree.SubElement(view, "View", className="sides")
+        sides = ElementTree.SubElement(screened, "View", className="sides")
         ElementTree.SubElement(sides, "Text", name="answers", value="$answer1", selectionEnabled="false")
         ElementTree.SubElement(sides, "Text", name="right", value="$answer2", selectionEnabled="false")
     else:
-        ElementTree.SubElement(view, "Text", name="text", value="$text", selectionEnabled="false")
-    ElementTree.SubElement(view, "Header", value=screen.question, size="4")
+        ElementTree.SubElement(screened, "Text", name="text", value="$text", selectionEnabled="false")
+    ElementTree.SubElement(screened, "Header", value=screen.question, size="4")
     choices = ElementTree.SubElement(
-        view, "Choices", name=screen.control, toName=screen.target, choice="single-radio", showInline="true"
+        screened, "Choices", name=screen.control, toName=screen.target, choice="single-radio", showInline="true"
     )
     for key, choice in enumerate(screen.choices, start=1):
         ElementTree.SubElement(choices, "Choice", value=choice, hotkey=str(key))

@@ -54,6 +54,9 @@ class TaskConfig:
     def __post_init__(self) -> None:
         self.choices = [name for text in self.choices for name in text.split(",") if name.strip()]
         check_ranges(self, [("max_characters", 100, 1_000_000), ("num_tasks", 0, 10_000_000)])
+        for name, shown in (("title", self.title), ("question", self.question), ("choices", "".join(self.choices))):
+            if not shown.isprintable():  # a lone surrogate on the server would break every listing
+                raise InputError(f"--{name}", got=repr(shown), expected="one line of text in UTF-8", fix="mend it")
         if not 3 <= len(self.title) <= 50:
             raise InputError("--title", got=repr(self.title), expected="3 to 50 characters", fix="choose another")
         if self.question and self.kind == "judgement" and not self.choices:
@@ -87,10 +90,14 @@ def make_tasks(config: TaskConfig) -> tuple[list[Task], Counter[str], str]:
     samples = read_samples(Path(config.samples))
     if config.kind == "comparison":
         pairs, left_over = pair_samples(samples)
-        tasks, counts = comparison_tasks(pairs, seed=config.seed, max_characters=config.max_characters)
+        tasks, counts = comparison_tasks(
+            pairs, seed=config.seed, max_characters=config.max_characters, prompt_format=config.prompt_format
+        )
         counts["left over without a partner"] = left_over
     else:
-        tasks, counts = judgement_tasks(samples, max_characters=config.max_characters)
+        tasks, counts = judgement_tasks(
+            samples, max_characters=config.max_characters, prompt_format=config.prompt_format
+        )
     if not tasks:
         raise InputError(config.samples, got="nothing that can be shown", expected="some text", fix="check the file")
     version = ""

@@ -48,6 +48,9 @@ def line_of(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (b'{"uid": "a", "prompt": ""}\n', "no field completion, source"),
         (b'{"uid": 7, "prompt": "", "completion": "x", "source": "m"}\n', "got 7"),
         (b'{"uid": "a", "prompt": "", "completion": " ", "source": "m"}\n', "nothing that can be shown"),
+        (b'{"uid": "a\\ud800", "prompt": "", "completion": "x", "source": "m"}\n', "printable characters"),
+        (b'{"uid": "a", "prompt": 3, "completion": "x", "source": "m"}\n', "got 3; expected a string"),
+        (b'["a"]\n', "a JSON list"),
     ],
 )
 def test_samples(
@@ -65,6 +68,8 @@ def test_samples(
     ("words", "message"),
     [
         (["push", "--samples", "s", "--output_dir", "f", "--title", "x"], "3 to 50 characters"),
+        (["push", "--samples", "s", "--output_dir", "f", "--title", "na\udce9ve"], "one line of text in UTF-8"),
+        (["page", "--samples", "s", "--output_dir", "f", "--question", "a\0b", "--choices", "y,n"], "--question"),
         (["push", "--samples", "s", "--output_dir", "f", "--chunk", "0"], "--chunk"),
         (["push", "--samples", "s", "--output_dir", "f", "--question", "Good?"], "--choices"),
         (["push", "--samples", "s"], "--output_dir"),
@@ -119,6 +124,56 @@ def test_a_server_that_is_down(
     line = line_of(capsys, *words)
     assert "no answer" in line
     assert "0123456789abcdef" not in line
+
+
+@pytest.mark.real
+def test_what_can_be_wrong_on_the_server(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, label_studio: Live, tmp_path: Path, title: str
+) -> None:
+    """Wrong, empty and expired tokens, a slow server, a changed configuration, a deleted project, one title twice."""
+    write_records(tmp_path / "samples.jsonl", [Sample(f"u{i}", "", f"text {i}", "m") for i in range(3)])
+    folder, studio = Folder(tmp_path / "folder"), label_studio.connect()
+    common = ["--output_dir", str(folder.path), "--quiet"]
+    push = ["push", "--samples", str(tmp_path / "samples.jsonl"), "--title", title, *common]
+    token = label_studio.accounts["admin"].token
+    monkeypatch.setenv("LABEL_STUDIO_URL", label_studio.url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
+    assert cli.main(["label", *push]) == 0
+    project = folder.need_plan().projects[0].id
+    studio.annotate(studio.list_tasks(project)[0].id, result_of(SENTIMENT, "Positive"))
+    assert cli.main(["label", "pull", *common]) == 0
+    before = (folder.path / "labels.jsonl").read_bytes()
+    capsys.readouterr()
+
+    def both(message: str) -> None:
+        for words in (push, ["pull", *common], ["pull", "--full", *common]):
+            line = line_of(capsys, *words)
+            assert message in line
+            assert token not in line
+        assert (folder.path / "labels.jsonl").read_bytes() == before
+
+    for key, message in [("f" * 40, "unknown or expired token"), ("", "an empty token")]:
+        monkeypatch.setenv("LABEL_STUDIO_API_KEY", key)
+        both(message)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", token)
+    proxy = FaultyProxy(label_studio.url, lambda *_: "delay", delay=1.0)
+    monkeypatch.setenv("LABEL_STUDIO_URL", proxy.url)
+    assert "no answer within 0.2 s" in line_of(capsys, "pull", *common, "--timeout", "0.2")
+    proxy.close()
+    monkeypatch.setenv("LABEL_STUDIO_URL", label_studio.url)
+    config = studio.project(project)[1]
+    studio._sdk.projects.update(project, label_config=config.replace('value="Negative"', 'value="Sad"'))
+    both("choice 'Negative' became 'Sad'")
+    studio._sdk.projects.update(project, label_config=config)
+    assert cli.main(["label", "pull", *common]) == 0
+    assert (folder.path / "labels.jsonl").read_bytes() == before
+    studio.delete_project(project)
+    capsys.readouterr()
+    both("a project or task that exists")
+    for _ in range(2):
+        studio.create_project(title, config, instruction="", by_priority=False)
+    again = [*push[:-2], str(tmp_path / "other"), "--quiet"]
+    assert "2 projects of that title" in line_of(capsys, *again)
 
 
 @pytest.mark.real

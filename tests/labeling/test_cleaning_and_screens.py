@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from labeling.campaign import judgement_tasks, mix_in
+from labeling.campaign import comparison_tasks, judgement_tasks, mix_in
 from labeling.chat import chat_turns
 from labeling.cleaning import clean_text
 from labeling.errors import InputError
+from labeling.files import read_json, write_json
 from labeling.folder import Task
+from labeling.pairs import Pair
 from labeling.records import Sample
 from labeling.screens import COMPARISON, SENTIMENT, config_differences, label_config, own_question
 from labeling.selection import entropy, select, uncertainty
@@ -45,6 +47,58 @@ def test_chat_turns() -> None:
     for form in ("hh", "messages"):
         with pytest.raises(InputError, match="another --prompt_format"):
             chat_turns("Hello", form)  # type: ignore[arg-type]
+
+
+ESCAPED = r'[{"role": "user", "content": "a\ud800b\u0000c"}, {"role": "assistant", "content": "\ud83d\ude00"}]'
+
+
+def test_what_json_escapes_is_cleaned_too() -> None:
+    """A lone surrogate written as an escape is plain ASCII until the turns are read: then it would go up."""
+    assert ESCAPED.isascii()
+    (task,), counts = judgement_tasks([Sample("a", ESCAPED, "reply", "m")], prompt_format="messages")
+    pairs, _ = comparison_tasks([Pair("p", ESCAPED, "one", "two")], seed=0, prompt_format="messages")
+    assert counts == {"lone surrogate replaced": 1, "NUL replaced": 1}
+    for prompt in (task.prompt, pairs[0].prompt):
+        assert chat_turns(prompt, "messages") == [
+            {"role": "user", "content": "a\ufffdb\ufffdc"},
+            {"role": "assistant", "content": "😀"},
+        ]
+
+
+def test_a_long_chat_is_cut_by_turns_and_stays_a_chat() -> None:
+    chat = [{"role": "user", "content": "x" * 300}, {"role": "assistant", "content": "short"}]
+    (task,), counts = judgement_tasks(
+        [Sample("a", json.dumps(chat), "reply", "m")], max_characters=100, prompt_format="messages"
+    )
+    assert [len(turn["content"]) for turn in chat_turns(task.prompt, "messages")] == [100, 5]
+    assert counts == {"cut to 100 characters": 1}
+    untouched = '[{"role":  "user", "content": "spaced as it came"}]'
+    assert judgement_tasks([Sample("a", untouched, "r", "m")], prompt_format="messages")[0][0].prompt == untouched
+    with pytest.raises(InputError, match="another --prompt_format"):
+        judgement_tasks([Sample("a", "[" * 100_000, "r", "m")], prompt_format="messages")
+
+
+def test_a_sample_without_a_prompt_among_others() -> None:
+    """An empty list of turns would leave Label Studio waiting for ever."""
+    screen = own_question("Good?", ["Yes", "No"], {"Yes": "positive", "No": "negative"}, prompt_format="messages")
+    for prompt in ("", " \n", json.dumps([{"role": "user", "content": " "}])):
+        shown = Task("a", prompt, "a text").data(screen, shows_prompt=True)
+        assert shown == {"uid": "a", "text": "a text", "turns": [{"role": "prompt", "content": "(no prompt)"}]}
+    assert Task("a", "", "a text").data(SENTIMENT, shows_prompt=True)["prompt"] == "(no prompt)"
+    assert Task("a", "Say: ", "a text").data(SENTIMENT, shows_prompt=True)["prompt"] == "Say: "
+
+
+def test_snippets_that_would_stand_out_are_refused() -> None:
+    pairs, _ = comparison_tasks([Pair("p", "", "one", "two")], seed=0)
+    prompted, _ = judgement_tasks([Sample("a", "Say:", "reply", "m")])
+    for tasks, message in ((pairs, "got comparisons"), (prompted, "samples that all have prompts")):
+        with pytest.raises(InputError, match=message):
+            mix_in(tasks, ["a snippet"], share=0.2, seed=0)
+
+
+def test_json_holds_what_utf8_cannot(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"name": "a\ud800"})
+    assert read_json(tmp_path / "a.json") == {"name": "a\ud800"}
 
 
 def test_own_question_needs_a_meaning_for_each_choice() -> None:

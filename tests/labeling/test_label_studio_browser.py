@@ -36,6 +36,7 @@ def local_server(label_studio: Live, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_own_criterion_with_chat_turns_by_hotkey(label_studio: Live, chromium: str, tmp_path: Path, title: str) -> None:
     samples = [Sample(f"u{i}", json.dumps(CHAT), f"Reply {i}.", "secret-model") for i in range(3)]
+    samples.append(Sample("u3", "", "Nobody asked.", "secret-model"))
     write_records(tmp_path / "samples.jsonl", samples)
     config = label_push.PushConfig(
         output_dir=str(tmp_path / "folder"),
@@ -59,6 +60,8 @@ def test_own_criterion_with_chat_turns_by_hotkey(label_studio: Live, chromium: s
         assert "secret-model" not in page.content()
         for key in ("1", "2", "3"):
             label_by_key(page, key)
+        page.wait_for_selector("text=(no prompt)")
+        label_by_key(page, "1")
     label_pull.run(
         label_pull.PullConfig(output_dir=str(tmp_path / "folder"), server_dir=str(label_studio.directory), quiet=True)
     )
@@ -67,7 +70,9 @@ def test_own_criterion_with_chat_turns_by_hotkey(label_studio: Live, chromium: s
         ("u0", "positive", "manual"),
         ("u1", "negative", "manual"),
         ("u2", "neutral", "manual"),
+        ("u3", "positive", "manual"),
     ]
+    assert labels[3].prompt == ""
     assert all(x.lead_time is not None and 0 < x.lead_time < 60 for x in labels)
 
 
