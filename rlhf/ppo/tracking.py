@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from labeling.errors import InputError
+from labeling.records import Sample
 from rlhf.ppo.config import PPOConfig
+
+# Rows of a table of samples: enough to see what a rung writes.
+TABLE_ROWS = 32
 
 
 def callback_arguments(args: PPOConfig) -> Any:
@@ -22,6 +27,7 @@ def callback_arguments(args: PPOConfig) -> Any:
 
     arguments = object.__new__(TrainingArguments)
     shared = {**args.resolved(), "save_strategy": "no", "bf16": False, "gradient_checkpointing": False}
+    shared |= {"project": "rlhf", "run_name": Path(args.output_dir).name}
     for field in dataclasses.fields(TrainingArguments):
         default = None if field.default is dataclasses.MISSING else field.default
         setattr(arguments, field.name, shared.get(field.name, default))
@@ -49,6 +55,7 @@ class Tracking:
         self.arguments = callback_arguments(args)
         self.state = TrainerState(max_steps=args.max_iterations)
         self.control = TrainerControl()
+        self.trackers = trackers
         self.handler = handler([*callbacks, *trackers], model, tokenizer, None, None)
 
     def begin(self, iteration: int) -> None:
@@ -66,8 +73,12 @@ class Tracking:
         self.handler.on_step_end(self.arguments, self.state, self.control)
         self.handler.on_log(self.arguments, self.state, self.control, numbers)
 
-    def rung(self) -> None:
-        """A rung was saved."""
+    def rung(self, name: str, iteration: int, samples: Sequence[Sample]) -> None:
+        """A rung was saved; its first samples become a table in tensorboard and trackio."""
+        self.state.global_step = iteration
+        rows = [[s.prompt, s.completion, s.reward, s.logprob] for s in samples[:TABLE_ROWS]]
+        for tracker in self.trackers:
+            _log_table(tracker, f"samples/{name}", rows, iteration)
         self.handler.on_save(self.arguments, self.state, self.control)
 
     @property
@@ -78,3 +89,24 @@ class Tracking:
     def end(self) -> None:
         """After the last line, or when the run is interrupted."""
         self.handler.on_train_end(self.arguments, self.state, self.control)
+
+
+def _log_table(tracker: Any, title: str, rows: Sequence[Sequence[Any]], step: int) -> None:
+    """Log prompt, completion, reward and log-probability (nats) where the tracker can show a table."""
+    names = ["prompt", "completion", "reward", "logprob"]
+    match type(tracker).__name__:
+        case "TensorBoardCallback" if tracker.tb_writer is not None:
+            lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in [names, ["---"] * len(names), *rows]]
+            tracker.tb_writer.add_text(title, "\n".join(lines), step)
+        case "TrackioCallback":
+            import pandas
+            import trackio
+
+            frame = pandas.DataFrame([list(row) for row in rows], columns=pandas.Index(names))
+            trackio.log({title: trackio.Table(dataframe=frame), "train/global_step": step})
+
+
+def _cell(value: object) -> str:
+    """Text in one cell of a Markdown table."""
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", "<br>")
