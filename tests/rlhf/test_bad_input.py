@@ -128,7 +128,7 @@ def test_output_directories_in_use(refused: Refused, model: Path, tmp_path: Path
     short = ("--max_completion_length", "8")
     assert "not empty" in refused(*ppo(model, *short))
     assert "files that are no run" in refused(*ppo(model, "--resume", *short))
-    assert "no demo" in refused("demo", "--output_dir", "run")
+    assert "without demo.json" in refused("demo", "--output_dir", "run")
     assert (tmp_path / "run" / "thesis.txt").read_text() == "years of work"
 
 
