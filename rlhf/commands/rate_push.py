@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,9 @@ class RatePushConfig:
     stored_samples: bool = option(
         False, help="use the samples stored with the rungs instead of fresh ones; they must not have chosen the rung"
     )
-    draw: int = option(2, help="number of the fresh draw, at least 1; not the one the rung was chosen on")
+    draw: int = option(
+        0, help="number of the fresh draw, at least 1; 0 takes the first one after those that chose a rung"
+    )
     page: bool = option(False, help="write an offline page (label.html) instead of tasks in Label Studio")
     raters: list[str] = option([], help="raters that `rlhf label serve --raters` knows: a project each; default: one")
     title: str = option("", help="title that raters see; it must not name what is compared")
@@ -42,7 +44,7 @@ class RatePushConfig:
         if not self.run:
             raise InputError("rlhf rate push", got="no run", expected="a run directory", fix="name it first")
         self.raters = [name for text in self.raters for name in text.split(",") if name]
-        for name, low in (("num_samples", 2), ("per_rung", 2), ("draw", 1)):
+        for name, low in (("num_samples", 2), ("per_rung", 2), ("draw", 0)):
             if getattr(self, name) < low:
                 raise InputError(
                     f"--{name}", got=getattr(self, name), expected=f"at least {low}", fix="choose another value"
@@ -67,8 +69,10 @@ def run(config: RatePushConfig) -> list[str]:
 
     path = Path(config.output_dir)
     ladder = read_run(Path(config.run))
-    known = read_study(path).title if (path / "study.json").exists() else ""
-    title = config.title or known or f"Blind rating {new_uid()[:8]}"
+    known = read_study(path) if (path / "study.json").exists() else None
+    title = config.title or (known.title if known else f"Blind rating {new_uid()[:8]}")
+    if not config.stored_samples and not config.draw:
+        config = replace(config, draw=(known.draw if known else None) or next_draw(config))
     study, samples = choose(config, ladder, title)
     folder = Folder(path)
     with folder.in_use():
@@ -80,6 +84,27 @@ def run(config: RatePushConfig) -> list[str]:
             write_page(path / "label.html", title=title, screen=plan.screen, tasks=tasks, packet=plan.packet)
             return [f"{len(tasks)} texts -> {path / 'label.html'} (opens without a network)"]
         return send(config, folder)
+
+
+def next_draw(config: RatePushConfig) -> int:
+    """The first draw that no rung was chosen on."""
+    from rlhf.inspection.rating_packet import draws_that_chose
+
+    return max(draws_that_chose(Path(config.run)), default=0) + 1
+
+
+def refuse_used_draw(config: RatePushConfig) -> None:
+    """Raises InputError when two models would be rated on the samples that chose the rung."""
+    from rlhf.inspection.rating_packet import draws_that_chose
+
+    used = draws_that_chose(Path(config.run))
+    if not config.ladder and not config.stored_samples and config.draw in used:
+        raise InputError(
+            "--draw",
+            got=f"{config.draw}, on which the rung may have been chosen",
+            expected="samples that chose nothing",
+            fix=f"give {max(used) + 1}, or leave it out",
+        )
 
 
 def send(config: RatePushConfig, folder: object) -> list[str]:
@@ -105,6 +130,7 @@ def choose(config: RatePushConfig, ladder: Run, title: str) -> tuple[Study, list
     from rlhf.inspection.rating_packet import Study, different_rows, ladder_rungs
     from rlhf.inspection.run_directory import sqrt_kl
 
+    refuse_used_draw(config)
     if not ladder.rungs:
         raise InputError(config.run, got="no rungs", expected="a ladder", fix="let the run reach its first rung")
     original = original_rung(ladder)
@@ -131,7 +157,8 @@ def choose(config: RatePushConfig, ladder: Run, title: str) -> tuple[Study, list
     rows = {**rung_samples(config, ladder, names, count * len(names)), **further}
     own = {name: different_rows({name: taken}, count) for name, taken in further.items()}
     chosen = different_rows({name: rows[name] for name in names}, count)
-    study = Study("ladder" if config.ladder else "models", original, config.run, title, places)
+    drawn = None if config.stored_samples else config.draw
+    study = Study("ladder" if config.ladder else "models", original, config.run, title, places, drawn)
     return study, [*chosen, *(sample for taken in own.values() for sample in taken)]
 
 

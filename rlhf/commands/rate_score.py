@@ -22,16 +22,20 @@ class RateScoreConfig:
 
 
 def run(config: RateScoreConfig) -> Verdict | HumanLadder:
-    """Score the study; a ladder's course is kept in the run too, for its report. Raises InputError."""
+    """Score the study; its verdict is kept in the run too, for the run's report. Raises InputError."""
     from labeling.files import read_json, write_json
     from rlhf.inspection.human_ladder import HumanLadder
-    from rlhf.inspection.rating_packet import read_study, score_study
+    from rlhf.inspection.rating_packet import keep_verdict, read_study, score_study
 
     folder = Path(config.output_dir)
-    verdict = score_study(folder, partial=config.partial)
-    run_dir = Path(read_study(folder).run)
-    if isinstance(verdict, HumanLadder) and run_dir.is_dir():
-        write_json(run_dir / "human_ladder.json", read_json(folder / "verdict.json"))
+    verdict, study = score_study(folder, partial=config.partial), read_study(folder)
+    run_dir = Path(study.run)
+    if not run_dir.is_dir():
+        return verdict
+    if isinstance(verdict, HumanLadder):
+        write_json(run_dir / "human_ladder.json", {"draw": study.draw, **read_json(folder / "verdict.json")})
+    else:
+        keep_verdict(run_dir, folder, verdict)
     return verdict
 
 

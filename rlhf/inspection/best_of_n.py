@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import gammaln
@@ -52,6 +53,7 @@ def best_of_n_kl(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
+@lru_cache(maxsize=64)
 def rank_weights(size: int, n: int) -> Floats:
     """Probability that the sample of rank i (ascending, 1..N) wins among n drawn without return: C(i-1,n-1)/C(N,n)."""
     rank = np.arange(1, size + 1, dtype=np.float64)
@@ -64,7 +66,7 @@ def rank_weights(size: int, n: int) -> Floats:
 def winner_weights(proxy: Floats, n: int) -> Floats:
     """(N,) probability of each pool sample to be the best of n; ties in the proxy share their weight equally."""
     order = np.argsort(proxy, kind="stable")
-    by_rank = rank_weights(proxy.size, n)
+    by_rank = rank_weights(proxy.size, n)  # shared: not to be written to
     _, group, count = np.unique(proxy[order], return_inverse=True, return_counts=True)
     shared = np.bincount(group, weights=by_rank) / count
     weights = np.empty_like(by_rank)
@@ -96,6 +98,12 @@ def best_of_n(proxy: Floats, gold: dict[str, Floats], n: int, draws: int = 200, 
         gold={name: float(means[i]) for i, name in enumerate(gold, start=1)},
         gold_se={name: float(errors[i]) for i, name in enumerate(gold, start=1)},
     )
+
+
+def share_of_ties(proxy: Floats) -> float:
+    """Share of the pool whose proxy another sample has too; above 0 the KL of best-of-n is an upper bound."""
+    _, count = np.unique(proxy[np.isfinite(proxy)], return_counts=True)
+    return float(count[count > 1].sum() / count.sum()) if count.size else 0.0
 
 
 def best_of_n_curve(proxy: Floats, gold: dict[str, Floats], draws: int = 200, seed: int = 0) -> list[BestOfN]:

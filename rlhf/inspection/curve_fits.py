@@ -27,6 +27,7 @@ FORMULAS: dict[Form, str] = {
     "best_of_n": "R₀ + d(α − β d)",
     "cubic": "a cubic in d",
 }
+REJECTED = 0.05  # goodness p below which a form is not believed
 COEFFICIENTS: dict[Form, int] = {"rl": 3, "best_of_n": 3, "cubic": 4}
 
 

@@ -64,12 +64,17 @@ def reward_chart(stories: Sequence[Story]) -> Chart:
             colour = PALETTE[(1 + number) % len(PALETTE)] if len(stories) == 1 else colour
             band(
                 figure, [taken[r.name] for r in rungs], [m.mean if m else None for m in means],
-                [m.se if m else None for m in means], colour, label(stories, story, f"gold: {gold}"),
+                [m.se if m else None for m in means], colour, label(stories, story, gold_label(gold)),
             )  # fmt: skip
             figure.data[-1].line.dash = "dot"
     mark_controller(figure, stories)
     titled(figure, ITERATION, "raw reward")
     return Chart("reward", "Reward", "mean ± standard error; gold at the rungs", figure, ("reward", "reward_se"))
+
+
+def gold_label(name: str) -> str:
+    """What a gold is called beside other rewards."""
+    return name if name == "gold" else f"gold: {name}"
 
 
 def kl_chart(stories: Sequence[Story]) -> Chart:
@@ -138,7 +143,8 @@ def clip_chart(stories: Sequence[Story]) -> Chart:
         figure.add_hrect(y0=low, y1=high, fillcolor=rgba(BEST_OF_N, 0.12), line={"width": 0}, layer="below")
     mark_controller(figure, stories)
     titled(figure, ITERATION, "fraction of tokens")
-    figure.update_yaxes(tickformat=".1%", rangemode="tozero")
+    highest = max((v for trace in figure.data for v in trace.y if v is not None), default=0.0)
+    figure.update_yaxes(tickformat=".1%", range=[0, max(0.03, 1.25 * highest)])
     note = "shaded: 1 % to 20 %; below it the batch grows, above it the learning rate is halved"
     return Chart("clip", "Clip fraction", note, figure, ("clip_ratio/outside_mean", "clip_ratio/region_mean"))
 

@@ -12,12 +12,15 @@ from rlhf.inspection.best_of_n import BestOfN
 from rlhf.inspection.evaluation import Evaluation
 from rlhf.inspection.run_directory import sqrt_kl
 
+TIES_THAT_MATTER = 0.01  # of the pool
+
 
 @dataclass(frozen=True, slots=True)
 class EqualKl:
     """Mean of one reward under best-of-n and under PPO at best-of-n's KL (nats), with standard errors.
 
-    `ppo_kl` is the KL at which PPO first reaches best-of-n's mean, None if no rung does.
+    `ppo_kl` is the KL at which PPO first reaches best-of-n's mean, None if no rung does. `bound`: rewards tie, so that
+    best-of-n spends less KL than said.
     """
 
     reward: str
@@ -28,6 +31,7 @@ class EqualKl:
     ppo: float
     ppo_se: float
     ppo_kl: float | None
+    bound: bool = False
 
     @property
     def difference(self) -> float:
@@ -42,7 +46,8 @@ class EqualKl:
     def statement(self) -> str:
         """Who is ahead at this KL, or that it is not resolved."""
         numbers = (
-            f"at {self.kl:.1f} nats best-of-{self.n} has {self.reward} {self.best_of_n:.3f} ± {self.best_of_n_se:.3f}, "
+            f"at {'no more than ' if self.bound else ''}{self.kl:.1f} nats best-of-{self.n} has "
+            f"{self.reward} {self.best_of_n:.3f} ± {self.best_of_n_se:.3f}, "
             f"PPO {self.ppo:.3f} ± {self.ppo_se:.3f}"
         )
         if abs(self.difference) <= 1.96 * self.difference_se:
@@ -63,7 +68,8 @@ def at_equal_kl(evaluation: Evaluation, reward: str) -> EqualKl | None:
     seeds make neighbouring rungs' errors alike.
     """
     rungs = [(rung.sqrt_kl, found) for rung in evaluation.rungs if (found := rung.reward(reward))]
-    if len(rungs) < 2:
+    known = reward == "proxy" or bool(evaluation.best_of_n and reward in evaluation.best_of_n[0].gold)
+    if len(rungs) < 2 or not known:
         return None
     roots, means = [d for d, _ in rungs], [found.mean for _, found in rungs]
     usable = [b for b in evaluation.best_of_n if b.n > 1 and b.firm and sqrt_kl(b.kl) <= roots[-1]]
@@ -81,6 +87,7 @@ def at_equal_kl(evaluation: Evaluation, reward: str) -> EqualKl | None:
         ppo=float(np.interp(root, roots, means)),
         ppo_se=float(np.interp(root, roots, [found.se or 0.0 for _, found in rungs])),
         ppo_kl=first_reach(roots, means, mean),
+        bound=evaluation.best_of_n_ties > TIES_THAT_MATTER,
     )
 
 

@@ -51,14 +51,16 @@ def bootstrap_means(scores: Floats, draws: int = 2000, seed: int = 0) -> Floats:
     """(B, R) means of every rung under joint resampling of the sample index; unscored samples are left out.
 
     One draw's means are Σ_i w_i x_ri / Σ_i w_i over the scored i, with multinomial counts w shared by all rungs.
+    Draws that left a rung without a scored sample are dropped, so B may be below `draws`.
     """
     count = scores.shape[1]
     weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
     scored = np.isfinite(scores)
     totals = weights @ np.where(scored, scores, 0.0).T
     with np.errstate(invalid="ignore", divide="ignore"):
-        means: Floats = totals / (weights @ scored.T.astype(np.float64))
-    return means
+        means = totals / (weights @ scored.T.astype(np.float64))
+    kept: Floats = means[np.isfinite(means).all(axis=1)]
+    return kept
 
 
 def percentile_interval(values: Floats, level: float = 0.95) -> tuple[float, float]:

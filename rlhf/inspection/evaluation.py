@@ -19,10 +19,10 @@ from labeling.errors import InputError
 from labeling.files import read_json, write_json
 from labeling.records import Sample, now
 from rewards.rules import RewardFunc, lexicon_sentiment
-from rlhf.inspection.best_of_n import BestOfN, best_of_n_curve
-from rlhf.inspection.curve_fits import CurveFit, fit_points
+from rlhf.inspection.best_of_n import BestOfN, best_of_n_curve, share_of_ties
+from rlhf.inspection.curve_fits import CurveFit, fit_curve, fit_points
 from rlhf.inspection.diversity import distinct_n, top_completion_share, verbatim_lines
-from rlhf.inspection.estimates import Estimate, Floats, mean_estimate, score_matrix
+from rlhf.inspection.estimates import Estimate, Floats, bootstrap_means, mean_estimate, score_matrix
 from rlhf.inspection.memorisation import Corpus, compression_ratio
 from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.inspection.run_directory import Run, read_ladder_samples, read_run, sqrt_kl
@@ -71,14 +71,20 @@ class RungEvaluation:
 class Evaluation:
     """The whole ladder scored; `scores[rung][reward]` has one value a sample ("proxy" or a function's name).
 
-    `samples` is the run's folder with the samples that were scored; `best_of_n_fits` has the form d(α - β d) by
-    reward.
+    `samples` is the run's folder with the samples that were scored, `draw` the number of their draw (None for those
+    the trainer stored). `ppo_fits` has the form d(α - β log d) by reward, `best_of_n_fits` d(α - β d);
+    `best_of_n_pool` is the number of samples of the original behind best-of-n, `best_of_n_ties` the share of them
+    whose proxy ties.
     """
 
     created_at: str
     samples: str
+    draw: int | None
     rungs: list[RungEvaluation]
+    ppo_fits: dict[str, CurveFit]
     best_of_n: list[BestOfN]
+    best_of_n_pool: int
+    best_of_n_ties: float
     best_of_n_fits: dict[str, CurveFit]
     onsets: dict[str, Onset]
     side_effects: dict[str, SideEffects]
@@ -130,14 +136,17 @@ def evaluate_samples(
     quality_funcs: Mapping[str, RewardFunc] | None = None,
     corpus: str | None = None,
     folder: str = "samples",
+    draw: int | None = None,
+    pool: Sequence[Sample] | None = None,
     kl: Mapping[str, Estimate] | None = None,
     heldout: Mapping[str, Estimate] | None = None,
     rewarded_pattern: str | None = None,
 ) -> Evaluation:
     """Score samples by rung without writing anything; see `evaluate_run`.
 
-    `kl` replaces the ladder's own figures; `heldout` is the loss on held-out text by rung; `rewarded_pattern` is a
-    regular expression for words that the side effects set apart.
+    `pool` are the original's samples for best-of-n, by default those of its rung; `draw` is the number of the
+    samples' draw; `kl` replaces the ladder's own figures; `heldout` is the loss on held-out text by rung;
+    `rewarded_pattern` is a regular expression for words that the side effects set apart.
     """
     if not samples:
         raise InputError(
@@ -149,6 +158,7 @@ def evaluate_samples(
     qualities = quality_funcs or {}
     functions = {**gold_funcs, **qualities}
     scores = {name: score_rung(rows, functions) for name, rows in samples.items()}
+    refuse_mute(functions, scores)
     known = Corpus(corpus) if corpus is not None else None
     measured = {r.name: Estimate(r.kl_per_completion, r.kl_per_completion_se, r.n) for r in run.rungs} | dict(kl or {})
     rungs = [
@@ -158,18 +168,35 @@ def evaluate_samples(
     ]
     rungs.sort(key=lambda rung: rung.kl)
     original = scores[rungs[0].name]
-    best = _best_of_n(original)
+    pooled = original if pool is None else score_rung(pool, functions)
+    best = _best_of_n(pooled)
     texts = {rung.name: [row.completion for row in samples[rung.name]] for rung in rungs}
     return Evaluation(
         created_at=now(),
         samples=folder,
+        draw=draw,
         rungs=rungs,
+        ppo_fits=_ppo_fits(rungs, scores),
         best_of_n=best,
+        best_of_n_pool=len(pooled[PROXY]),
+        best_of_n_ties=share_of_ties(_floats(pooled[PROXY])),
         best_of_n_fits=_best_of_n_fits(best),
         onsets=_onsets(rungs, scores),
         side_effects=along_ladder(texts, original[PROXY], rewarded_pattern),
         scores=scores,
     )
+
+
+def refuse_mute(functions: Mapping[str, RewardFunc], scores: Mapping[str, Scores]) -> None:
+    """Raises InputError for a reward that has no score for any sample of the run, such as labels of another one."""
+    for name in functions:
+        if all(value is None for rung in scores.values() for value in rung[name]):
+            raise InputError(
+                f"reward '{name}'",
+                got="no score for any sample of the run",
+                expected="a score for some",
+                fix="check that the function, or the labels, and the --draw belong to these samples",
+            )
 
 
 def _rung(
@@ -212,8 +239,25 @@ def _floats(values: Sequence[float | None]) -> Floats:
 
 
 def _best_of_n(base: Scores) -> list[BestOfN]:
-    others = {name: _floats(values) for name, values in base.items() if name != PROXY}
+    # A reward that scored few of the samples (labels of people, say) would shrink the pool of all the others.
+    others = {name: _floats(values) for name, values in base.items() if name != PROXY and _mostly_scored(values)}
     return best_of_n_curve(_floats(base[PROXY]), others)
+
+
+def _mostly_scored(values: Sequence[float | None]) -> bool:
+    return 2 * sum(value is not None for value in values) >= len(values)
+
+
+def _ppo_fits(rungs: Sequence[RungEvaluation], scores: Mapping[str, Scores]) -> dict[str, CurveFit]:
+    """R₀ + d(α - β log d) through the means of every reward; none where there are too few rungs."""
+    fits = {}
+    for reward in scores[rungs[0].name]:
+        there = [rung for rung in rungs if rung.reward(reward) is not None]
+        along = course(there, scores, reward) if there else None
+        fit = fit_curve("rl", along.d, along.means, bootstrap_means(along.scores)) if along else None
+        if fit is not None and math.isfinite(fit.r_squared):
+            fits[reward] = fit
+    return fits
 
 
 def _best_of_n_fits(best: Sequence[BestOfN]) -> dict[str, CurveFit]:
@@ -269,13 +313,26 @@ def _from_json(value: Any) -> Evaluation:
         name: Onset(**{**row, "interval": tuple(row["interval"]), "fit": _fit(row["fit"])})
         for name, row in value["onsets"].items()
     }
-    fits = {name: fit for name, row in value["best_of_n_fits"].items() if (fit := _fit(row))}
+    fits, ppo_fits = (
+        {name: fit for name, row in value[key].items() if (fit := _fit(row))} for key in ("best_of_n_fits", "ppo_fits")
+    )
     best = [BestOfN(**row) for row in value["best_of_n"]]
     effects = {
         name: SideEffects(_terms(row["rewarded"]), _terms(row["terms"]), row["tested"])
         for name, row in value["side_effects"].items()
     }
-    return Evaluation(value["created_at"], value["samples"], rungs, best, fits, onsets, effects, value["scores"])
+    return Evaluation(
+        rungs=rungs,
+        ppo_fits=ppo_fits,
+        best_of_n=best,
+        best_of_n_fits=fits,
+        onsets=onsets,
+        side_effects=effects,
+        **{key: value[key] for key in AS_THEY_ARE},
+    )
+
+
+AS_THEY_ARE = ("created_at", "samples", "draw", "best_of_n_pool", "best_of_n_ties", "scores")
 
 
 def _terms(rows: Sequence[dict[str, Any]]) -> list[Term]:

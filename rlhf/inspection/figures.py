@@ -6,12 +6,14 @@ With one run a colour means a quantity; with several a colour means a run.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
 
+from rlhf.inspection.curve_fits import REJECTED, CurveFit
+from rlhf.inspection.equal_kl import TIES_THAT_MATTER
 from rlhf.inspection.evaluation import Evaluation
 from rlhf.inspection.human_ladder import HumanLadder
 from rlhf.inspection.overoptimisation import Onset
@@ -29,6 +31,7 @@ class Story:
     run: Run
     evaluation: Evaluation | None
     human: HumanLadder | None = None
+    verdicts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,13 @@ def titled(figure: go.Figure, x: str, y: str) -> go.Figure:
     return figure
 
 
-def against_kl(stories: Sequence[Story], rewards: Sequence[str]) -> list[Chart]:
-    """Proxy and each gold along √KL with best-of-n beside: is PPO worth its KL, and where does gold turn?"""
+def against_kl(
+    stories: Sequence[Story], rewards: Sequence[str], together: Mapping[str, CurveFit] | None = None
+) -> list[Chart]:
+    """Proxy and each gold along √KL with best-of-n beside: is PPO worth its KL, and where does gold turn?
+
+    `together` has the curve through several runs that differ in their seed only, by reward.
+    """
     charts: list[Chart] = []
     for reward in rewards:
         figure = go.Figure()
@@ -116,25 +124,42 @@ def against_kl(stories: Sequence[Story], rewards: Sequence[str]) -> list[Chart]:
             _along(figure, stories, story, reward, colour_of(stories, index, PROXY if reward == "proxy" else GOLD))
         if not figure.data:
             continue
+        if together and reward in together:
+            _together(figure, together[reward], len(stories))
         titled(figure, "√KL(policy ‖ original), √nats per completion", f"mean {reward}")
         figure.update_layout(height=340)
-        qualities = {name for s in stories if s.evaluation for name in s.evaluation.qualities}
-        what = "labelled gold, never read by the trainer; dotted: the fitted curve, shaded: where it is highest"
-        if reward == "proxy":
-            what = "what the policy was trained on"
-        elif reward in qualities:
-            what = "a quality that nobody labelled"
-        charts.append(
-            Chart(
-                f"along-{len(charts)}",
-                ("Proxy" if reward == "proxy" else reward) + " along KL",
-                what,
-                figure,
-                (),
-                False,
-            )
-        )
+        title = f"{reward[0].upper()}{reward[1:]} along KL"
+        charts.append(Chart(f"along-{len(charts)}", title, _along_note(stories, reward), figure, (), False))
     return charts
+
+
+def _along_note(stories: Sequence[Story], reward: str) -> str:
+    """What a plot along KL shows and what its bands mean."""
+    evaluations = [story.evaluation for story in stories if story.evaluation]
+    qualities = {name for evaluation in evaluations for name in evaluation.qualities}
+    kind = "gold, never read by the trainer"
+    if reward == "proxy":
+        kind = "what the policy was trained on"
+    elif reward in qualities:
+        kind = "a quality that nobody labelled"
+    scope = "this run only" if len(stories) == 1 else "each run alone"
+    said = [f"{kind}; band: ± 1 standard error, {scope}"]
+    onsets = [evaluation.onsets.get(reward) for evaluation in evaluations]
+    if len(stories) == 1 and any(onset and onset.status == "onset" for onset in onsets):
+        said.append("red: where it is highest, 95 % interval")
+    if any(evaluation.best_of_n_ties > TIES_THAT_MATTER for evaluation in evaluations):
+        said.append("best-of-n: at most this KL, since rewards tie")
+    return "; ".join(said)
+
+
+def _together(figure: go.Figure, fit: CurveFit, runs: int) -> None:
+    """The curve through all runs with the 95 % band over runs, then samples."""
+    x, y, low, high = ([point[i] for point in fit.grid] for i in range(4))
+    figure.add_scatter(
+        x=x + x[::-1], y=high + low[::-1], fill="toself", fillcolor=rgba(OTHER, 0.16), line={"width": 0},
+        mode="lines", hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+    line(figure, x, y, OTHER, f"all {runs} runs, 95 % band", "dot")
 
 
 def human_chart(stories: Sequence[Story]) -> list[Chart]:
@@ -173,7 +198,9 @@ def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: st
     means = [rung.reward(reward) for rung in rungs]
     values, errors = [m.mean if m else None for m in means], [m.se if m else None for m in means]
     band(figure, [r.sqrt_kl for r in rungs], values, errors, colour, label(stories, story, "PPO"))
-    _onset(figure, stories, story.evaluation.onsets.get(reward), colour)
+    if len(stories) == 1:
+        onset = story.evaluation.onsets.get(reward)
+        _fitted(figure, onset.fit if onset else story.evaluation.ppo_fits.get(reward), onset)
     best = [b for b in story.evaluation.best_of_n if reward == "proxy" or reward in b.gold]
     for rows, dash in (([b for b in best if b.firm], "dash"), (_thin(best), "dot")):
         if rows:
@@ -195,12 +222,11 @@ def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: st
             )
 
 
-def _onset(figure: go.Figure, stories: Sequence[Story], onset: Onset | None, colour: str) -> None:
-    """The fitted gold curve, and the interval of its highest point where an onset is resolved (one run only)."""
-    if onset is None or onset.fit is None or len(stories) > 1:
-        return
-    line(figure, [p[0] for p in onset.fit.grid], [p[1] for p in onset.fit.grid], OTHER, "fitted", "dot")
-    if onset.status == "onset":
+def _fitted(figure: go.Figure, fit: CurveFit | None, onset: Onset | None) -> None:
+    """The fitted curve unless its form is rejected, and the interval of its highest point where one is resolved."""
+    if fit is not None and (fit.p_value is None or fit.p_value >= REJECTED):
+        line(figure, [p[0] for p in fit.grid], [p[1] for p in fit.grid], OTHER, "fitted", "dot")
+    if onset is not None and onset.status == "onset":
         low, high = onset.interval
         figure.add_vrect(x0=low, x1=high, fillcolor=rgba(ALARM, 0.14), line={"width": 0}, layer="below")
 

@@ -9,7 +9,7 @@ from labeling.files import write_json
 from labeling.records import write_records
 from rewards.rules import RewardFunc
 from rlhf.inspection.evaluation import Evaluation, evaluate_samples, write_evaluation
-from rlhf.inspection.fresh_samples import draw_ladder, run_rewards
+from rlhf.inspection.fresh_samples import draw_ladder, original_rung, run_rewards
 from rlhf.inspection.run_directory import Run
 
 FOLDER = "evaluation"
@@ -21,6 +21,7 @@ def evaluate_fresh(
     qualities: Mapping[str, RewardFunc],
     *,
     count: int,
+    pool: int = 0,
     corpus: str | None = None,
     heldout: str | None = None,
     rewarded_pattern: str | None = None,
@@ -28,14 +29,23 @@ def evaluate_fresh(
     heat_samples: int = 0,
     quiet: bool = False,
 ) -> Evaluation:
-    """Draw `count` samples a rung, score them, write RUN/evaluation/NAME.jsonl, heat.json and evaluation.json.
+    """Draw `count` samples a rung (`pool` of the original for best-of-n, if that is more) and score them.
+
+    Writes RUN/evaluation/NAME.jsonl, heat.json and evaluation.json.
 
     Raises InputError when the run's rewards or checkpoints cannot be loaded; nothing is written before all is drawn.
     """
     drawn = draw_ladder(
-        run, run_rewards(run), count=count, draw=draw, heat_samples=heat_samples, heldout=heldout, quiet=quiet
+        run,
+        run_rewards(run),
+        count=count,
+        pool=pool,
+        draw=draw,
+        heat_samples=heat_samples,
+        heldout=heldout,
+        quiet=quiet,
     )
-    samples = {name: rung.samples for name, rung in drawn.items()}
+    samples = {name: rung.samples[:count] for name, rung in drawn.items()}
     evaluation = evaluate_samples(
         run,
         samples,
@@ -43,6 +53,8 @@ def evaluate_fresh(
         quality_funcs=qualities,
         corpus=corpus,
         folder=FOLDER,
+        draw=draw,
+        pool=drawn[original_rung(run)].samples,
         kl={name: rung.kl for name, rung in drawn.items()},
         heldout={name: rung.heldout for name, rung in drawn.items() if rung.heldout},
         rewarded_pattern=rewarded_pattern,

@@ -139,7 +139,7 @@ def draw_rung(
     assert kl is not None  # the exact KL of every completion is finite
     heat = token_heat(worker, rollout, range(min(heat_samples, len(rollout))))
     loss = heldout_loss(model, tokenizer, heldout) if heldout is not None else None
-    return FreshRung(_samples(rollout, rung, config.seed), kl, heat, loss)
+    return FreshRung(_samples(rollout, f"{rung}-fresh-{draw}", rung, config.seed), kl, heat, loss)
 
 
 def load_rung(path: Path, config: PPOConfig, device: torch.device) -> Any:
@@ -153,26 +153,31 @@ def draw_ladder(
     rewards: Sequence[RewardFunc],
     *,
     count: int,
+    pool: int = 0,
     draw: int = 1,
     heat_samples: int = 0,
     heldout: str | None = None,
     quiet: bool = False,
 ) -> dict[str, FreshRung]:
-    """Fresh samples of every rung whose checkpoint is there; prompts are those of the stored samples, in turn."""
+    """Fresh samples of every rung whose checkpoint is there; prompts are those of the stored samples, in turn.
+
+    The original gets `pool` samples if that is more than `count`; the first `count` are the same either way.
+    """
     from rlhf.inspection.run_directory import read_ladder_samples
 
     stored = next(iter(read_ladder_samples(run).values()), [])
     known = list(dict.fromkeys(sample.prompt for sample in stored)) or [""]
-    prompts = [known[i % len(known)] for i in range(count)]
+    prompts = [known[i % len(known)] for i in range(max(count, pool))]
     config = sampling_config(run, quiet=quiet)
     device = torch.device("cuda" if torch.cuda.is_available() and not config.use_cpu else "cpu")
-    original = load_rung(run.directory / f"checkpoints/{original_rung(run)}", config, device)
+    first = original_rung(run)
+    original = load_rung(run.directory / f"checkpoints/{first}", config, device)
     there = [rung for rung in run.rungs if (run.directory / rung.path).is_dir()]
     return {
         rung.name: draw_rung(
             run,
             rung.name,
-            prompts,
+            prompts if rung.name == first else prompts[:count],
             rewards,
             draw=draw,
             heat_samples=heat_samples,
@@ -213,11 +218,11 @@ def token_pay(worker: RolloutWorker, prompt: Prompt, ids: list[int]) -> list[flo
     return [float(f"{gain:.3g}") if math.isfinite(gain) else None for gain in gains]
 
 
-def _samples(rollout: Rollout, rung: str, seed: int) -> list[Sample]:
+def _samples(rollout: Rollout, stem: str, rung: str, seed: int) -> list[Sample]:
     logprobs = torch.where(rollout.completion_mask, rollout.sampler_logprobs, 0.0).sum(-1).tolist()
     return [
         Sample(
-            uid=f"{rung}-fresh-{i:05d}",
+            uid=f"{stem}-{i:05d}",
             prompt=prompt_to_text(rollout.prompts[i]),
             completion=rollout.completions[i],
             source=rung,

@@ -63,6 +63,9 @@ class HumanLadder:
             f"(95 % interval {low:.1f} to {high:.1f}) and loses {loss} afterwards.",
             "too_few_rungs": f"Human quality: fewer than {FEWEST_RUNGS} rungs, so nothing can be said of its course.",
         }[self.status]
+        if self.status == "onset":
+            best = min(self.rungs, key=lambda rung: abs(rung.sqrt_kl - self.d))
+            told += f" Confirm {best.name} on samples that did not choose it: `rlhf rate push RUN --rung {best.name}`."
         return told + (" PARTIAL: ratings are missing." if self.partial else "")
 
 

@@ -17,7 +17,17 @@ from typing import Literal
 
 import numpy as np
 
-from rlhf.inspection.curve_fits import CurveFit, Form, design, fit_curve, goodness, peaks, solver
+from rlhf.inspection.curve_fits import (
+    REJECTED,
+    CurveFit,
+    Form,
+    design,
+    fit_curve,
+    goodness,
+    peaks,
+    solver,
+    weighted_r_squared,
+)
 from rlhf.inspection.estimates import Floats, bootstrap_means, percentile_interval
 
 Status = Literal["onset", "none_seen", "not_resolved", "too_few_rungs"]
@@ -62,6 +72,10 @@ class Onset:
     runs: int
     fit: CurveFit | None
 
+    @property
+    def _curve(self) -> str:
+        return "its fitted curve" if self.fit else "its course by rung (no form fits)"
+
     def statement(self) -> str:
         """The finding in plain sentences, KL in nats."""
         here, low, high, far = (value**2 for value in (self.d, *self.interval, self.last_d))
@@ -71,15 +85,15 @@ class Onset:
             return f"{self.gold}: {few}, so nothing can be said about its course."
         if self.status == "none_seen":
             return (
-                f"{self.gold}: no overoptimisation seen up to {far:.1f} nats; its fitted curve is still highest at the "
+                f"{self.gold}: no overoptimisation seen up to {far:.1f} nats; {self._curve} is still highest at the "
                 f"end ({scope})."
             )
         if self.status == "not_resolved":
             end = self.interval[1] >= self.last_d * (1 - 1 / GRID)
             why = "reaches the end" if end else "ends before that"
             return (
-                f"{self.gold}: no overoptimisation resolved up to {far:.1f} nats with {self.n:,} samples a rung; its "
-                f"fitted curve is highest at {here:.1f} nats, the 95 % interval, {low:.1f} to {high:.1f}, {why}, and "
+                f"{self.gold}: no overoptimisation resolved up to {far:.1f} nats with {self.n:,} samples a rung; "
+                f"{self._curve} is highest at {here:.1f} nats, the 95 % interval, {low:.1f} to {high:.1f}, {why}, and "
                 f"the fall afterwards is {self.fall:.3f} ± {self.fall_se:.3f} ({scope})."
             )
         course = "goes on rising" if self.proxy_gain > 0 else "does not rise either"
@@ -176,18 +190,51 @@ def _by_rung(d: Floats, means: Floats, resampled: Floats) -> Shape:
 
 
 def _several_runs(courses: Sequence[Course], draws: int) -> Shape:
-    """One curve through all runs' rungs, every rung weighing the same; runs are resampled first, then samples."""
+    """Peak and fall of one curve through all runs' rungs; runs are resampled first, then samples."""
+    last = max(float(course.d.max()) for course in courses)
+    coefficients, drawn = run_coefficients(courses, draws)
+    grid = np.linspace(0, last, GRID, dtype=np.float64)
+    heights, curves = design("rl", grid) @ coefficients, drawn @ design("rl", grid).T  # (G,), (B, G)
+    highest = int(np.argmax(heights))
+    falls = curves[:, highest] - curves[:, -1]
+    return Shape(
+        top=float(grid[highest]),
+        interval=percentile_interval(grid[np.argmax(curves, axis=1)]),
+        fall=float(heights[highest] - heights[-1]),
+        fall_se=float(falls.std(ddof=1)),
+        fit=curve_of_runs(courses, coefficients, drawn),
+    )
+
+
+def run_coefficients(courses: Sequence[Course], draws: int) -> tuple[Floats, Floats]:
+    """Coefficients (P,) of R₀ + d(α - β log d) through all runs' rungs, every rung weighing the same, and (B, P) of
+    the joint bootstrap.
+    """
+
+    def fitted(d: Floats, means: Floats) -> Floats:
+        return solver("rl", d, np.ones_like(d)) @ means
+
+    point = fitted(np.concatenate([c.d for c in courses]), np.concatenate([c.means for c in courses]))
+    return point, np.stack([fitted(at, values) for at, values in joint_bootstrap(courses, draws)])
+
+
+def curve_of_runs(courses: Sequence[Course], coefficients: Floats, drawn: Floats) -> CurveFit:
+    """The curve of `run_coefficients` with errors and band over runs and samples; no goodness is known."""
     d, means = np.concatenate([c.d for c in courses]), np.concatenate([c.means for c in courses])
-    even, grid = np.ones_like(d), np.linspace(0, d.max(), GRID)
-    top = float(peaks("rl", d, even, means[None], grid)[0])
-    fall = float(fall_after("rl", d, even, means[None], top)[0])
-    tops, falls = [], []
-    for at, values in joint_bootstrap(courses, draws):
-        same = np.ones_like(at)
-        tops.append(peaks("rl", at, same, values[None], grid)[0])
-        falls.append(fall_after("rl", at, same, values[None], top, d.max())[0])
-    interval = percentile_interval(np.array(tops))
-    return Shape(top, interval, fall, float(np.std(falls, ddof=1)), None)
+    grid = np.linspace(0, d.max(), 61)
+    rows = design("rl", grid)
+    low, high = np.quantile(drawn @ rows.T, [0.025, 0.975], axis=0)
+    spread = drawn.std(axis=0, ddof=1)
+    return CurveFit(
+        form="rl",
+        alpha=float(coefficients[1]),
+        alpha_se=float(spread[1]),
+        beta=float(coefficients[2]),
+        beta_se=float(spread[2]),
+        r_squared=weighted_r_squared(means, design("rl", d) @ coefficients, np.zeros_like(d)),
+        p_value=None,
+        grid=[tuple(float(v) for v in point) for point in zip(grid, rows @ coefficients, low, high, strict=True)],  # type: ignore[misc]
+    )
 
 
 def forms_kept(d: Floats, means: Floats, resampled: Floats) -> list[Form]:
@@ -199,12 +246,12 @@ def forms_kept(d: Floats, means: Floats, resampled: Floats) -> list[Form]:
         "rl": goodness("rl", d, means, resampled),
         "cubic": goodness("cubic", d, means, resampled),
     }
-    return [form for form, p in tested.items() if (p is None and form == "rl") or (p is not None and p >= 0.05)]
+    return [form for form, p in tested.items() if (p is None and form == "rl") or (p is not None and p >= REJECTED)]
 
 
-def fall_after(form: Form, d: Floats, errors: Floats, values: Floats, top: float, end: float | None = None) -> Floats:
-    """(B,) what the curves fitted to values (B, R) lose from `top` to `end` (the last rung)."""
-    ends = design(form, np.array([top, d.max() if end is None else end]))
+def fall_after(form: Form, d: Floats, errors: Floats, values: Floats, top: float) -> Floats:
+    """(B,) what the curves fitted to values (B, R) lose from `top` to the last rung."""
+    ends = design(form, np.array([top, d.max()]))
     heights = values @ solver(form, d, errors).T @ ends.T  # (B, 2)
     lost: Floats = heights[:, 0] - heights[:, 1]
     return lost
@@ -217,8 +264,7 @@ def joint_bootstrap(courses: Sequence[Course], draws: int, seed: int = 0) -> Ite
     for draw in range(draws):
         runs = chosen[draw]
         # a run drawn twice must not bring the same samples twice
-        rows = [(draw + place) % draws for place in range(len(runs))]
         yield (
             np.concatenate([courses[run].d for run in runs]),
-            np.concatenate([drawn[run][row] for run, row in zip(runs, rows, strict=True)]),
+            np.concatenate([drawn[run][(draw + place) % len(drawn[run])] for place, run in enumerate(runs)]),
         )

@@ -12,7 +12,8 @@ from labeling.records import Sample
 from rlhf.inspection.display import display_text
 from rlhf.inspection.evaluation import Evaluation
 from rlhf.inspection.figures import Chart, Story
-from rlhf.inspection.run_directory import Run, bad_file, read_ladder_samples
+from rlhf.inspection.recommendation import recommend
+from rlhf.inspection.run_directory import Run, bad_file, read_ladder_samples, samples_folder
 from rlhf.inspection.side_effects import SideEffects, Term
 
 LONGEST_SAMPLE = 2000  # characters shown of one sample
@@ -35,18 +36,20 @@ def run_data(run: Run, evaluation: Evaluation | None) -> dict[str, Any]:
     """Rungs and samples of one run; samples are columns to keep the file small."""
     if evaluation is None:
         return {"name": run.name, "start": 0, "rungs": [], "prompts": []}
-    samples = read_ladder_samples(run, None if evaluation.samples == "samples" else evaluation.samples)
+    samples = read_ladder_samples(run, samples_folder(evaluation.samples))
     count = max(1, sum(len(rows) for rows in samples.values()))
     cap = max(100, min(LONGEST_SAMPLE, CHARACTER_BUDGET // count))
     rungs = [rung for rung in evaluation.rungs if rung.name in samples]
     names = [rung.name for rung in rungs]
     peak = next((onset.rung for onset in evaluation.onsets.values()), None)
+    advised = recommend(evaluation)
+    opening = [name for name in (peak, advised.rung if advised else None) if name in names[:-1]]
     first = next(iter(samples.values()), [])
     heat = read_heat(run, evaluation)
     iterations = {rung.name: rung.iteration for rung in run.rungs}
     return {
         "name": run.name,
-        "start": names.index(peak) if peak in names[:-1] else len(names) // 2,
+        "start": names.index(opening[0]) if opening else len(names) // 2,
         "rungs": [
             {
                 "name": rung.name,

@@ -33,13 +33,16 @@ LADDER_RUNGS = 8
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What is compared: `sqrt_kl` (√nats) by source for a ladder, empty for models; `run` is the run directory."""
+    """What is compared: `sqrt_kl` (√nats) by source for a ladder, empty for models; `run` is the run directory, `draw`
+    the number of the samples' draw (None for samples stored by the trainer).
+    """
 
     kind: Kind
     original: str
     run: str
     title: str
     sqrt_kl: dict[str, float]
+    draw: int | None
 
 
 def write_study(folder: Path, study: Study) -> None:
@@ -78,6 +81,20 @@ def ladder_rungs(rungs: Sequence[Rung]) -> list[Rung]:
     roots = np.array([sqrt_kl(rung.kl_per_completion) for rung in rungs])
     wanted = np.linspace(roots[0], roots[-1], LADDER_RUNGS)
     return [rungs[i] for i in sorted({int(np.argmin(np.abs(roots - at))) for at in wanted})]
+
+
+def draws_that_chose(run: Path) -> set[int]:
+    """Draws of samples that may have chosen a rung: those of the run's evaluation and of its human ladder.
+
+    A rung is confirmed on others: the best of several is partly the luckiest on the samples that chose it.
+    """
+    found = set()
+    for path in (run / "evaluation.json", run / "human_ladder.json"):
+        value = read_json(path) if path.exists() else {}
+        draw = value.get("draw") if isinstance(value, dict) else None
+        if isinstance(draw, int):
+            found.add(draw)
+    return found
 
 
 def different_rows(samples: Mapping[str, Sequence[Sample]], count: int) -> list[Sample]:
@@ -152,6 +169,24 @@ def score_study(folder: Path, *, partial: bool = False) -> Verdict | HumanLadder
     kind = {"kind": study.kind, **dataclasses.asdict(verdict)}
     write_json(folder / "verdict.json", kind)
     return verdict
+
+
+def keep_verdict(run: Path, folder: Path, verdict: Verdict) -> None:
+    """Note a verdict in RUN/blind_verdicts.json; the same study scored again replaces its own."""
+    known = read_verdicts(run)
+    write_json(run / "blind_verdicts.json", {**known, str(folder): verdict.statements()})
+
+
+def read_verdicts(run: Path) -> dict[str, list[str]]:
+    """What blind ratings said of the run, by study. Raises InputError when the file is torn or of another shape."""
+    path = run / "blind_verdicts.json"
+    value = read_json(path) if path.exists() else {}
+    listed = isinstance(value, dict) and all(isinstance(said, list) for said in value.values())
+    if not listed or any(not isinstance(line, str) for said in value.values() for line in said):
+        raise InputError(
+            str(path), got="another shape", expected="the file of `rlhf rate score`", fix="delete it, then score again"
+        )
+    return dict(value)
 
 
 def verdict_of(study: Study, rows: Sequence[Unblinded], missing: int) -> Verdict | HumanLadder:

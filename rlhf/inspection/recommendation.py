@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf.inspection.estimates import score_matrix
+from rlhf.inspection.estimates import Floats, score_matrix
 from rlhf.inspection.evaluation import Evaluation, RungEvaluation
 from rlhf.inspection.scoring import PROXY
 
@@ -45,9 +45,7 @@ def _by_gold(evaluation: Evaluation, gold: str) -> Recommendation:
     rungs = [rung for rung in evaluation.rungs if rung.reward(gold) is not None]
     scores = score_matrix([evaluation.scores[rung.name][gold] for rung in rungs])
     best = int(np.argmax(np.nanmean(scores, axis=1)))
-    lost = scores[best] - scores  # (R, N) paired by prompt and seed
-    count = np.isfinite(lost).sum(axis=1)
-    means, errors = np.nanmean(lost, axis=1), np.nanstd(lost, axis=1) / np.sqrt(np.maximum(count, 1))
+    means, errors = paired_losses(scores, best)
     chosen = int(np.argmax(means <= errors))
     rung, mean = rungs[chosen], rungs[chosen].reward(gold)
     reasons = [f"{gold} {mean.text(3)}" if mean else gold, _kl(rung)]
@@ -59,6 +57,27 @@ def _by_gold(evaluation: Evaluation, gold: str) -> Recommendation:
     reasons += _diversity(evaluation.rungs[0], rung)
     reasons.append("chosen on these samples, so confirm it on others: `rlhf evaluate --draw 2`, or a blind rating")
     return Recommendation(rung.name, True, reasons)
+
+
+def paired_losses(scores: Floats, best: int) -> tuple[Floats, Floats]:
+    """(R,) means of scores (R, N) of rung `best` less those of each rung, and their standard errors.
+
+    Differences are paired by prompt and seed; rungs with fewer than two pairs (labels of few samples) are compared as
+    if independent.
+    """
+    lost = scores[best] - scores
+    count = np.isfinite(lost).sum(axis=1)
+    means, errors = np.zeros(len(scores)), np.zeros(len(scores))
+    for rung, pairs in enumerate(count):
+        if pairs >= 2:
+            means[rung] = np.nanmean(lost[rung])
+            errors[rung] = np.nanstd(lost[rung], ddof=1) / math.sqrt(pairs)
+        else:
+            means[rung] = np.nanmean(scores[best]) - np.nanmean(scores[rung])
+            errors[rung] = math.hypot(
+                *(np.nanstd(scores[i]) / math.sqrt(np.isfinite(scores[i]).sum()) for i in (best, rung))
+            )
+    return means, errors
 
 
 def _by_proxy(evaluation: Evaluation) -> Recommendation:

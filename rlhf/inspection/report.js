@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
-  const PAGE_ROWS = 20;
+  const PAGE_ROWS = 10;
   const state = { run: 0, rung: 0, search: "", sort: "index", heat: "", shown: PAGE_ROWS, open: new Set() };
   const make = (tag, className, text) => {
     const node = document.createElement(tag);
@@ -10,6 +10,7 @@
     if (text !== undefined) node.textContent = text; // samples reach the page as text only, never as markup
     return node;
   };
+  const small = (p) => (p === null ? "–" : p < 0.001 ? "< 0.001" : p.toFixed(3));
   const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
   // ---- charts ----
@@ -178,7 +179,9 @@
       return row;
     });
     byId("table").replaceChildren(head, ...body);
-    byId("found").textContent = `${rows.length.toLocaleString("en")} samples`;
+    const many = rungs()[0].samples.text.length;
+    const all = rows.length === many ? "" : ` of ${many.toLocaleString("en")}`;
+    byId("found").textContent = rows.length || many === 0 ? `${rows.length.toLocaleString("en")}${all} samples` : "no sample shown holds it";
     byId("more").hidden = rows.length <= state.shown;
   };
   const toggle = (row) => {
@@ -206,8 +209,8 @@
       link.dataset.term = row.term;
       const first = make("td");
       first.append(link);
-      line.append(first, make("td", row.factor > 1 ? "gain" : "loss", number(row.factor, 2)), make("td", "", `${number(row.before, 1)} → ${number(row.after, 1)}`),
-        make("td", "", `${row.samplesBefore} → ${row.samplesAfter}`), make("td", "", number(row.r, 2)), make("td", "", row.q === null ? "–" : row.q.toPrecision(2)));
+      line.append(first, make("td", row.factor > 1 ? "gain" : "loss", row.factor >= 10 ? number(row.factor, 0) : number(row.factor, 2)), make("td", "", `${number(row.before, 1)} → ${number(row.after, 1)}`),
+        make("td", "", `${row.samplesBefore} → ${row.samplesAfter}`), make("td", "", number(row.r, 2)), make("td", "", small(row.q)));
       table.append(line);
     }
     box.append(make("h3", "", title), rows.length ? table : make("p", "note", "nothing found"));

@@ -15,9 +15,10 @@ from rlhf.inspection.evaluation import Evaluation, evaluate_run, read_evaluation
 from rlhf.inspection.figures import Chart, Story, against_kl, human_chart
 from rlhf.inspection.human_ladder import read_human_ladder
 from rlhf.inspection.page_data import page_data
-from rlhf.inspection.report_tables import over_runs, story_facts
+from rlhf.inspection.rating_packet import read_verdicts
+from rlhf.inspection.replicates import joint_curves, joint_onsets
+from rlhf.inspection.report_tables import meaning_of, story_facts
 from rlhf.inspection.run_directory import Run, read_run
-from rlhf.ppo.metrics import METRICS
 
 PAGE = Path(__file__).parent
 
@@ -34,17 +35,19 @@ def build_report(run_dir: Path, output: Path | None = None, *, others: Sequence[
     for directory in (run_dir, *others):
         run = read_run(directory)
         evaluation, notice = current_evaluation(run)
-        stories.append(Story(run, evaluation, read_human_ladder(directory / "human_ladder.json")))
+        verdicts = tuple(line for said in read_verdicts(directory).values() for line in said)
+        stories.append(Story(run, evaluation, read_human_ladder(directory / "human_ladder.json"), verdicts))
         notices += [notice] if notice else []
     scored = [story.evaluation for story in stories if story.evaluation]
     rewards = ["proxy", *dict.fromkeys(name for e in scored for name in (*e.golds, *e.qualities))]
-    along, curves = [*against_kl(stories, rewards), *human_chart(stories)], training_charts(stories)
+    together = joint_curves(stories, rewards)
+    along, curves = [*against_kl(stories, rewards, together), *human_chart(stories)], training_charts(stories)
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
     html = page.get_template("report.html").render(
         title=" and ".join(story.run.name for story in stories),
         stories=[story_facts(story) for story in stories],
         notices=notices,
-        together=over_runs(stories),
+        together=joint_onsets(stories),
         along=[chart_row(chart) for chart in along],
         curves=[chart_row(chart) for chart in curves],
         style=(PAGE / "report.css").read_text(encoding="utf-8"),
@@ -73,10 +76,4 @@ def current_evaluation(run: Run) -> tuple[Evaluation | None, str]:
 
 def chart_row(chart: Chart) -> dict[str, Any]:
     """What the template needs of a chart; the definitions of its metrics become the hover text."""
-    meaning = "\n".join(
-        f"{key}: {METRICS[key].estimator} [{METRICS[key].unit}]; over {METRICS[key].mask}; "
-        f"healthy: {METRICS[key].healthy}"
-        for key in chart.keys
-        if key in METRICS
-    )
-    return {"id": chart.id, "title": chart.title, "note": chart.note, "meaning": meaning}
+    return {"id": chart.id, "title": chart.title, "note": chart.note, "meaning": meaning_of(*chart.keys)}

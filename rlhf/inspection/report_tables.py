@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlhf.inspection.curve_fits import FORMULAS
 from rlhf.inspection.curves import run_straightness
 from rlhf.inspection.display import display_text
 from rlhf.inspection.equal_kl import at_equal_kl
 from rlhf.inspection.estimates import Estimate
-from rlhf.inspection.evaluation import RungEvaluation, course
+from rlhf.inspection.evaluation import Evaluation, RungEvaluation
 from rlhf.inspection.figures import Story
-from rlhf.inspection.overoptimisation import find_onset
 from rlhf.inspection.recommendation import recommend
-from rlhf.inspection.run_directory import Run, read_ladder_samples
-from rlhf.inspection.scoring import PROXY
+from rlhf.inspection.run_directory import Run, read_ladder_samples, samples_folder
+from rlhf.ppo.metrics import METRICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,7 @@ class Fact:
     label: str
     value: str
     detail: str
+    meaning: str
 
 
 def story_facts(story: Story) -> dict[str, Any]:
@@ -38,11 +38,66 @@ def story_facts(story: Story) -> dict[str, Any]:
         "state": state(run),
         "facts": key_figures(story),
         "findings": findings(story),
-        "golds": [f"gold: {name}" for name in evaluation.golds] + evaluation.qualities if evaluation else [],
+        "fits": fit_rows(story),
+        "golds": gold_columns(evaluation) if evaluation else [],
         "rungs": rung_rows(story),
-        "collapse": collapse_rows(story),
-        "config": {key: json.dumps(value, ensure_ascii=False, indent=2) for key, value in sorted(run.info.items())},
+        "collapse": collapse_table(story),
+        "config": {k: v for k, v in sorted(run.info.items()) if not isinstance(v, (dict, list))},
+        "details": {
+            key: json.dumps(value, ensure_ascii=False, indent=2)
+            for key, value in sorted(run.info.items())
+            if isinstance(value, (dict, list))
+        },
     }
+
+
+KL_MEANS = (
+    "KL(policy ‖ original): exact at every sampled prefix, summed over the completion, nats, at temperature 1, on the "
+    "rung's own evaluation samples"
+)
+PROXY_MEANS = "the raw reward that the policy was trained on, mean over a rung's samples with its standard error"
+GOLD_MEANS = "a judgement that no part of the trainer reads, mean over a rung's samples with its standard error"
+
+
+def meaning_of(*keys: str) -> str:
+    """What metrics mean, from their one definition: the text shown on hover."""
+    return "\n".join(
+        f"{key}: {METRICS[key].estimator} [{METRICS[key].unit}]; over {METRICS[key].mask}; "
+        f"healthy: {METRICS[key].healthy}"
+        for key in keys
+        if key in METRICS
+    )
+
+
+def fit_rows(story: Story) -> list[dict[str, str]]:
+    """The fitted forms of every reward, PPO's and best-of-n's, with errors and goodness."""
+    if story.evaluation is None:
+        return []
+    return [
+        {
+            "reward": reward,
+            "policy": policy,
+            "form": FORMULAS[fit.form],
+            "alpha": plus_minus(fit.alpha or 0.0, fit.alpha_se),
+            "beta": plus_minus(fit.beta or 0.0, fit.beta_se),
+            "r_squared": f"{fit.r_squared:.3f}",
+            "goodness": "–" if fit.p_value is None else small(fit.p_value),
+        }
+        for policy, fits in (("PPO", story.evaluation.ppo_fits), ("best-of-n", story.evaluation.best_of_n_fits))
+        for reward, fit in fits.items()
+    ]
+
+
+def small(p: float) -> str:
+    """A probability for people."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def gold_columns(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Heading and meaning of the columns of golds and qualities."""
+    golds = [("gold" if name == "gold" else f"gold: {name}", GOLD_MEANS) for name in evaluation.golds]
+    quality = "a quality that nobody labelled, mean over a rung's samples with its standard error"
+    return golds + [(name, quality) for name in evaluation.qualities]
 
 
 def state(run: Run) -> str:
@@ -59,27 +114,30 @@ def key_figures(story: Story) -> list[Fact]:
     run, evaluation = story.run, story.evaluation
     facts = []
     if run.rungs:
+        known = {rung.name: (rung.kl, rung.kl_se) for rung in evaluation.rungs} if evaluation else {}
         last = run.rungs[-1]
-        error = f"± {last.kl_per_completion_se:.2f} nats" if last.kl_per_completion_se is not None else "nats"
+        kl, se = known.get(last.name, (last.kl_per_completion, last.kl_per_completion_se))
+        error = f"± {se:.2f} nats" if se is not None else "nats"
         budget = f" of a budget of {run.budget_nats:g}" if run.budget_nats else ""
-        facts.append(Fact("KL at the last rung", f"{last.kl_per_completion:.2f}", f"{error} per completion{budget}"))
+        facts.append(Fact("KL at the last rung", f"{kl:.2f}", f"{error} per completion{budget}", KL_MEANS))
     if evaluation and len(evaluation.rungs) > 1:
         start, end = evaluation.rungs[0], evaluation.rungs[-1]
         for name in ("proxy", *evaluation.golds):
             before, after = (r.proxy if name == "proxy" else r.gold.get(name) for r in (start, end))
             if before and after:
                 value = f"{before.mean:.2f} → {after.mean:.2f}"
-                errors = f"± {before.se or 0:.2f} → ± {after.se or 0:.2f}, {after.n:,} samples a rung"
-                facts.append(Fact("Proxy" if name == "proxy" else f"Gold: {name}", value, errors))
+                errors = f"± {before.se or 0:.2f} → ± {after.se or 0:.2f}, original to last rung, n = {after.n:,} each"
+                label = "Proxy" if name == "proxy" else "Gold" if name == "gold" else f"Gold: {name}"
+                facts.append(Fact(label, value, errors, PROXY_MEANS if name == "proxy" else GOLD_MEANS))
     clips = [row["clip_ratio/outside_mean"] for row in run.metrics if row.get("clip_ratio/outside_mean") is not None]
     if clips:
         detail = f"median of {len(clips)} iterations; healthy 1 to 20 %"
-        facts.append(Fact("Clip fraction", f"{statistics.median(clips):.1%}", detail))
+        meaning = meaning_of("clip_ratio/outside_mean")
+        facts.append(Fact("Clip fraction", f"{statistics.median(clips):.1%}", detail, meaning))
     seen = run.metrics[-1].get("completions_seen")
     if seen is not None:
-        facts.append(
-            Fact("Completions", f"{seen:,}", f"sampled for updates in {run.metrics[-1]['iteration']} iterations")
-        )
+        where = f"sampled for updates in {run.metrics[-1]['iteration']} iterations"
+        facts.append(Fact("Completions", f"{seen:,}", where, meaning_of("completions_seen")))
     return facts
 
 
@@ -92,6 +150,7 @@ def findings(story: Story) -> list[str]:
         if not evaluation.onsets:
             told.append("No gold reward was given, so overoptimisation cannot be seen: only the proxy is known.")
         told += [story.human.statement()] if story.human else []
+        told += story.verdicts
         advice = recommend(evaluation)
         told += [advice.text()] if advice else []
         compared = (at_equal_kl(evaluation, reward) for reward in (evaluation.golds or ["proxy"]))
@@ -106,7 +165,7 @@ def rung_rows(story: Story) -> list[dict[str, Any]]:
     """The table of rungs; a cell that is not known is a dash."""
     run, evaluation = story.run, story.evaluation
     scored = {rung.name: rung for rung in evaluation.rungs} if evaluation else {}
-    samples = read_ladder_samples(run) if evaluation else {}
+    samples = read_ladder_samples(run, samples_folder(evaluation.samples)) if evaluation else {}
     rows = []
     for rung in run.rungs:
         known = scored.get(rung.name)
@@ -134,10 +193,31 @@ def plus_minus(value: float, error: float | None) -> str:
     return f"{value:.3f}" if error is None or not math.isfinite(error) else f"{value:.3f} ± {error:.3f}"
 
 
-def collapse_rows(story: Story) -> list[dict[str, str]]:
-    """Variety, copying, held-out loss, length and sentiment by rung."""
+COLLAPSE_MEANS = {
+    "distinct-1": "different words over all words of the rung's samples (Li et al. 2016)",
+    "distinct-2": "different pairs of adjacent words over all pairs",
+    "compression": "bytes over deflated bytes of all samples: higher is more alike; ranks as self-BLEU does (Shaib et "
+    "al. 2024)",
+    "most frequent": "share of the most frequent completion",
+    "copied lines": "complete sampled lines of three words or more that stand verbatim in the training corpus",
+    "copied run": "words of a sample's longest run that stands in the training corpus, mean ± standard error, and the "
+    "longest of all",
+    "held-out loss": "loss on held-out text, nats per token, mean ± standard error over blocks: what finetuning forgot",
+    "perplexity": "exp(held-out loss), per token",
+    "length": "characters of a completion, mean ± standard error",
+    "sentiment": "VADER's compound score, -1 to 1, mean ± standard error",
+}
+
+
+def collapse_table(story: Story) -> dict[str, Any]:
+    """Variety, copying, held-out loss, length and sentiment by rung; columns that no rung has are left out."""
     rungs = story.evaluation.rungs if story.evaluation else []
-    return [{"name": rung.name, **collapse_cells(rung)} for rung in rungs]
+    rows = [collapse_cells(rung) for rung in rungs]
+    columns = {name: means for name, means in COLLAPSE_MEANS.items() if any(row[name] != "–" for row in rows)}
+    return {
+        "columns": columns,
+        "rows": [(rung.name, [row[name] for name in columns]) for rung, row in zip(rungs, rows, strict=True)],
+    }
 
 
 def collapse_cells(rung: RungEvaluation) -> dict[str, str]:
@@ -149,38 +229,16 @@ def collapse_cells(rung: RungEvaluation) -> dict[str, str]:
     def mean(value: Estimate | None, digits: int) -> str:
         return "–" if value is None else f"{value.mean:.{digits}f} ± {value.se or 0:.{digits}f}"
 
-    longest = mean(rung.longest_run, 1) + ("" if rung.longest_run_max is None else f", at most {rung.longest_run_max}")
+    longest = mean(rung.longest_run, 1)
     return {
-        "distinct_1": number(rung.distinct_1, ".3f"),
-        "distinct_2": number(rung.distinct_2, ".3f"),
+        "distinct-1": number(rung.distinct_1, ".3f"),
+        "distinct-2": number(rung.distinct_2, ".3f"),
         "compression": number(rung.compression_ratio, ".2f"),
-        "top": number(rung.top_completion_share, ".1%"),
-        "copied": number(rung.verbatim_share, ".1%"),
-        "longest": longest,
-        "heldout": mean(rung.heldout, 3),
+        "most frequent": number(rung.top_completion_share, ".1%"),
+        "copied lines": number(rung.verbatim_share, ".1%"),
+        "copied run": longest if rung.longest_run_max is None else f"{longest}; ≤ {rung.longest_run_max}",
+        "held-out loss": mean(rung.heldout, 3),
+        "perplexity": "–" if rung.heldout is None else f"{math.exp(rung.heldout.mean):.1f}",
         "length": mean(rung.length, 0),
-        "sentiment": mean(rung.sentiment, 3),
+        "sentiment": mean(rung.sentiment, 2),
     }
-
-
-SEED_ONLY = {"seed", "output_dir", "resume", "quiet"}  # options that may differ between runs of one experiment
-
-
-def over_runs(stories: Sequence[Story]) -> list[str]:
-    """The onset of each shared gold over several runs that differ in nothing but their seed; else nothing."""
-    settings = [
-        {key: value for key, value in story.run.info.get("resolved", {}).items() if key not in SEED_ONLY}
-        for story in stories
-    ]
-    evaluations = [story.evaluation for story in stories if story.evaluation]
-    alike = len(evaluations) == len(stories) > 1 and all(settings) and all(s == settings[0] for s in settings)
-    if not alike:
-        return []
-    told = []
-    for gold in evaluations[0].golds:
-        if all(gold in evaluation.golds for evaluation in evaluations):
-            courses = [course(evaluation.rungs, evaluation.scores, gold) for evaluation in evaluations]
-            first = evaluations[0]
-            names, proxy = [rung.name for rung in first.rungs], course(first.rungs, first.scores, PROXY)
-            told.append(find_onset(gold, names, courses, proxy, draws=500).statement())
-    return told

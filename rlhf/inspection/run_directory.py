@@ -100,6 +100,11 @@ def read_ladder(path: Path) -> tuple[list[Rung], float | None]:
     return sorted(rungs, key=lambda rung: rung.kl_per_completion), read_json(path).get("budget_nats")
 
 
+def samples_folder(evaluated: str) -> str | None:
+    """`Evaluation.samples` as `read_ladder_samples` takes it: None for the trainer's own folder."""
+    return None if evaluated == "samples" else evaluated
+
+
 def read_ladder_samples(run: Run, folder: str | None = None) -> dict[str, list[Sample]]:
     """Samples of every rung that has some, by rung name; row i has the same prompt and seed on every rung.
 

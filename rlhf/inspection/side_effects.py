@@ -56,7 +56,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class SideEffects:
-    """One rung against the original: changed terms (largest effect first), and the rewarded words set apart."""
+    """One rung against the original: changed terms (surest first, as in the paper), and the rewarded words apart."""
 
     rewarded: list[Term]
     terms: list[Term]
@@ -174,7 +174,7 @@ class Original:
         ]
         everything = compare(self.every_word, tokens.words(), self.proxy, 1) if self.paid else []
         rewarded = [term for term in everything if term.term in self.paid]
-        return SideEffects(rewarded, sorted(control(tested, rate), key=lambda t: -abs(t.log_odds)), len(tested))
+        return SideEffects(rewarded, sorted(control(tested, rate), key=lambda t: -abs(t.z)), len(tested))
 
 
 def compare(before: TermCounts, after: TermCounts, proxy: Sequence[float | None], size: int) -> list[Term]:

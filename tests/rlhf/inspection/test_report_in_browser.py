@@ -92,7 +92,7 @@ def test_the_report_works_offline(make_run: MakeRun, watched: Watched) -> None:
     # Search and sort.
     page.keyboard.press("/")
     page.keyboard.type("emoji")
-    assert page.locator("#found").inner_text() == "1 samples"
+    assert page.locator("#found").inner_text() == "1 of 60 samples"
     page.locator("#search").fill("")
     page.select_option("#sort", "score proxy|high")
     shown = page.locator(".row[data-index]").evaluate_all("rows => rows.map(r => Number(r.dataset.index))")
