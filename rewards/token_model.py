@@ -128,12 +128,17 @@ class TokenRewardModel:
 
     @torch.no_grad()
     def _two_columns_suffice(self) -> bool:
-        """Whether the logits are the output layer's product and nothing more (some models cap or scale them).
+        """Whether the logits are the output layer's product and nothing more (some models cap or scale them, and a
+        wrapped model may return no hidden states).
 
         Tried on the first tokens of the vocabulary with an output layer 64 times as large (a power of two, so that
         dividing restores it exactly): a cap that small logits hardly feel must show.
         """
         ids = torch.arange(min(16, _vocabulary_rows(self.model)), device=self.device)[None]
+        with evaluating(self.model):
+            output = self.model.base_model(input_ids=ids, use_cache=False)
+        if getattr(output, "last_hidden_state", None) is None:
+            return False
         layer = _output_layer(self.model)
         with evaluating(self.model):
             layer.weight.mul_(64)

@@ -166,7 +166,9 @@ def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask
     As in OpenAI's baselines, without their factor 1/2. Where V has left the range towards R the clipped error is the
     larger one, and the gradient is 0.
     """
-    near = old_values + (values - old_values).clamp(-epsilon, epsilon)
+    moved = values - old_values
+    # Within the range the very same number, not one that differs by rounding and would count as clipped.
+    near = torch.where(moved.abs() <= epsilon, values, old_values + moved.clamp(-epsilon, epsilon))
     plain, clipped = torch.where(mask, values - returns, 0.0) ** 2, torch.where(mask, near - returns, 0.0) ** 2
     return ValueLoss(torch.maximum(plain, clipped).sum(), (clipped > plain).sum())
 

@@ -60,7 +60,7 @@ def add_adapter(model: Any, peft_config: Any, seed: int) -> Any:
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return get_peft_model(model, peft_config).eval()
+            adapted = get_peft_model(model, peft_config).eval()
     except ValueError as error:
         raise InputError(
             "peft_config",
@@ -68,6 +68,10 @@ def add_adapter(model: Any, peft_config: Any, seed: int) -> Any:
             expected="target modules that the model has",
             fix="name the model's own linear layers with --lora_target_modules",
         ) from error
+    for config in adapted.peft_config.values():
+        if isinstance(config.target_modules, set):  # saved in an order that differs from process to process
+            config.target_modules = sorted(config.target_modules)
+    return adapted
 
 
 def train_last_layer_only(model: nn.Module) -> list[str]:

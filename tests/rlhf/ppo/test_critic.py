@@ -119,6 +119,9 @@ def test_value_clipping_by_hand() -> None:
     got.loss.backward()
     assert values.grad is not None
     assert values.grad.flatten().tolist() == pytest.approx([0, 0.8, -1.8, 0, -4.0, 0, 0, 0], abs=TOLERANCE)
+    # Inside the range nothing is clipped, though old + (value - old) would differ from the value by rounding.
+    inside, at = torch.rand(1, 999, generator=torch.Generator().manual_seed(0)) * 0.1, torch.full((1, 999), 0.7)
+    assert clipped_value_loss(at + inside, at, at * 0, torch.ones(1, 999, dtype=torch.bool), 0.2).clipped.item() == 0
     # The wrong variant takes the smaller error (1 + 0.01 + 0.81 + 1.44).
     assert got.loss.item() != pytest.approx(3.26, abs=0.1)
 
