@@ -194,11 +194,12 @@ class Doctor:
 
     def report(self, iteration: int, max_deviation: float | None) -> dict[str, Any] | None:
         """Add the first update's max |ratio - 1| (None without one), warn, and return the `doctor` key."""
+        sampled, self._sampled = self._sampled, None  # two rollouts need not be held at once
         late = ratio_symptom(max_deviation or 0.0)
         if late:
             found = self.diagnosis.causes
-            if not found and self._sampled is not None:
-                found = machinery_causes(self.policy, self.reference, self._sampled, self._score)
+            if not found and sampled is not None:
+                found = machinery_causes(self.policy, self.reference, sampled, self._score)
             self.diagnosis = Diagnosis([*self.diagnosis.symptoms, *late], found)
         named = ", ".join(cause.name for cause in self.diagnosis.causes)
         kind = f"{[symptom.name for symptom in self.diagnosis.symptoms]} {named}"

@@ -1,0 +1,129 @@
+"""Memory of a PPO run: does it grow with iterations, and what does a batch four times as large add?
+
+    python benchmarks/memory.py [--iterations 30] [--batch 1024] [--output_path FILE.json]
+
+1. Peak resident memory after iteration 5 and after iteration 30 of one run (bound: at most 5 % more).
+2. With chunks fixed, the rise of one run's peak when the batch is 4 times as large, beside the computed size of what
+   a rollout stores: ids, masks, one number a token or completion, and the sum over processes that joins them.
+Each run has a process of its own, because a peak never falls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rlhf import environment
+
+environment.prepare()
+
+VOCABULARY, LENGTH, CHUNK = 2000, 48, 64
+# Bytes a token: ids, and the copy made before padding is written; two masks, one as integers while processes are
+# joined; old log-probs, the sampler's, advantages; the list of Python integers that the reward function is given.
+BYTES_A_TOKEN = 2 * 8 + (1 + 1 + 8) + 3 * 8 + (8 + 32)
+# Numbers a completion: rewards, exact KL, k1, k3, entropy, each once more while they are joined; and its text.
+BYTES_A_COMPLETION = 10 * 8 + 6 * LENGTH
+
+
+def peak() -> int:
+    """Peak resident memory of this process so far, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def stored_bytes(batch: int) -> int:
+    """What one rollout of `batch` completions stores, bytes."""
+    return batch * (LENGTH * BYTES_A_TOKEN + BYTES_A_COMPLETION)
+
+
+def train(batch: int, iterations: int, directory: Path) -> list[int]:
+    """Run PPO on a model of random weights; the peak after each iteration, bytes."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+
+    from rlhf import PPOConfig, PPOTrainer
+
+    class Peaks(TrainerCallback):
+        """Notes the peak at each line of metrics."""
+
+        def __init__(self) -> None:
+            self.values: list[int] = []
+
+        def on_log(self, *args: Any, **kwargs: Any) -> None:
+            self.values.append(peak())
+
+    torch.manual_seed(0)
+    core = Tokenizer(models.WordLevel({"<end>": 0, **{f"w{i}": i for i in range(1, VOCABULARY)}}, unk_token="<end>"))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.WhitespaceSplit(), decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<end>", eos_token="<end>", pad_token="<end>")
+    shape = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=64, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    model = LlamaForCausalLM(shape).eval()
+
+    def even(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [float(sum(token % 2 == 0 for token in ids)) for ids in completion_ids]
+
+    config = PPOConfig(
+        output_dir=str(directory), iteration_batch_size=batch, max_iteration_batch_size=batch, minibatch_size=CHUNK,
+        per_device_train_batch_size=CHUNK, per_device_generation_batch_size=CHUNK, max_completion_length=LENGTH,
+        num_eval_samples=64, normalization_samples=batch, max_iterations=iterations, kl_budget=1e6, ladder_step=1e3,
+        learning_rate=1e-5, use_cpu=True, quiet=True,
+    )  # fmt: skip
+    peaks = Peaks()
+    PPOTrainer(model, even, config, processing_class=tokenizer, callbacks=[peaks]).train()
+    return peaks.values
+
+
+def in_a_process(batch: int, iterations: int) -> list[int]:
+    """`train` in a process of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        words = [sys.executable, __file__, "--child", f"{directory}/run", "--batch", str(batch)]
+        words += ["--iterations", str(iterations)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+    values: list[int] = json.loads(done.stdout.splitlines()[-1])
+    return values
+
+
+def measure(batch: int, iterations: int) -> dict[str, float]:
+    """All figures, bytes and ratios."""
+    long = in_a_process(batch, iterations)
+    small, large = (in_a_process(b, 3)[-1] for b in (batch, 4 * batch))
+    return {
+        "peak after iteration 5, bytes": long[5],
+        f"peak after iteration {iterations}, bytes": long[iterations],
+        "ratio": long[iterations] / long[5],
+        f"peak at batch {batch}, bytes": small,
+        f"peak at batch {4 * batch}, bytes": large,
+        "rise, bytes": large - small,
+        "computed rise, bytes": stored_bytes(4 * batch) - stored_bytes(batch),
+    }
+
+
+def main() -> None:
+    """Print the figures, and write them if asked."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--iterations", type=int, default=30)
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--output_path", type=Path, default=None)
+    parser.add_argument("--child", type=Path, default=None, help=argparse.SUPPRESS)
+    own = parser.parse_args()
+    if own.child is not None:
+        print(json.dumps(train(own.batch, own.iterations, own.child)))
+        return
+    figures = measure(own.batch, own.iterations)
+    for name, value in figures.items():
+        print(f"{name:<36}{value:>16,.3f}" if name == "ratio" else f"{name:<36}{value:>16,.0f}")
+    if own.output_path is not None:
+        own.output_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
