@@ -70,12 +70,20 @@ def design(form: Form, d: Floats) -> Floats:
     return np.stack([one, d, d**2, d**3], axis=1)
 
 
-def solver(form: Form, d: Floats, errors: Floats) -> Floats:
-    """(P, R) matrix that turns values into weighted least squares coefficients, weights 1/error².
+def believable(errors: Floats) -> Floats:
+    """(R,) errors with the median of the others where one is zero or unknown: ten equal labels are not certainty.
 
-    Where an error is zero or unknown all points weigh the same.
+    Ones where no error is known: all points weigh the same.
     """
-    weights = 1 / errors if np.all(errors > 0) and np.all(np.isfinite(errors)) else np.ones_like(d)
+    known = errors[np.isfinite(errors) & (errors > 0)]
+    if not known.size:
+        return np.ones_like(errors)
+    return np.where(np.isfinite(errors) & (errors > 0), errors, np.median(known))
+
+
+def solver(form: Form, d: Floats, errors: Floats) -> Floats:
+    """(P, R) matrix that turns values into weighted least squares coefficients, weights 1/error²."""
+    weights = 1 / believable(errors)
     solved: Floats = np.linalg.pinv(design(form, d) * weights[:, None]) * weights
     return solved
 
@@ -107,8 +115,8 @@ def fit_curve(form: Form, d: Floats, means: Floats, resampled: Floats) -> CurveF
 
 
 def weighted_r_squared(means: Floats, fitted: Floats, errors: Floats) -> float:
-    """1 - Σw(y-ŷ)²/Σw(y-ȳ)² with w = 1/error² (equal weights where an error is zero); 1 for constant values met."""
-    weights = 1 / errors**2 if np.all(errors > 0) else np.ones_like(means)
+    """1 - Σw(y-ŷ)²/Σw(y-ȳ)² with w = 1/error²; 1 for constant values met."""
+    weights = 1 / believable(errors) ** 2
     centre = np.average(means, weights=weights)
     around = float(np.sum(weights * (means - centre) ** 2))
     return 1.0 if around == 0 else 1 - float(np.sum(weights * (means - fitted) ** 2)) / around
@@ -120,8 +128,9 @@ def goodness(form: Form, d: Floats, means: Floats, resampled: Floats) -> float |
     The noise of rungs is correlated, and the bootstrap carries that correlation, so T needs no chi-squared law.
     """
     errors = resampled.std(axis=0, ddof=1)
-    if len(np.unique(d)) <= COEFFICIENTS[form] or not np.all(errors > 0):
+    if len(np.unique(d)) <= COEFFICIENTS[form] or not np.any(errors > 0):
         return None
+    errors = believable(errors)
     left = np.eye(len(d)) - design(form, d) @ solver(form, d, errors)  # residual maker
     observed = np.sum((left @ means / errors) ** 2)
     noise = np.sum(((resampled - means) @ left.T / errors) ** 2, axis=1)

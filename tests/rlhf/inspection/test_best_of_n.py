@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from rlhf.inspection.best_of_n import best_of_n, best_of_n_curve, best_of_n_kl, winner_weights
+from rlhf.inspection.best_of_n import best_of_n, best_of_n_curve, best_of_n_kl, share_of_ties, winner_weights
 
 TOLERANCE = 1e-10
 
@@ -56,6 +56,12 @@ def test_the_curve_stops_where_the_pool_does_and_leaves_missing_scores_out() -> 
     assert curve[-1].effective_samples == pytest.approx(1)
     with pytest.raises(ValueError, match="size of the pool"):
         best_of_n(proxy[:1], {}, 2)
+
+
+def test_ties_are_counted() -> None:
+    assert share_of_ties(np.array([1.0, 1.0, 2.0, 3.0, math.nan])) == 0.5
+    assert share_of_ties(np.array([1.0, 2.0])) == 0
+    assert share_of_ties(np.array([math.nan])) == 0
 
 
 def test_it_is_unbiased_and_its_error_is_right() -> None:

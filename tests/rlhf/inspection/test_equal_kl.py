@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from rlhf.inspection.equal_kl import at_equal_kl, first_reach
@@ -36,6 +38,16 @@ def test_best_of_n_wins_when_ppo_gains_little(make_run: MakeRun) -> None:
     assert found.ppo_kl is None
     assert "No: " in found.statement()
     assert "rlhf sample --best_of 256" in found.statement()
+
+
+def test_tied_rewards_make_the_kl_a_bound(make_run: MakeRun) -> None:
+    run = make_run(samples=400, rungs=5)
+    for path in (run / "samples").iterdir():
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**row, "reward": float(round(row["reward"]))}) + "\n" for row in rows))
+    found = at_equal_kl(evaluate_run(run), "gold")
+    assert found is not None
+    assert "at no more than" in found.statement()
 
 
 def test_too_little_to_compare(make_run: MakeRun) -> None:

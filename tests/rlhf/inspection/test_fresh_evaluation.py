@@ -12,7 +12,7 @@ import pytest
 from labeling.errors import InputError
 from labeling.records import read_samples
 from rlhf.commands.evaluate import EvaluateConfig, main, run
-from rlhf.inspection.evaluation import read_evaluation
+from rlhf.inspection.evaluation import Evaluation, read_evaluation
 from rlhf.inspection.fresh_samples import samples_for_error
 from rlhf.inspection.run_directory import read_run
 
@@ -56,6 +56,21 @@ def test_the_same_draw_is_the_same_and_another_is_not(copied_run: Path) -> None:
         return run(config).scores["kl-00.00"]["proxy"]
 
     assert proxies(1) == proxies(1) != proxies(2)
+
+
+def test_best_of_n_has_a_pool_of_its_own(copied_run: Path) -> None:
+    def evaluate(pool: int) -> Evaluation:
+        options = {"num_samples": 20, "best_of_n_samples": pool, "heat_samples": 0, "quiet": True}
+        return run(EvaluateConfig(run=str(copied_run), gold_reward_func=["length"], **options))
+
+    small, large = evaluate(0), evaluate(300)
+    assert (small.best_of_n_pool, small.best_of_n[-1].n) == (20, 16)
+    assert (large.best_of_n_pool, large.best_of_n[-1].n) == (300, 256)
+    assert large.scores == small.scores  # the rungs themselves are the same
+    assert large.draw == 1
+    assert large.best_of_n_ties > 0.9  # full stops are whole numbers
+    assert "full_stop" not in large.best_of_n[-1].gold
+    assert read_evaluation(copied_run / "evaluation.json") == large
 
 
 def test_stored_samples_need_no_model(copied_run: Path) -> None:
@@ -112,6 +127,8 @@ def test_corpus_and_held_out_text(copied_run: Path, tmp_path: Path) -> None:
     assert first.longest_run is not None
     assert first.verbatim_lines == 0
     assert set(evaluation.side_effects) == {rung.name for rung in evaluation.rungs[1:]}
+    main([str(copied_run), "--corpus", "embedded", "--heldout", "embedded", "--num_samples", "20", "--quiet"])
+    assert read_evaluation(copied_run / "evaluation.json").rungs[0].heldout is not None
     corpus.write_text("short")
     with pytest.raises(InputError, match="--heldout: got 5 tokens"):
         main([str(copied_run), *options])

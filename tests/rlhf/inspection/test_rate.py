@@ -17,9 +17,12 @@ from labeling.returned import Rating
 from labeling.server_raters import annotate_as
 from rlhf.cli import main as console
 from rlhf.commands import rate, rate_plan, rate_pull, rate_push, rate_score
+from rlhf.commands.evaluate import EvaluateConfig
+from rlhf.commands.evaluate import run as evaluate
 from rlhf.inspection.blind_verdict import Verdict
 from rlhf.inspection.human_ladder import HumanLadder
-from rlhf.inspection.rating_packet import ladder_rungs, write_ratings
+from rlhf.inspection.rating_packet import ladder_rungs, read_study, write_ratings
+from rlhf.inspection.report import build_report
 from rlhf.inspection.run_directory import read_run
 from tests.labeling.browser import chromium_browser
 from tests.labeling.conftest import Live, label_studio  # noqa: F401  (a fixture)
@@ -61,6 +64,11 @@ def test_two_models_end_to_end_on_paper(make_run: MakeRun, tmp_path: Path, capsy
     assert len(texts) == 20
     assert verdict["contrasts"][0]["mean"] == pytest.approx(np.mean([quality(text) for text in texts]))
     assert verdict["alpha"] == 1
+    # The run's report tells it.
+    assert "kl-10.00 against the original" in build_report(run).read_text(encoding="utf-8")
+    (run / "blind_verdicts.json").write_text('{"study": [1]}')
+    with pytest.raises(InputError, match=r"blind_verdicts\.json: got another shape"):
+        build_report(run)
 
 
 def test_unblinding_waits_for_the_whole_packet(make_run: MakeRun, tmp_path: Path) -> None:
@@ -106,6 +114,9 @@ def test_the_ladder_on_paper(make_run: MakeRun, tmp_path: Path) -> None:
     assert ladder.ratings == 160
     assert json.loads((run / "human_ladder.json").read_text())["status"] == ladder.status
     assert "Human quality" in rate_score.describe(ladder)
+    html = build_report(run).read_text(encoding="utf-8")
+    assert "Human quality along KL" in html
+    assert "160 ratings of 2 raters" in html
 
 
 def test_rungs_are_spread_evenly(make_run: MakeRun) -> None:
@@ -124,6 +135,29 @@ def test_fresh_samples_go_out_unless_told_otherwise(trained_run: Path, tmp_path:
     assert all("-fresh-" in uid for uid in uids)
     push(trained_run, folder, stored_samples=False, num_samples=5)  # a repeat is the same packet
     assert {row.sample_uid for row in read_key(folder / "key.jsonl")} == uids
+
+
+def test_a_rung_is_confirmed_on_samples_that_did_not_choose_it(trained_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained_run, tmp_path / "run"))
+
+    def draw_of(folder: Path) -> int | None:
+        return read_study(folder).draw
+
+    push(run, tmp_path / "early", stored_samples=False, num_samples=3)
+    assert draw_of(tmp_path / "early") == 1  # nothing has chosen yet
+    evaluate(EvaluateConfig(run=str(run), num_samples=10, best_of_n_samples=0, heat_samples=0, quiet=True))  # draw 1
+    with pytest.raises(InputError, match="--draw: got 1, on which the rung may have been chosen"):
+        push(run, tmp_path / "late", stored_samples=False, num_samples=3, draw=1)
+    push(run, tmp_path / "ladder", stored_samples=False, ladder=True, per_rung=3)
+    assert draw_of(tmp_path / "ladder") == 2
+    rate_all(tmp_path / "ladder")
+    rate_score.run(rate_score.RateScoreConfig(str(tmp_path / "ladder")))
+    push(run, tmp_path / "confirm", stored_samples=False, num_samples=3)
+    assert draw_of(tmp_path / "confirm") == 3
+    ladder, confirm = (
+        {row.sample_uid for row in read_key(tmp_path / name / "key.jsonl")} for name in ("ladder", "confirm")
+    )
+    assert not ladder & confirm
 
 
 def test_bad_input(make_run: MakeRun, tmp_path: Path) -> None:
