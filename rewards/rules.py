@@ -1,13 +1,14 @@
 """Rewards that are rules, in TRL's reward-function signature, and the door for a user's own function.
 
 `f(prompts, completions, completion_ids=None, **kwargs) -> list[float]`: one number a completion, in the order given.
-Only the completion is judged, never the prompt.
+Only the completion is judged, never the prompt; of a conversation its messages' content.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -27,46 +28,68 @@ class RewardFunc(Protocol):
 
     def __call__(
         self,
-        prompts: Sequence[str],
-        completions: Sequence[str],
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
         completion_ids: Sequence[Sequence[int]] | None = None,
         **kwargs: Any,
     ) -> list[float] | list[float | None]: ...
 
 
+def text_of(completion: Any) -> str:
+    """The text of a completion: itself, or the contents of a conversation's messages, a line each."""
+    return completion if isinstance(completion, str) else "\n".join(str(turn["content"]) for turn in completion)
+
+
 def full_stop(
-    prompts: Sequence[str],
-    completions: Sequence[str],
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
     completion_ids: Sequence[Sequence[int]] | None = None,
     **kwargs: Any,
 ) -> list[float]:
     """Number of full stops in the completion."""
-    return [float(text.count(".")) for text in completions]
+    return [float(text.count(".")) for text in map(text_of, completions)]
 
 
 def full_stop_share(
-    prompts: Sequence[str],
-    completions: Sequence[str],
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
     completion_ids: Sequence[Sequence[int]] | None = None,
     **kwargs: Any,
 ) -> list[float]:
     """Share of the completion's characters that are full stops, 0 to 1; 0 for an empty completion."""
-    return [text.count(".") / max(1, len(text)) for text in completions]
+    return [text.count(".") / max(1, len(text)) for text in map(text_of, completions)]
+
+
+def full_stop_at_16_to_24(
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    completion_ids: Sequence[Sequence[int]] | None = None,
+    **kwargs: Any,
+) -> list[float]:
+    """1 if one of tokens 16 to 24 (counted from 1) is a full stop, else 0.
+
+    The constraint of Ziegler et al. 2019, "Fine-Tuning Language Models from Human Preferences". Tokens are words with
+    the space before them, marks, and line breaks: those of `rlhf pretrain`, whatever the policy's own tokenizer does.
+    """
+    return [float("." in _TOKEN.findall(text_of(completion))[15:24]) for completion in completions]
+
+
+_TOKEN = re.compile(r" ?\w+|[^\w\s]|\s")
 
 
 def length(
-    prompts: Sequence[str],
-    completions: Sequence[str],
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
     completion_ids: Sequence[Sequence[int]] | None = None,
     **kwargs: Any,
 ) -> list[float]:
     """Length of the completion in words (runs of characters between white space)."""
-    return [float(len(text.split())) for text in completions]
+    return [float(len(text.split())) for text in map(text_of, completions)]
 
 
 def lexicon_sentiment(
-    prompts: Sequence[str],
-    completions: Sequence[str],
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
     completion_ids: Sequence[Sequence[int]] | None = None,
     **kwargs: Any,
 ) -> list[float]:
@@ -75,7 +98,7 @@ def lexicon_sentiment(
     Hutto & Gilbert 2014, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text".
     """
     analyzer = _vader()
-    return [float(analyzer.polarity_scores(text)["compound"]) for text in completions]
+    return [float(analyzer.polarity_scores(text)["compound"]) for text in map(text_of, completions)]
 
 
 @functools.cache
@@ -86,18 +109,23 @@ def _vader() -> SentimentIntensityAnalyzer:
 
 
 RULES: dict[str, RewardFunc] = {
-    rule.__name__: cast(RewardFunc, rule) for rule in (full_stop, full_stop_share, length, lexicon_sentiment)
+    rule.__name__: cast(RewardFunc, rule)
+    for rule in (full_stop, full_stop_share, full_stop_at_16_to_24, length, lexicon_sentiment)
 }
 
 
 def load_reward_func(spec: str) -> RewardFunc:
-    """The reward function that `spec` names: a rule of this module, or `FILE.py:NAME`.
+    """The reward function that `spec` names: a rule of this module, `FILE.py:NAME`, or `FILE.yaml` (combination.py).
 
     Raises InputError for an unknown name, a missing file, a file that fails while it is imported (with the line of
     that file), a missing name, or a value that is not callable.
     """
     if spec in RULES:
         return RULES[spec]
+    if spec.endswith((".yaml", ".yml")):
+        from rewards.combination import read_combination
+
+        return cast(RewardFunc, read_combination(Path(spec)))
     file, separator, name = spec.rpartition(":")
     if not separator or not file.endswith(".py") or not name:
         raise _refuse(spec, "an unknown name", "check the name")
@@ -119,7 +147,7 @@ def load_reward_func(spec: str) -> RewardFunc:
 
 def _refuse(spec: str, got: str, fix: str) -> InputError:
     return InputError(
-        f"reward function {spec}", got=got, expected=f"one of {', '.join(RULES)}, or FILE.py:NAME", fix=fix
+        f"reward function {spec}", got=got, expected=f"one of {', '.join(RULES)}, FILE.py:NAME, or FILE.yaml", fix=fix
     )
 
 

@@ -68,6 +68,9 @@ METRICS: dict[str, Metric] = {
     "iteration_batch_size": Metric("completions", "of this rollout", "-", "-", "-"),
     "optimizer_steps": Metric("steps", "before this rollout", "-", "-", "-"),
     "unscored": Metric("completions", "no reward function applied; left out of the update", "-", "0", "-"),
+    "veto_share": Metric(
+        "fraction", "completions that break a constraint", "all completions", "falling", "Ziegler et al. 2019"
+    ),
     "beta": Metric("1 / nat", "KL coefficient in this rollout's advantages", "-", "-", "Ziegler et al. 2019"),
     "early_stopped": Metric("-", "whether --early_stop_kl ended the updates", "-", "false", "-"),
     "controller": Metric("-", "null, or what the controller did and why", "-", "-", "-"),

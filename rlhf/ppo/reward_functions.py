@@ -50,6 +50,15 @@ def score(
     return total
 
 
+def veto_share(functions: Sequence[RewardFunction], prompts: Sequence[Any], completions: Sequence[Any]) -> float | None:
+    """Share of completions that break a constraint (rewards/combination.py); None where no function has one."""
+    judges = [function.violations for function in functions if hasattr(function, "violations")]
+    if not judges:
+        return None
+    broken = [any(row) for row in zip(*(judge(prompts, completions) for judge in judges), strict=True)]
+    return sum(broken) / len(broken)
+
+
 def require_scores(scored: Tensor, what: str) -> None:
     """Raise InputError when fewer than two completions have a reward, so that there is no mean with an error."""
     count = int(scored.sum())

@@ -33,7 +33,7 @@ from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.ladder import Ladder, rung_name
 from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row
-from rlhf.ppo.reward_functions import RewardFunction, require_scores, reward_name, score
+from rlhf.ppo.reward_functions import RewardFunction, require_scores, reward_name, score, veto_share
 from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.ppo.run_directory import RunDirectory
 from rlhf.ppo.statistics import rollout_statistics, update_statistics
@@ -357,6 +357,7 @@ class PPOTrainer:
             "optimizer_steps": self.optimizer_steps,
             **rollout_statistics(rollout, aims, self.normalization),
             **update_statistics(statistics),
+            "veto_share": veto_share(self.reward_funcs, rollout.prompts, rollout.completions),
             "beta": self.kl_controller.beta,
             "learning_rate": self.optimizer.param_groups[0]["lr"] if statistics else None,
             "controller": decision.to_json() if decision else None,
