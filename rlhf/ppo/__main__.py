@@ -27,7 +27,12 @@ class PPOCommandConfig(PPOConfig):
     reward_model_path: list[str] = option([], help="reward model directories (from `rlhf reward`)")
     reward_func: list[str] = option([], help="reward functions: a built-in NAME or FILE.py:NAME")
     prompt: str | None = option(None, help="one prompt for every completion; unconditional if none is given")
-    prompts: str | None = option(None, help="prompt file: JSON lines with `prompt`, or one prompt a line")
+    prompts: str | None = option(
+        None, help="prompt file: JSON lines with `prompt` (text or messages), or one prompt a line"
+    )
+    eval_prompts: str | None = option(
+        None, help="prompt file for the rungs' evaluation samples; the training prompts if none is given"
+    )
     dataset_name: str | None = option(None, help="data set of the hub with a `prompt` column")
     use_peft: bool = option(False, help="train a LoRA adapter instead of the weights")
     lora_r: int = option(16, help="rank of the adapter")
@@ -84,6 +89,7 @@ def load_rows(config: PPOCommandConfig) -> list[dict[str, Any]]:
 
 def run(config: PPOCommandConfig) -> RunDirectory:
     """Finetune as configured and return the run directory. Raises InputError."""
+    from rlhf.language_model.prompt_files import read_prompts
     from rlhf.ppo.trainer import PPOTrainer
 
     rows, rewards = load_rows(config), load_rewards(config)
@@ -92,6 +98,7 @@ def run(config: PPOCommandConfig) -> RunDirectory:
         rewards,
         config,
         train_dataset=rows,
+        eval_dataset=read_prompts(config.eval_prompts) if config.eval_prompts is not None else None,
         peft_config=load_peft_config(config),
         reward_constants=known_constants(config, rewards, [row["prompt"] for row in rows]),
     )

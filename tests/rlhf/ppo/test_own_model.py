@@ -77,7 +77,7 @@ def test_sample_reward_ppo_and_inspect(own_model: Any, tmp_path: Path) -> None:
     for words in commands("loop"):
         assert main(words) == 0, words
     lines = [json.loads(line) for line in (tmp_path / "runs/ppo/metrics.jsonl").read_text().splitlines()]
-    assert len(lines) == 3
+    assert len(lines) == 5
     assert lines[0]["kl_per_completion"] == 0.0
     assert lines[-1]["kl_per_completion"] > 0.0
     assert all(line["ratio_first_update_max_dev"] < 1e-4 for line in lines[:-1])
