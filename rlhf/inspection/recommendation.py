@@ -90,6 +90,7 @@ def _by_proxy(evaluation: Evaluation) -> Recommendation:
     reached = (means.get(rung.name, start) - start) / gain if gain else 0.0
     reasons = [
         f"{PROXY} {rung.proxy.text(3)}, {reached:.0%} of its whole gain" if rung.proxy else PROXY,
+        *([] if enough else [f"the last rung that kept {DIVERSITY_KEPT:.0%} of the original's distinct-2"]),
         _kl(rung),
         *_diversity(original, rung),
         "a proxy always asks for more KL: rate samples blind before you trust this",

@@ -158,7 +158,7 @@
   const showSamples = () => {
     const rows = order();
     const shown = columns();
-    const grid = `4.2rem repeat(${shown.length}, minmax(0, 1fr))`;
+    const grid = `5.2rem repeat(${shown.length}, minmax(0, 1fr))`;
     const head = make("div", "row head");
     head.style.gridTemplateColumns = grid;
     head.append(make("div", "", "sample"));

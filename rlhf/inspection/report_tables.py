@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,10 +156,40 @@ def findings(story: Story) -> list[str]:
         told += [advice.text()] if advice else []
         compared = (at_equal_kl(evaluation, reward) for reward in (evaluation.golds or ["proxy"]))
         told += [found.statement() for found in compared if found]
+        told += side_effect_findings(evaluation)
     fit = run_straightness(run)
     if fit is not None:
         told.append(f"√KL against optimiser steps: {fit.text()}.")
     return told
+
+
+NAMED = 6  # words named in the finding, each way
+
+
+def side_effect_findings(evaluation: Evaluation) -> list[str]:
+    """What else changed by the last rung, in a sentence; nothing where no rung has side effects."""
+    last = evaluation.rungs[-1].name
+    effects = evaluation.side_effects.get(last)
+    if effects is None:
+        return []
+    words = [term for term in effects.terms if term.words == 1]
+    ways = (
+        ("more", [term.term for term in words if term.log_odds > 0]),
+        ("less", [term.term for term in words if term.log_odds < 0]),
+    )
+    named = "; ".join(f"{way} common {quoted(terms[:NAMED])}" for way, terms in ways if terms)
+    besides = (
+        f" besides {quoted([term.term for term in effects.rewarded])}, which the reward pays for:"
+        if (effects.rewarded)
+        else ":"
+    )
+    counted = f"{len(effects.terms):,} of {effects.tested:,} words and phrases"
+    return [f"What else changed by {last}{besides} {counted}" + (f"; surest, {named}." if named else ".")]
+
+
+def quoted(terms: Sequence[str]) -> str:
+    """Terms in quotation marks, safe to look at."""
+    return ", ".join(f"“{display_text(term, 40)}”" for term in terms)
 
 
 def rung_rows(story: Story) -> list[dict[str, Any]]:

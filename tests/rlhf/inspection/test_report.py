@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,26 @@ def test_the_command_line(tmp_path: Path) -> None:
         main([])
     with pytest.raises(InputError, match="got no such directory"):
         main([str(tmp_path / "none")])
+
+
+def test_the_findings_name_what_else_changed(make_run: MakeRun) -> None:
+    run = make_run(rungs=4, samples=60)
+    for number, path in enumerate(sorted((run / "samples").iterdir())):  # dear comes, scorn goes
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            row["completion"] = row["completion"].replace("scorn", "scorn" if number == 0 else "dear")
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    html = build_report(run).read_text(encoding="utf-8")
+    told = html.split("What else changed by kl-10.00: ")[1].split("</li>")[0]
+    assert "more common “dear”" in told
+    assert "less common “scorn”" in told
+
+
+def test_every_number_says_what_it_means(make_run: MakeRun) -> None:
+    html = build_report(make_run(samples=40)).read_text(encoding="utf-8")
+    facts = html.split('<dl class="facts">')[1].split("</dl>")[0]
+    assert facts.count("<dt>") == len(re.findall(r'title="[^"]{20,}"', facts)) == 5
+    tables = html.split('id="rungs"')[1].split('id="training"')[0]
+    bare = re.findall(r"<th>([^<]+)</th>", tables)
+    assert set(bare) == {"rung", "first sample"}  # every column of figures explains itself on hover
+    assert "goodness p" in html.split('class="fits"')[1]
