@@ -141,6 +141,14 @@ def known_constants(
 
 def main(argv: Sequence[str]) -> None:
     """Parse, run, and print the ladder."""
+    for cut in ("--top_k", "--top_p", "--min_p"):
+        if any(word.split("=")[0] == cut for word in argv):
+            raise InputError(
+                cut,
+                got="a cut of the distribution",
+                expected="samples of the policy itself",
+                fix="leave it out: it biases every KL estimate and makes the first update's ratio wrong",
+            )
     config = parse(PPOCommandConfig, argv, prog="rlhf ppo", description="Finetune a language model with PPO.")
     directory = run(config)
     if not directory.record:  # another process writes and reports
