@@ -1,4 +1,4 @@
-"""`rlhf inspect RUN [RUN2 ...]`: one self-contained HTML file that opens without a network."""
+"""`rlhf inspect RUN [RUN2 ...]`: one self-contained HTML file of runs, or of a reward model, that opens offline."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ class InspectConfig:
 
     runs: list[str] = option(
         [], help="run directories of `rlhf ppo`; also as first words: rlhf inspect RUN [RUN2 ...]. Later ones are "
-        "drawn over the first"
+        "drawn over the first. Or one directory of `rlhf reward`"
     )  # fmt: skip
+    probe: str | None = option(None, help="with a reward model: directory of `rlhf probe`, whose findings are shown")
     output_path: str | None = option(None, help="HTML file to write; default RUN/report.html")
 
     def __post_init__(self) -> None:
@@ -31,11 +32,18 @@ class InspectConfig:
 
 
 def run(config: InspectConfig) -> Path:
-    """Write the report and return its path. Raises InputError when a directory is no run."""
+    """Write the report and return its path. Raises InputError when a directory is no run and no reward model."""
+    first, *others = (Path(name) for name in config.runs)
+    output = Path(config.output_path) if config.output_path else None
+    if (first / "reward_model.json").is_file() and not others:
+        from rlhf.inspection.reward_page import build_reward_page
+
+        return build_reward_page(first, output, probe=Path(config.probe) if config.probe else None)
+    if config.probe:
+        raise InputError("--probe", got=config.probe, expected="it beside a reward model", fix="leave it out for runs")
     from rlhf.inspection.report import build_report
 
-    first, *others = (Path(name) for name in config.runs)
-    return build_report(first, Path(config.output_path) if config.output_path else None, others=others)
+    return build_report(first, output, others=others)
 
 
 def main(argv: list[str]) -> None:
