@@ -16,6 +16,7 @@ import rlhf
 from rlhf.cli import COMMANDS
 from rlhf.options import RECIPES, recipe_names
 from rlhf.ppo.metrics import markdown_table
+from tests.labeling.browser import chromium_browser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,6 +43,44 @@ def test_the_loop_runs_as_the_readme_has_it(tmp_path: Path) -> None:
         done = subprocess.run([*RLHF, *command[1:]], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "runs" / "ppo" / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_inspection_runs_as_the_readme_has_it(chromium: str, tmp_path: Path) -> None:
+    def rlhf_runs(*words: str) -> str:
+        done = subprocess.run([*RLHF, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    rlhf_runs("pretrain", "--output_dir", "runs/model", "--max_steps", "100", "--quiet")
+    small = "--iteration_batch_size 256 --kl_budget 1 --max_completion_length 16 --num_eval_samples 64 --quiet"
+    rlhf_runs("ppo", "--model_name_or_path", "runs/model", "--reward_func", "full_stop", "--learning_rate", "1e-3",
+              "--output_dir", "runs/ppo", *small.split())  # fmt: skip
+    said = {}
+    for command in commands("inspection"):
+        assert command[0] == "rlhf", command
+        if command[1:3] == ["rate", "pull"]:
+            fill_page(chromium, tmp_path / "runs" / "rating" / "label.html", tmp_path / "answers.json")
+        said[" ".join(command[1:3])] = rlhf_runs(*command[1:])
+    assert "against the original" in said["rate score"]
+    assert (tmp_path / "runs" / "chosen" / "README.md").exists()
+    assert (tmp_path / "runs" / "ppo" / "report.html").exists()
+
+
+def fill_page(chromium: str, page_path: Path, answers: Path) -> None:
+    """Rate every text of an offline page by keyboard, as one person, and save the file."""
+    with chromium_browser(chromium) as browser:
+        context = browser.new_context(accept_downloads=True)
+        page = context.new_page()
+        page.goto(page_path.as_uri())
+        for number in range(40):
+            page.wait_for_selector(".text")
+            page.keyboard.press(str(1 + number % 5))
+        page.fill("#name", "Ana")
+        with page.expect_download() as download:
+            page.click("#send")
+        download.value.save_as(answers)
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))

@@ -121,7 +121,10 @@ def against_kl(
     for reward in rewards:
         figure = go.Figure()
         for index, story in enumerate(stories):
+            drawn = len(figure.data)
             _along(figure, stories, story, reward, colour_of(stories, index, PROXY if reward == "proxy" else GOLD))
+            if len(stories) > 1:
+                one_entry(figure.data[drawn:], story.run.name)
         if not figure.data:
             continue
         if together and reward in together:
@@ -131,6 +134,15 @@ def against_kl(
         title = f"{reward[0].upper()}{reward[1:]} along KL"
         charts.append(Chart(f"along-{len(charts)}", title, _along_note(stories, reward), figure, (), False))
     return charts
+
+
+def one_entry(traces: Sequence[Any], name: str) -> None:
+    """One legend entry for all traces of a run: with several runs a colour means a run."""
+    solid = [trace for trace in traces if trace.hoverinfo != "skip"]
+    for trace in traces:
+        trace.update(legendgroup=name, showlegend=trace is (solid[0] if solid else None))
+    if solid:
+        solid[0].name = name
 
 
 def _along_note(stories: Sequence[Story], reward: str) -> str:
@@ -144,6 +156,8 @@ def _along_note(stories: Sequence[Story], reward: str) -> str:
         kind = "a quality that nobody labelled"
     scope = "this run only" if len(stories) == 1 else "each run alone"
     said = [f"{kind}; band: ± 1 standard error, {scope}"]
+    if len(stories) > 1:
+        said.append("dashed: best-of-n, dotted where few samples bear it")
     onsets = [evaluation.onsets.get(reward) for evaluation in evaluations]
     if len(stories) == 1 and any(onset and onset.status == "onset" for onset in onsets):
         said.append("red: where it is highest, 95 % interval")

@@ -201,7 +201,8 @@ def token_heat(worker: RolloutWorker, rollout: Rollout, rows: range) -> list[Tok
         heat = worker.config.temperature
         logits = completion_logits(worker.model, prompt, mask, completion, worker.config)
         reference = completion_logits(worker.ref_model, prompt, mask, completion, worker.config)
-        values = exact_kl(logits * heat, reference * heat).kl[0].double().tolist()
+        logp, logq = ((tempered * heat).log_softmax(-1) for tempered in (logits, reference))
+        values = exact_kl(logp, logq).kl[0].double().tolist()
         ids = rollout.completion_ids[row, :length].tolist()
         tokens = [str(worker.tokenizer.decode([i])) for i in ids]
         pay = token_pay(worker, rollout.prompts[row], ids)

@@ -179,6 +179,9 @@
       return row;
     });
     byId("table").replaceChildren(head, ...body);
+    const coloured = Math.max(...rungs().map((rung) => rung.heat.length));
+    const what = state.heat === "kl" ? "KL (nats) where policy and original part" : "what each token adds to the reward: green pays, red costs";
+    byId("heat-note").textContent = state.heat ? `${what}; full colour from ${number(scale(), 2)}; hover for the number; kept for the first ${coloured} samples.` : "";
     const many = rungs()[0].samples.text.length;
     const all = rows.length === many ? "" : ` of ${many.toLocaleString("en")}`;
     byId("found").textContent = rows.length || many === 0 ? `${rows.length.toLocaleString("en")}${all} samples` : "no sample shown holds it";

@@ -184,7 +184,7 @@ def side_effect_findings(evaluation: Evaluation) -> list[str]:
         else ":"
     )
     counted = f"{len(effects.terms):,} of {effects.tested:,} words and phrases"
-    return [f"What else changed by {last}{besides} {counted}" + (f"; surest, {named}." if named else ".")]
+    return [f"What else changed by {last}{besides} {counted}" + (f". Surest: {named}." if named else ".")]
 
 
 def quoted(terms: Sequence[str]) -> str:

@@ -46,8 +46,17 @@ def test_fresh_samples_measure_the_ladder_again(copied_run: Path, capsys: pytest
     heat = json.loads((copied_run / "evaluation" / "heat.json").read_text())
     assert all(value == 0 for row in heat["kl-00.00"] for value in row["kl"])
     assert "".join(heat[last][0]["tokens"]).removesuffix("<end>") == fresh[0].completion
-    measured = sum(sum(row["kl"]) for row in heat[last])
-    assert measured > 0
+
+
+def test_the_colours_add_up_to_the_kl(copied_run: Path) -> None:
+    options = {"num_samples": 24, "heat_samples": 24, "best_of_n_samples": 0, "quiet": True}
+    evaluation = run(EvaluateConfig(run=str(copied_run), **options))  # type: ignore[arg-type]
+    heat = json.loads((copied_run / "evaluation" / "heat.json").read_text())
+    for rung in evaluation.rungs:
+        sums = [sum(row["kl"]) for row in heat[rung.name]]
+        assert sum(sums) / 24 == pytest.approx(rung.kl, rel=0.01, abs=1e-4)  # kept with three digits
+        pays = [sum(row["pay"]) for row in heat[rung.name]]
+        assert pays == pytest.approx(evaluation.scores[rung.name]["proxy"])  # an empty text earns no full stop
 
 
 def test_the_same_draw_is_the_same_and_another_is_not(copied_run: Path) -> None:
