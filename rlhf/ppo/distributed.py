@@ -8,6 +8,8 @@ proves nothing, so the launcher's environment is compared with what the accelera
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -76,21 +78,48 @@ class Processes:
 
 
 def start(*, use_cpu: bool) -> Processes:
-    """The processes of this run. Raises InputError when they are not what the launcher was asked for.
+    """The processes of this run, their kind said on stderr where a launcher started them.
 
-    Every process finds the same fault; only the first one tells it, the others raise SystemExit.
+    Raises InputError when they are not what the launcher was asked for. Every process finds the same fault; the one
+    that is there first tells it (the launcher ends the others as soon as one has failed), the others raise SystemExit.
     """
     try:
-        return _start(use_cpu)
+        processes = _start(use_cpu)
     except InputError:
-        if os.environ.get("RANK", "0") != "0":
+        if not _first_to_tell():
             raise SystemExit(2) from None
         raise
+    if "WORLD_SIZE" in os.environ and processes.is_main:
+        print(f"rlhf: {processes.world_size} processes, distributed type {processes.distributed_type}", file=sys.stderr)
+    return processes
+
+
+def _first_to_tell() -> bool:
+    """Whether this process is the first of its launcher's to come here: they may see each other in no other way."""
+    if "WORLD_SIZE" not in os.environ:
+        return True
+    import psutil
+
+    launcher = psutil.Process(os.getppid())  # a process number comes again, with another time of creation
+    mark = f"rlhf-{os.getuid()}-{launcher.pid}-{launcher.create_time():.2f}-told"
+    try:
+        os.close(os.open(os.path.join(tempfile.gettempdir(), mark), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _start(use_cpu: bool) -> Processes:
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    accelerator = Accelerator(cpu=use_cpu)
+    try:
+        accelerator = Accelerator(cpu=use_cpu)
+    except (ImportError, RuntimeError, ValueError, AssertionError) as error:  # no GPU, no deepspeed, a port in use
+        raise InputError(
+            "accelerate launch",
+            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            expected="what the file asks for",
+            fix="install or start what is missing, or take accelerate_config.yaml (plain DDP)",
+        ) from error
     got = str(accelerator.distributed_type.value)
     if launched != accelerator.num_processes:
         raise InputError(

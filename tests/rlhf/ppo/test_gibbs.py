@@ -21,7 +21,7 @@ from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.objective import ClippedLoss, clipped_loss, gathered, masked_sum
 
 LENGTH, VOCABULARY, END = 4, 4, 0
-BETA, SCALE, OFFSET = 0.5, 2.0, 1.0
+BETA, SCALE, OFFSET = 0.5, 2.0, 1.9
 
 
 def completions() -> list[tuple[int, ...]]:
@@ -75,7 +75,7 @@ def train(tokenizer: Any, directory: Path, beta: float) -> Run:
     trainer = PPOTrainer(
         model, reward, config, processing_class=tokenizer, reward_constants=Normalization(OFFSET, SCALE, 1, "given")
     )
-    for rate in [3e-3] * 35 + [1e-3] * 15 + [3e-4] * 5:
+    for rate in [2e-3] * 20 + [7e-4] * 15 + [2e-4] * 10:
         trainer.controller.learning_rate = rate
         trainer.controller.iteration_batch_size = 1024
         trainer.step(trainer.rollout())

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 from safetensors.torch import load_file
 
 from rlhf.ppo.ladder import read_rungs
@@ -31,7 +33,14 @@ def witness(prompts, completions, completion_ids, **kwargs):
 
 
 def launch(
-    model: Path, output: Path, *, processes: int, reward: str, cpu: bool = True, extra: tuple[str, ...] = ()
+    model: Path,
+    output: Path,
+    *,
+    processes: int,
+    reward: str,
+    cpu: bool = True,
+    extra: tuple[str, ...] = (),
+    file: str = "accelerate_config.yaml",
 ) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WITNESS": str(output.parent / f"{output.name}-witness-")}
     environment.pop("ACCELERATE_USE_CPU", None)
@@ -40,7 +49,7 @@ def launch(
     arguments = ["--model_name_or_path", str(model), "--reward_func", reward, "--output_dir", str(output), *OPTIONS]
     start = [sys.executable, "-m"]
     if processes > 1:
-        config = str(ROOT / "accelerate_config.yaml")
+        config = str(ROOT / file)
         start += ["accelerate.commands.launch", "--config_file", config, "--num_processes", str(processes), "-m"]
     command = [*start, "rlhf.ppo", *arguments, *extra]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -127,12 +136,49 @@ def test_processes_that_do_not_see_each_other_write_nothing(model_directory: Pat
     assert not (tmp_path / "run").exists()
 
 
+FILES = {"accelerate_config.yaml": "MULTI_GPU", "accelerate_fsdp2.yaml": "FSDP", "accelerate_zero3.yaml": "DEEPSPEED"}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_accelerate_s_loader_parses_every_file(file: str) -> None:
+    config = load_config_from_file(str(ROOT / file))
+    assert config.distributed_type.value == FILES[file]
+    # The loader takes any key below its sections; the launcher would pass over one that it does not know.
+    known = {action.dest for action in launch_command_parser()._actions}
+    for section in (config.fsdp_config, config.deepspeed_config):
+        assert set(section) <= known
+    assert file in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_fsdp_that_would_quietly_be_ddp_stops_with_one_line(model_directory: Path, tmp_path: Path) -> None:
+    done = launch(model_directory, tmp_path / "run", processes=2, reward="full_stop", file="accelerate_fsdp2.yaml")
+    assert done.returncode != 0
+    assert [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")] == [
+        "rlhf: accelerate launch: got distributed type MULTI_CPU; expected FSDP, as the file asks for; "
+        "run it on GPUs, or take accelerate_config.yaml (plain DDP)"
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_deepspeed_that_is_not_installed_is_one_line(model_directory: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "ACCELERATE_USE_DEEPSPEED": "true"}  # as the launcher sets it
+    arguments = ["--model_name_or_path", str(model_directory), "--reward_func", "full_stop"]
+    command = [sys.executable, "-m", "rlhf.ppo", *arguments, "--output_dir", str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rlhf: accelerate launch: got DeepSpeed is not installed")
+
+
 @pytest.mark.slow
 def test_a_mistake_on_two_processes_is_told_once(model_directory: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "notes.txt").write_text("x")
     done = launch(model_directory, tmp_path / "run", processes=2, reward="full_stop")
     assert [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")] == [
+        "rlhf: 2 processes, distributed type MULTI_CPU",
         f"rlhf: --output_dir: got {tmp_path / 'run'}, not empty; expected a new or empty directory; "
-        "give --resume to continue the run in it, or choose another directory"
+        "give --resume to continue the run in it, or choose another directory",
     ]
