@@ -39,18 +39,44 @@ def run(config: ExportConfig) -> Path:
     if name not in rungs:
         raise InputError("--rung", got=name, expected=f"one of {', '.join(rungs) or 'no rung yet'}", fix="check it")
     checkpoint = ladder.directory / rungs[name].path
-    if not (checkpoint / "config.json").is_file():
+    adapter = (checkpoint / "adapter_config.json").is_file()
+    if not adapter and not (checkpoint / "config.json").is_file():
         raise InputError(
             str(checkpoint), got="no model directory", expected="the rung's checkpoint", fix="restore it, or run again"
         )
     card = model_card(ladder, rungs[name], evaluation_path)
     target = Path(config.output_dir)
     with replacing_directory(target) as temporary:
-        shutil.copytree(checkpoint, temporary, dirs_exist_ok=True)
+        if adapter:
+            write_merged(checkpoint, temporary)
+        else:
+            shutil.copytree(checkpoint, temporary, dirs_exist_ok=True)
         (temporary / "README.md").write_text(card, encoding="utf-8")
     if config.push_to_hub:
         upload(target, config.push_to_hub)
     return target
+
+
+def write_merged(checkpoint: Path, target: Path) -> None:
+    """A LoRA rung as an ordinary model: the adapter added to the weights of its base, so that it stands alone.
+
+    Raises InputError when the base cannot be loaded.
+    """
+    from peft import AutoPeftModelForCausalLM
+
+    from rewards.pretrained import load_tokenizer
+
+    try:
+        model = AutoPeftModelForCausalLM.from_pretrained(checkpoint)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            str(checkpoint),
+            got=f"an adapter whose base does not load ({str(error).splitlines()[0]})",
+            expected="the base that adapter_config.json names",
+            fix="restore it",
+        ) from error
+    model.merge_and_unload().save_pretrained(target)
+    load_tokenizer(str(checkpoint)).save_pretrained(target)
 
 
 def recommended(evaluation_path: Path) -> str:

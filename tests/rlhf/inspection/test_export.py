@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from labeling.errors import InputError
@@ -14,6 +15,8 @@ from rlhf.commands.evaluate import EvaluateConfig
 from rlhf.commands.evaluate import run as evaluate
 from rlhf.commands.export import ExportConfig, run
 from rlhf.inspection.run_directory import read_run
+from rlhf.ppo.__main__ import PPOCommandConfig
+from rlhf.ppo.__main__ import run as ppo
 
 
 def test_an_exported_rung_is_a_model_with_a_card(trained_run: Path, tmp_path: Path) -> None:
@@ -37,6 +40,26 @@ def test_the_recommended_rung_is_the_default(trained_run: Path, tmp_path: Path) 
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "| length |" in card
     assert "| proxy |" in card
+
+
+def test_a_lora_rung_stands_alone(trained_run: Path, tmp_path: Path) -> None:
+    model = trained_run.parent / "model"
+    ppo(
+        PPOCommandConfig(
+            output_dir=str(tmp_path / "lora"), model_name_or_path=str(model), reward_func=["full_stop"], use_peft=True,
+            iteration_batch_size=64, minibatch_size=32, max_completion_length=12, learning_rate=1e-2, kl_budget=0.3,
+            max_iterations=4, num_eval_samples=16, normalization_samples=64, quiet=True, use_cpu=True,
+        )
+    )  # fmt: skip
+    last = read_run(tmp_path / "lora").rungs[-1]
+    adapted = AutoModelForCausalLM.from_pretrained(tmp_path / "lora" / last.path)
+    out = run(ExportConfig(run=str(tmp_path / "lora"), rung=last.name, output_dir=str(tmp_path / "out")))
+    assert not (out / "adapter_config.json").exists()
+    alone = AutoModelForCausalLM.from_pretrained(out)
+    ids = torch.arange(20)[None]
+    assert torch.allclose(alone(ids).logits, adapted(ids).logits, atol=1e-5)
+    base = AutoModelForCausalLM.from_pretrained(model)
+    assert not torch.allclose(alone(ids).logits, base(ids).logits, atol=1e-3)
 
 
 def test_mistakes(trained_run: Path, tmp_path: Path) -> None:
