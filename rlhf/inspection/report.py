@@ -61,13 +61,18 @@ def build_report(run_dir: Path, output: Path | None = None, *, others: Sequence[
 
 
 def current_evaluation(run: Run) -> tuple[Evaluation | None, str]:
-    """The run's evaluation, made now from the stored samples if there is none or it lacks a rung; and what was done."""
+    """The run's evaluation and what is to be said of it; made now from the stored samples where there is none, or one
+    of rungs that the ladder no longer has (a run resumed from before them).
+    """
     path = run.directory / "evaluation.json"
     stored = [rung.name for rung in run.rungs if (run.directory / rung.samples).exists()]
     if path.exists():
         evaluation = read_evaluation(path)
-        if set(stored) <= {rung.name for rung in evaluation.rungs}:
-            return evaluation, ""
+        scored = [rung.name for rung in evaluation.rungs]
+        later = [name for name in stored if name not in scored]
+        if {*scored} <= {rung.name for rung in run.rungs}:
+            told = f"{run.name}: evaluated before {', '.join(later)} came; `rlhf evaluate` scores them too."
+            return evaluation, told if later else ""
     if not stored:
         return None, f"{run.name}: no rung has samples yet, so there is nothing to compare along the ladder."
     fresh = evaluate_run(run.directory)

@@ -12,6 +12,7 @@ from labeling.errors import InputError
 from rlhf.commands.first_words import first_words
 from rlhf.commands.inspect import main
 from rlhf.inspection.display import display_text, script_json
+from rlhf.inspection.evaluation import evaluate_run, read_evaluation
 from rlhf.inspection.report import build_report
 
 from .conftest import MakeRun
@@ -75,6 +76,22 @@ def test_a_run_without_rungs_or_still_going_is_shown(make_run: MakeRun) -> None:
     html = build_report(run).read_text(encoding="utf-8")
     assert "still running (or interrupted): what follows is as of iteration 19" in html
     assert "no rung has samples yet" in html
+
+
+def test_an_evaluation_is_kept_when_the_run_went_on(make_run: MakeRun) -> None:
+    run = make_run(rungs=6, samples=20, gold=None)
+    ladder = json.loads((run / "ladder.json").read_text())
+    shorter = {**ladder, "rungs": ladder["rungs"][:5]}
+    (run / "ladder.json").write_text(json.dumps(shorter))
+    evaluate_run(run, {"mine": lambda completions, **_: [1.0] * len(completions)})
+    (run / "ladder.json").write_text(json.dumps(ladder))
+    html = build_report(run).read_text(encoding="utf-8")
+    assert "evaluated before kl-10.00 came" in html
+    assert read_evaluation(run / "evaluation.json").golds == ["mine"]  # not overwritten by one without gold
+    # A run resumed from before its last rungs: what was said of them is no longer true.
+    (run / "ladder.json").write_text(json.dumps({**ladder, "rungs": ladder["rungs"][:3]}))
+    assert "evaluated from the samples stored" in build_report(run).read_text(encoding="utf-8")
+    assert len(read_evaluation(run / "evaluation.json").rungs) == 3
 
 
 def test_one_rung_only(make_run: MakeRun) -> None:
