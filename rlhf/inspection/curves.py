@@ -83,7 +83,7 @@ def kl_chart(stories: Sequence[Story]) -> Chart:
     for index, story in enumerate(stories):
         run, colour = story.run, colour_of(stories, index, KL)
         errors = column(run, "kl_per_completion_se")
-        name = label(stories, story, "exact per prefix")
+        name = "exact per prefix" if len(stories) == 1 else run.name
         band(figure, iterations(run), column(run, "kl_per_completion"), errors, colour, name)
         if len(stories) == 1 and any(v is not None for v in column(run, "kl_k1")):
             line(figure, iterations(run), column(run, "kl_k1"), OTHER, "k1", "dot")
@@ -114,7 +114,7 @@ def straightness_chart(stories: Sequence[Story]) -> Chart:
         roots = [sqrt_kl(row["kl_per_completion"]) for row in run.metrics]
         figure.add_scatter(
             x=steps, y=roots, mode="markers", marker={"color": colour, "size": 6},
-            name=label(stories, story, "√KL"), hovertemplate="%{y:.3f}",
+            name="√KL" if len(stories) == 1 else run.name, hovertemplate="%{y:.3f}",
         )  # fmt: skip
         fit = run_straightness(run)
         if fit is not None:
@@ -122,7 +122,10 @@ def straightness_chart(stories: Sequence[Story]) -> Chart:
             middle = (sum(steps) / len(steps), sum(roots) / len(roots))
             ends = [min(steps), max(steps)]
             heights = [middle[1] + fit.slope * (end - middle[0]) for end in ends]
-            line(figure, ends, heights, OTHER, label(stories, story, "straight line"), "dash")
+            line(
+                figure, ends, heights, colour_of(stories, index, OTHER), label(stories, story, "straight line"), "dash"
+            )
+            figure.data[-1].showlegend = len(stories) == 1
     titled(figure, "optimiser steps", "√nats per completion")
     keys = ("sqrt_kl", "optimizer_steps")
     return Chart("sqrt-kl", "√KL against optimiser steps", "; ".join(told), figure, keys, by_iteration=False)
@@ -135,7 +138,7 @@ def clip_chart(stories: Sequence[Story]) -> Chart:
         run, colour = story.run, colour_of(stories, index, PROXY)
         outside, binding = column(run, "clip_ratio/outside_mean"), column(run, "clip_ratio/region_mean")
         if any(v is not None for v in outside):
-            line(figure, iterations(run), outside, colour, label(stories, story, "|ratio − 1| > ε"))
+            line(figure, iterations(run), outside, colour, "|ratio − 1| > ε" if len(stories) == 1 else run.name)
         if len(stories) == 1 and any(v is not None for v in binding):
             line(figure, iterations(run), binding, GOLD, "clip binds", "dot")
     if figure.data:
@@ -174,7 +177,7 @@ def simple(
     for index, story in enumerate(stories):
         values = column(story.run, key)
         if any(value is not None for value in values):
-            name = label(stories, story, title.lower())
+            name = title.lower() if len(stories) == 1 else story.run.name
             line(figure, iterations(story.run), values, colour_of(stories, index, alone), name)
             if steps:
                 figure.data[-1].line.shape = "hv"
