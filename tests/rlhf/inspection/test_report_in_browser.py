@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from rlhf.commands.evaluate import EvaluateConfig, run
 from rlhf.inspection.report import build_report
 
-from .conftest import MakeRun
+from .conftest import WORDS, MakeRun
 
 FLAGS = [
     "--headless",
@@ -165,7 +166,8 @@ def test_a_real_run_with_colours_and_side_effects(trained_run: Path, tmp_path: P
 @pytest.mark.real
 @pytest.mark.slow
 def test_fifty_rungs_of_a_thousand_samples_open_fast(make_run: MakeRun, watched: Watched) -> None:
-    path = build_report(make_run(rungs=50, samples=1000))
+    words = np.random.default_rng(0).choice(WORDS, size=(1000, 40))  # completions of 200 characters
+    path = build_report(make_run(rungs=50, samples=1000, texts=[" ".join(row) for row in words]))
     assert path.stat().st_size < 30e6
     page, seconds = watched.page, []
     for _ in range(3):  # the least of three: other work on the machine must not fail it
