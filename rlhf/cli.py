@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("rlhf.commands.compare", "how far two rewards are apart"),
     "probe": ("rlhf.commands.probe", "what a reward pays for, and the texts it loves most"),
     "ppo": ("rlhf.ppo.__main__", "finetune with PPO while KL and clip fraction are watched"),
+    "doctor": ("rlhf.commands.doctor", "whether samples come from the policy, and why not"),
     "evaluate": ("rlhf.commands.evaluate", "fresh samples of every rung, scored by proxy and gold"),
     "inspect": ("rlhf.commands.inspect", "one self-contained HTML report of a run"),
     "loop": ("rlhf.commands.loop", "rounds of label, reward, PPO"),

@@ -1,0 +1,130 @@
+"""`rlhf doctor`: do the samples come from the policy? For runs of `rlhf ppo`, and for rollouts of any other loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labeling.errors import InputError
+from labeling.files import read_jsonl
+from rlhf.commands.first_words import first_words
+from rlhf.options import option, parse
+
+if TYPE_CHECKING:
+    from rlhf.ppo.diagnosis import Sampled
+    from rlhf.ppo.doctor import Diagnosis
+
+
+@dataclasses.dataclass
+class DoctorConfig:
+    """Options of `rlhf doctor`."""
+
+    run_directory: str | None = option(
+        None, help="a run of `rlhf ppo`: what its doctor found; may also come first, bare"
+    )
+    rollouts: str | None = option(
+        None,
+        help="rollouts of another loop, JSON lines: prompt_ids, completion_ids (real tokens, the first end token "
+        "kept), and logprobs and ref_logprobs as recorded, one a token, if there are any",
+    )
+    model_name_or_path: str | None = option(None, help="the policy said to have sampled them")
+    ref_model_name_or_path: str | None = option(None, help="the original that KL is taken to")
+    suppress_tokens: list[int] = option([], help="token ids that both are meant to leave out")
+
+    def __post_init__(self) -> None:
+        """Raises InputError unless one run, or rollouts with both models, are named."""
+        if (self.run_directory is None) == (self.rollouts is None):
+            raise InputError(
+                "rlhf doctor", got="both or neither", expected="a run directory or --rollouts", fix="name one of them"
+            )
+        models = (self.model_name_or_path, self.ref_model_name_or_path)
+        if self.rollouts is not None and None in models:
+            raise InputError(
+                "--rollouts",
+                got="no model beside it",
+                expected="--model_name_or_path and --ref_model_name_or_path",
+                fix="name the policy and its original",
+            )
+
+
+def of_run(directory: Path) -> list[str]:
+    """A line an iteration at which the doctor of a run noticed something. Raises InputError."""
+    lines = []
+    for row in read_jsonl(directory / "metrics.jsonl"):
+        if row.get("doctor"):
+            symptoms, causes = row["doctor"]["symptoms"], row["doctor"]["causes"]
+            named = "; ".join(f"{name} ({evidence})" for name, evidence in causes.items()) or "none found"
+            lines.append(f"iteration {row['iteration']}: {', '.join(symptoms.values())}; cause: {named}")
+    return lines
+
+
+def of_rollouts(config: DoctorConfig) -> Diagnosis:
+    """Examine the rollouts of a file. Raises InputError."""
+    from rewards.pretrained import load_causal_lm, load_tokenizer
+    from rlhf.language_model.sampler import end_token
+    from rlhf.ppo.doctor import examine
+
+    assert config.rollouts is not None  # checked when made, as are the models
+    policy, reference = (load_causal_lm(str(m)) for m in (config.model_name_or_path, config.ref_model_name_or_path))
+    eos = end_token(load_tokenizer(str(config.model_name_or_path)))
+    sampled = read_rollouts(Path(config.rollouts), eos, int(policy.config.vocab_size))
+    return examine(policy, reference, sampled, suppress_tokens=config.suppress_tokens)
+
+
+def read_rollouts(path: Path, eos_token_id: int, vocabulary: int) -> Sampled:
+    """The rollouts of a file, padded. Raises InputError naming the line."""
+    import torch
+
+    from rlhf.language_model.sampler import pad_prompts
+    from rlhf.ppo.diagnosis import Sampled
+
+    rows = read_jsonl(path)
+    recorded = [name for name in ("logprobs", "ref_logprobs") if rows and name in rows[0]]
+    for number, row in enumerate(rows, start=1):
+        _check(path, number, row, recorded, vocabulary)
+    if len(rows) < 2:
+        raise InputError(str(path), got=f"{len(rows)} rollouts", expected="at least 2", fix="give more of them")
+    prompt_ids, prompt_mask = pad_prompts([row["prompt_ids"] for row in rows], eos_token_id)
+    width = max(len(row["completion_ids"]) for row in rows)
+
+    def padded(name: str, fill: float) -> torch.Tensor:
+        return torch.tensor([[*row[name], *[fill] * (width - len(row[name]))] for row in rows])
+
+    return Sampled(
+        prompt_ids,
+        prompt_mask,
+        padded("completion_ids", eos_token_id).long(),
+        torch.tensor([[i < len(row["completion_ids"]) for i in range(width)] for row in rows]),
+        eos_token_id,
+        *(padded(name, 0.0).double() if name in recorded else None for name in ("logprobs", "ref_logprobs")),
+    )
+
+
+def _check(path: Path, number: int, row: dict[str, Any], recorded: Sequence[str], vocabulary: int) -> None:
+    where = f"{path}, line {number}"
+    for name in ("prompt_ids", "completion_ids"):
+        ids = row.get(name)
+        if not isinstance(ids, list) or not ids or not all(type(i) is int and 0 <= i < vocabulary for i in ids):
+            raise InputError(
+                where, got=f"no {name}", expected=f"{name}, whole numbers below {vocabulary}", fix="mend the line"
+            )
+    for name in recorded:
+        numbers = row.get(name)
+        fits = isinstance(numbers, list) and len(numbers) == len(row["completion_ids"])
+        if not fits or not all(isinstance(x, (int, float)) for x in numbers or []):
+            raise InputError(
+                where, got=f"{name} of another length", expected=f"{len(row['completion_ids'])} numbers", fix="mend it"
+            )
+
+
+def main(argv: list[str]) -> None:
+    """Parse (a bare word in front is the run), examine, print."""
+    words = first_words(argv, "run_directory")
+    config = parse(DoctorConfig, words, prog="rlhf doctor", description=__doc__ or "")
+    if config.run_directory is None:
+        print(of_rollouts(config))
+        return
+    lines = of_run(Path(config.run_directory))
+    print("\n".join(lines) or "healthy")
