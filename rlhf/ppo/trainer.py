@@ -233,10 +233,9 @@ class PPOTrainer:
     # -- beginning, resuming, ending -------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Claim the run directory, resume or begin, and fix the reward's constants; only the first call does it."""
+        """Claim the run directory, resume or begin, and fix the reward's constants; once, until `close()`."""
         if self._begun:
             return
-        self._begun = True
         self.processes.main_does(lambda: self.run.open(resume=self.args.resume))
         self.processes.main_does(lambda: self.run.check(self.args.resolved()))
         saved = state.load_state(self.run.state) if self.args.resume else None
@@ -249,11 +248,13 @@ class PPOTrainer:
             self.run.write(normalization=self.normalization._asdict())
         if self.tracking:
             self.tracking.begin(self.iteration)
+        self._begun = True
 
     def close(self) -> None:
         """End the trackers and give the run directory free; the run can be continued with `resume`."""
         if self.tracking and self._begun:
             self.tracking.end()
+        self._begun = False
         self.run.close()
 
     def _begin_files(self) -> None:

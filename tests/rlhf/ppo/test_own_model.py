@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPT2LMHeadModel
 
+from labeling.errors import InputError
 from labeling.records import read_samples
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
@@ -177,6 +178,9 @@ def test_a_loop_that_was_left_is_continued(build_model: Build, tokenizer: Any, t
     trainer = PPOTrainer(build_model(), full_stop, configure(tmp_path / "cut"), processing_class=tokenizer)
     trainer.step(trainer.rollout())
     trainer.rollout()  # sampled, but never used
+    trainer.close()
+    with pytest.raises(InputError, match=r"not empty; .* give --resume"):
+        trainer.rollout()  # the directory is no longer this trainer's
     trainer.close()
     again = configure(tmp_path / "cut", resume=True)
     PPOTrainer(build_model(), full_stop, again, processing_class=tokenizer).train()
