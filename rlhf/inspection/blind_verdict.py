@@ -52,9 +52,10 @@ class Contrast:
     def statement(self) -> str:
         """The verdict in one sentence."""
         said = {"better": "is rated better than", "worse": "is rated worse than"}
+        p = "p < 0.001" if self.p_holm < 0.001 else f"p = {self.p_holm:.3f}"
         numbers = (
             f"{self.effect:+.2f} points (95 % interval {self.interval[0]:+.2f} to {self.interval[1]:+.2f}; exact "
-            f"permutation test p = {self.p_holm:.3f}{'' if self.p == self.p_holm else ', Holm-corrected'}; "
+            f"permutation test {p}{'' if self.p == self.p_holm else ', Holm-corrected'}; "
             f"{self.samples} samples against {self.original_samples})"
         )
         if self.finding == "inconclusive":

@@ -35,7 +35,7 @@ def build_report(run_dir: Path, output: Path | None = None, *, others: Sequence[
     for directory in (run_dir, *others):
         run = read_run(directory)
         evaluation, notice = current_evaluation(run)
-        verdicts = tuple(line for said in read_verdicts(directory).values() for line in said)
+        verdicts = tuple(f"Blind rating: {' '.join(said)}" for said in read_verdicts(directory).values())
         stories.append(Story(run, evaluation, read_human_ladder(directory / "human_ladder.json"), verdicts))
         notices += [notice] if notice else []
     scored = [story.evaluation for story in stories if story.evaluation]

@@ -95,6 +95,7 @@ def test_several_models_and_the_words_of_the_verdict() -> None:
     }
     said = " ".join(verdict.statements())
     assert "joy is rated better than the original" in said
+    assert "p < 0.001" in said
     assert "twin against the original: inconclusive" in said
     assert "no difference" not in said
     partial = judge(rows({"original": samples(3), "joy": samples(4)}), "original", unrated=3)

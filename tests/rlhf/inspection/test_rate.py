@@ -65,7 +65,7 @@ def test_two_models_end_to_end_on_paper(make_run: MakeRun, tmp_path: Path, capsy
     assert verdict["contrasts"][0]["mean"] == pytest.approx(np.mean([quality(text) for text in texts]))
     assert verdict["alpha"] == 1
     # The run's report tells it.
-    assert "kl-10.00 against the original" in build_report(run).read_text(encoding="utf-8")
+    assert "Blind rating: kl-10.00 against the original" in build_report(run).read_text(encoding="utf-8")
     (run / "blind_verdicts.json").write_text('{"study": [1]}')
     with pytest.raises(InputError, match=r"blind_verdicts\.json: got another shape"):
         build_report(run)
