@@ -18,6 +18,8 @@ from rlhf.inspection.run_directory import read_run
 
 from .conftest import MakeRun
 
+SMALL = ["--best_of_n_samples", "0", "--heat_samples", "0", "--quiet"]
+
 
 @pytest.fixture
 def copied_run(trained_run: Path, tmp_path: Path) -> Path:
@@ -26,7 +28,7 @@ def copied_run(trained_run: Path, tmp_path: Path) -> Path:
 
 def test_fresh_samples_measure_the_ladder_again(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(copied_run), "--gold_reward_func", "length", "--quality_func", "full_stop_share", "--num_samples", "300",
-          "--heat_samples", "4", "--quiet"])  # fmt: skip
+          "--heat_samples", "4", "--best_of_n_samples", "0", "--quiet"])  # fmt: skip
     assert "length" in capsys.readouterr().out
     ladder, evaluation = read_run(copied_run), read_evaluation(copied_run / "evaluation.json")
     assert len(evaluation.rungs) == len(ladder.rungs) >= 4
@@ -61,7 +63,9 @@ def test_the_colours_add_up_to_the_kl(copied_run: Path) -> None:
 
 def test_the_same_draw_is_the_same_and_another_is_not(copied_run: Path) -> None:
     def proxies(draw: int) -> list[float | None]:
-        config = EvaluateConfig(run=str(copied_run), num_samples=20, draw=draw, heat_samples=0, quiet=True)
+        config = EvaluateConfig(
+            run=str(copied_run), num_samples=20, draw=draw, heat_samples=0, best_of_n_samples=0, quiet=True
+        )
         return run(config).scores["kl-00.00"]["proxy"]
 
     assert proxies(1) == proxies(1) != proxies(2)
@@ -126,7 +130,7 @@ def test_two_rewards_of_one_name(copied_run: Path) -> None:
 def test_corpus_and_held_out_text(copied_run: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("abc def ghi jkl mno.\n" * 20)
-    options = ["--corpus", str(corpus), "--heldout", str(corpus), "--num_samples", "20", "--quiet"]
+    options = ["--corpus", str(corpus), "--heldout", str(corpus), "--num_samples", "20", *SMALL]
     main([str(copied_run), *options])
     evaluation = read_evaluation(copied_run / "evaluation.json")
     first = evaluation.rungs[0]
@@ -136,7 +140,7 @@ def test_corpus_and_held_out_text(copied_run: Path, tmp_path: Path) -> None:
     assert first.longest_run is not None
     assert first.verbatim_lines == 0
     assert set(evaluation.side_effects) == {rung.name for rung in evaluation.rungs[1:]}
-    main([str(copied_run), "--corpus", "embedded", "--heldout", "embedded", "--num_samples", "20", "--quiet"])
+    main([str(copied_run), "--corpus", "embedded", "--heldout", "embedded", "--num_samples", "20", *SMALL])
     assert read_evaluation(copied_run / "evaluation.json").rungs[0].heldout is not None
     corpus.write_text("short")
     with pytest.raises(InputError, match="--heldout: got 5 tokens"):

@@ -131,7 +131,13 @@ def test_two_runs_and_a_run_without_samples(make_run: MakeRun, watched: Watched)
 @pytest.mark.real
 def test_a_real_run_with_colours_and_side_effects(trained_run: Path, tmp_path: Path, watched: Watched) -> None:
     directory = Path(shutil.copytree(trained_run, tmp_path / "run"))
-    options = {"num_samples": 200, "heat_samples": 10, "gold_reward_func": ["length"], "quiet": True}
+    options = {
+        "num_samples": 200,
+        "heat_samples": 10,
+        "gold_reward_func": ["length"],
+        "best_of_n_samples": 0,
+        "quiet": True,
+    }
     run(EvaluateConfig(run=str(directory), **options))  # type: ignore[arg-type]
     page = watched.page
     page.goto(build_report(directory).as_uri())
