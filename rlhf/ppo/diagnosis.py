@@ -27,7 +27,7 @@ MIN_GAIN = 12.0
 # Nats by which two passes over the same row may differ through rounding alone (float32; other batch shapes).
 ROUNDING = 1e-3
 # Numbers (tokens times vocabulary) that a diagnosis reads at most, and that are held at once.
-READ_AT_MOST, HELD_AT_ONCE = 2**31, 2**22
+READ_AT_MOST, HELD_AT_ONCE = 2**28, 2**22
 
 Score = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 """`score(model, prompt_ids, prompt_mask, completion_ids)` returns logits (b, T, V) at temperature 1."""
@@ -93,7 +93,7 @@ def causes(policy: Any, reference: Any, sampled: Sampled, score: Score) -> list[
     sampled = sampled.rows(slice(0, count))
     evidence = Evidence(policy, sampled, score)
     if sampled.ref_logprobs is not None:
-        ours = torch.cat([_chosen(reference, part, score) for part in _parts(sampled, evidence.vocabulary)])
+        ours = _chosen(reference, sampled, score)
         gap = _apart(ours, sampled.ref_logprobs, sampled.completion_mask, mean=True)
         if gap > ROUNDING:
             found.append(
@@ -164,7 +164,7 @@ class Evidence:
 
     def __init__(self, policy: Any, sampled: Sampled, score: Score) -> None:
         self.policy, self.sampled, self.score = policy, sampled, score
-        self.vocabulary = int(_logits(policy, sampled.rows(slice(0, 1)), score).shape[-1])
+        self.vocabulary = _vocabulary(policy, sampled, score)
         self.temperatures = torch.tensor([2.0 ** (i / 4) for i in range(-8, 9)], dtype=torch.float64)
         self._first_pass()
 
@@ -305,8 +305,7 @@ def overdue_tokens(policy: Any, sampled: Sampled, score: Score) -> list[int]:
 
 def distributions(policy: Any, sampled: Sampled, score: Score) -> Iterator[tuple[Tensor, Tensor]]:
     """log π (n, V) at the real tokens of each piece, and their ids (n,), on the CPU."""
-    vocabulary = int(_logits(policy, sampled.rows(slice(0, 1)), score).shape[-1])
-    for part in _parts(sampled, vocabulary):
+    for part in _parts(sampled, _vocabulary(policy, sampled, score)):
         mask = part.completion_mask
         yield _logits(policy, part, score).cpu()[mask].log_softmax(-1), part.completion_ids[mask]
 
@@ -324,8 +323,11 @@ def _logits(model: Any, sampled: Sampled, score: Score) -> Tensor:
 
 def _chosen(model: Any, sampled: Sampled, score: Score) -> Tensor:
     """log π of the sampled tokens (B, T), on the CPU."""
-    logp = _logits(model, sampled, score).cpu().log_softmax(-1)
-    return gathered(logp, sampled.completion_ids)
+    pieces = [
+        gathered(_logits(model, part, score).cpu().log_softmax(-1), part.completion_ids)
+        for part in _parts(sampled, _vocabulary(model, sampled, score))
+    ]
+    return torch.cat(pieces)
 
 
 def _apart(a: Tensor, b: Tensor, mask: Tensor, *, mean: bool = False) -> float:
@@ -339,5 +341,12 @@ def _parts(sampled: Sampled, vocabulary: int) -> Iterator[Sampled]:
 
 
 def _rows_to_read(policy: Any, sampled: Sampled, score: Score) -> int:
-    shape = _logits(policy, sampled.rows(slice(0, 1)), score).shape
-    return min(len(sampled), max(64, READ_AT_MOST // (shape[1] * shape[2])))
+    numbers = sampled.completion_ids.shape[1] * _vocabulary(policy, sampled, score)
+    return min(len(sampled), max(32, READ_AT_MOST // numbers))
+
+
+def _vocabulary(model: Any, sampled: Sampled, score: Score) -> int:
+    """The size of the vocabulary, from the logits of one token."""
+    one = sampled.rows(slice(0, 1))
+    logits: Tensor = score(model, one.prompt_ids, one.prompt_mask, one.completion_ids[:, :1])
+    return int(logits.shape[-1])

@@ -184,7 +184,7 @@ class Doctor:
             rollout.eos_token_id,
             rollout.sampler_logprobs,
         )
-        symptoms += absence_symptom(self.policy, sampled.rows(slice(0, max(64, len(sampled) // 8))), self._score)
+        symptoms += absence_symptom(self.policy, sampled.rows(slice(0, max(32, len(sampled) // 8))), self._score)
         moved = float((self._reference_on_probe() - self.at_start).abs().max())
         if moved > ROUNDING:
             symptoms.append(Symptom("reference changed", f"the reference moved by {moved:.2g} nats on the probe"))

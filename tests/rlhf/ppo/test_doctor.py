@@ -155,6 +155,7 @@ def pair(build_model: Build) -> tuple[GPT2LMHeadModel, GPT2LMHeadModel]:
     return moved(build_model(dropout=0.1), 0.05), build_model()
 
 
+@pytest.mark.slow
 def test_healthy_rollouts_of_100_seeds(pair: Any) -> None:
     policy, reference = pair
     alarms = [str(d) for s in range(100) if not (d := examine(policy, reference, draw(policy, 200, s))).healthy]
