@@ -27,7 +27,7 @@ MIN_GAIN = 12.0
 # Nats by which two passes over the same row may differ through rounding alone (float32; other batch shapes).
 ROUNDING = 1e-3
 # Numbers (tokens times vocabulary) that a diagnosis reads at most, and that are held at once.
-READ_AT_MOST, HELD_AT_ONCE = 2**28, 2**22
+READ_AT_MOST, HELD_AT_ONCE = 2**28, 2**20
 
 Score = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
 """`score(model, prompt_ids, prompt_mask, completion_ids)` returns logits (b, T, V) at temperature 1."""
@@ -179,12 +179,12 @@ class Evidence:
         for logp, ids in self._distributions():
             chosen = gathered(logp[None], ids[None])[0]
             likelier, p = logp > chosen[:, None], logp.exp()
-            own.append(chosen.double())
-            ranks.append(likelier.sum(-1))
-            before.append(torch.where(likelier, p, 0.0).sum(-1).double())
+            own.append(chosen.double().cpu())
+            ranks.append(likelier.sum(-1).cpu())
+            before.append(torch.where(likelier, p, 0.0).sum(-1).double().cpu())
             tempered.append(_tempered(logp, chosen, self.temperatures))
-            self.expected += p.double().sum(0)
-            self.observed += ids.bincount(minlength=self.vocabulary)
+            self.expected += p.double().sum(0).cpu()
+            self.observed += ids.bincount(minlength=self.vocabulary).cpu()
         self.logprobs, self.tempered = torch.cat(own), torch.cat(tempered)
         self.top_k = int(torch.cat(ranks).max()) + 1
         self.top_p = float(torch.cat(before).max())
@@ -212,10 +212,10 @@ class Evidence:
         by_k, by_p, kept = [], [], []
         for logp, _ in self._distributions():
             ordered = logp.exp().double().sort(-1, descending=True).values
-            by_k.append(ordered[:, : self.top_k].sum(-1))
+            by_k.append(ordered[:, : self.top_k].sum(-1).cpu())
             cumulative = ordered.cumsum(-1)
-            by_p.append(torch.where(cumulative - ordered <= self.top_p + 1e-9, ordered, 0.0).sum(-1))
-            kept.append(1 - logp[:, self.absent].exp().double().sum(-1))
+            by_p.append(torch.where(cumulative - ordered <= self.top_p + 1e-9, ordered, 0.0).sum(-1).cpu())
+            kept.append(1 - logp[:, self.absent.to(logp.device)].exp().double().sum(-1).cpu())
         names = ", ".join(str(int(i)) for i in self.absent[:5]) + ("" if len(self.absent) <= 5 else ", ...")
         candidates = [
             ("temperature", f"{temperature:.2f}", at_temperature),
@@ -298,22 +298,23 @@ def overdue_tokens(policy: Any, sampled: Sampled, score: Score) -> list[int]:
     """`overdue` for some completions, at the cost of one forward pass over them."""
     expected, observed = torch.zeros(()), torch.zeros(())
     for logp, ids in distributions(policy, sampled, score):
-        expected = expected + logp.exp().sum(0)
-        observed = observed + ids.bincount(minlength=logp.shape[-1])
+        expected = expected + logp.exp().sum(0).cpu()
+        observed = observed + ids.bincount(minlength=logp.shape[-1]).cpu()
     return [int(i) for i in overdue(expected, observed)]
 
 
 def distributions(policy: Any, sampled: Sampled, score: Score) -> Iterator[tuple[Tensor, Tensor]]:
-    """log π (n, V) at the real tokens of each piece, and their ids (n,), on the CPU."""
+    """log π (n, V) at the real tokens of each piece, and their ids (n,), on the model's device."""
     for part in _parts(sampled, _vocabulary(policy, sampled, score)):
-        mask = part.completion_mask
-        yield _logits(policy, part, score).cpu()[mask].log_softmax(-1), part.completion_ids[mask]
+        logits = _logits(policy, part, score)
+        mask, ids = part.completion_mask.to(logits.device), part.completion_ids.to(logits.device)
+        yield logits[mask].log_softmax(-1), ids[mask]
 
 
 def _tempered(logp: Tensor, chosen: Tensor, temperatures: Tensor) -> Tensor:
     """log π_τ of the chosen tokens at each temperature; logp (n, V), chosen (n,); returns (n, len(temperatures))."""
     columns = [(chosen / float(t)).double() - (logp / float(t)).logsumexp(-1).double() for t in temperatures]
-    return torch.stack(columns, -1)
+    return torch.stack(columns, -1).cpu()
 
 
 @torch.no_grad()
@@ -323,10 +324,10 @@ def _logits(model: Any, sampled: Sampled, score: Score) -> Tensor:
 
 def _chosen(model: Any, sampled: Sampled, score: Score) -> Tensor:
     """log π of the sampled tokens (B, T), on the CPU."""
-    pieces = [
-        gathered(_logits(model, part, score).cpu().log_softmax(-1), part.completion_ids)
-        for part in _parts(sampled, _vocabulary(model, sampled, score))
-    ]
+    pieces = []
+    for part in _parts(sampled, _vocabulary(model, sampled, score)):
+        logp = _logits(model, part, score).log_softmax(-1)
+        pieces.append(gathered(logp, part.completion_ids.to(logp.device)).cpu())
     return torch.cat(pieces)
 
 
