@@ -53,8 +53,8 @@ def test_the_inspection_runs_as_the_readme_has_it(chromium: str, tmp_path: Path)
         assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    rlhf_runs("pretrain", "--output_dir", "runs/model", "--max_steps", "100", "--quiet")
-    small = "--iteration_batch_size 256 --kl_budget 1 --max_completion_length 16 --num_eval_samples 64 --quiet"
+    rlhf_runs("pretrain", "--output_dir", "runs/model", "--max_steps", "60", "--hidden_size", "32", "--quiet")
+    small = "--iteration_batch_size 256 --kl_budget 0.5 --max_completion_length 12 --num_eval_samples 64 --quiet"
     rlhf_runs("ppo", "--model_name_or_path", "runs/model", "--reward_func", "full_stop", "--learning_rate", "1e-3",
               "--output_dir", "runs/ppo", *small.split())  # fmt: skip
     said = {}
