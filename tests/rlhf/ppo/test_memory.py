@@ -38,6 +38,5 @@ def test_a_larger_batch_adds_what_it_stores_and_iterations_add_nothing(memory: M
     small, large = memory.in_a_process(256, 6), memory.in_a_process(1024, 1)
     added, stored = large[-1] - small[2], memory.stored_bytes(1024 - 256)
     print(f"added {added / 2**20:.1f} MiB, stored {stored / 2**20:.1f} MiB, six iterations {small[-1] / small[2]:.3f}")
-    # 8 MiB is what one and the same run differs by from one time to the next. Logits kept would be 293 MiB.
-    assert added < stored + 8 * 2**20
+    assert added < stored + 2 * 2**20  # logits kept would add 293 MiB
     assert small[-1] < 1.05 * small[2]
