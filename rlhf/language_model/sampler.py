@@ -12,6 +12,7 @@ How this differs from `model.generate`:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from labeling.errors import InputError
-from labeling.records import Sample, new_uid
+from labeling.pairs import content_uid
+from labeling.records import Sample
 from rlhf.language_model.chat import Prompt, chat_ids, prompt_from_text
 from rlhf.language_model.randomness import Stream, uniforms
 
@@ -195,8 +197,9 @@ def sample_texts(
 
     A conversation is given as JSON, as files hold it (chat.py).
 
-    Completion i depends on (seed, stream, i) and its prompt alone. Raises InputError when prompt and completion
-    together exceed the model's context.
+    Completion i depends on (seed, stream, i) and its prompt alone, its uid on (source's last name, seed, i) and the
+    text: the same command gives the same uids, and so the same choices and simulated answers later on. Raises
+    InputError when prompt and completion together exceed the model's context.
     """
     encoded = {prompt: encode_prompt(tokenizer, prompt_from_text(prompt)) for prompt in dict.fromkeys(prompts)}
     check_context(model, max(map(len, encoded.values()), default=1), max_new_tokens)
@@ -215,8 +218,15 @@ def sample_texts(
             completions = decode(tokenizer, done.completion_ids, done.completion_mask)
             totals = done.logprobs.sum(-1).tolist()
             samples += [
-                Sample(new_uid(), prompt, completion, source, logprob=logprob, seed=seed)
-                for prompt, completion, logprob in zip(texts, completions, totals, strict=True)
+                Sample(
+                    content_uid(Path(source).name, str(seed), str(index), prompt, completion),
+                    prompt,
+                    completion,
+                    source,
+                    logprob=logprob,
+                    seed=seed,
+                )
+                for index, prompt, completion, logprob in zip(chunk, texts, completions, totals, strict=True)
             ]
             bar.update(len(chunk))
     return samples

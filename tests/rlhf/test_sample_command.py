@@ -38,6 +38,8 @@ def test_samples_are_repeatable_and_their_logprobs_are_the_model_s(model: str, t
     )
     assert [s.prompt for s in first] == ["the lord"] * 3 + ["a merry"] * 3
     assert [s.completion for s in first] == [s.completion for s in again]
+    assert [s.uid for s in first] == [s.uid for s in again]  # so what is keyed by uid is the same again, too
+    assert len({s.uid for s in first}) == len(first)
     assert [s.uid for s in read_samples(tmp_path / "a.jsonl")] == [s.uid for s in first]
     tokenizer, lm = load_tokenizer(model), load_causal_lm(model)
     for sample in first:
