@@ -65,6 +65,13 @@ def pull(
     are returned, not written. Raises InputError; the files of the last pull then stand as they were.
     """
     plan, tasks = folder.need_plan(), folder.read_tasks()
+    if not plan.projects:
+        raise InputError(
+            str(folder.path),
+            got="a push that never reached the server",
+            expected="samples that were pushed",
+            fix="start the server and give the `rlhf label push` command again",
+        )
     remembered = {} if full else _read_known(folder)
     known: dict[str, dict[str, _Known]] = {}
     pulled = Returned()

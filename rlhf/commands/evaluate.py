@@ -195,11 +195,18 @@ def main(argv: Sequence[str]) -> None:
     config = parse(
         EvaluateConfig, first_words(argv, "run"), prog="rlhf evaluate", description="Score a run's ladder afresh."
     )
+    from rlhf.inspection.win_rate import win_rates
+
     evaluation = run(config)
     names = ["proxy", *evaluation.golds, *evaluation.qualities]
     for rung in evaluation.rungs:
         scores = "  ".join(f"{name} {estimate.text(3)}" for name in names if (estimate := rung.reward(name)))
         print(f"{rung.name}  KL {rung.kl:6.2f} ± {rung.kl_se or 0:.2f} nats  {scores}")
+    for gold in evaluation.golds:
+        if len(evaluation.rungs) > 1:
+            print(
+                f"{gold} against the original, same prompt and random numbers: {win_rates(evaluation, gold)[-1].text()}"
+            )
     for onset in evaluation.onsets.values():
         print(onset.statement())
     print(f"written: {Path(config.run) / 'evaluation.json'}")

@@ -7,7 +7,7 @@ reward stays frozen beside them: its own ladder is what the policy does without 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ from rlhf.commands.staged import StagedWork
 from rlhf.options import option, parse, read_config
 
 if TYPE_CHECKING:
+    from rlhf.commands.reward import RewardConfig
     from rlhf.inspection.evaluation import Evaluation
     from rlhf.ppo.__main__ import PPOCommandConfig
 
@@ -80,6 +81,11 @@ class Arm:
         return self.directory / "labels.jsonl"
 
     @property
+    def all_labels(self) -> Path:
+        """These and those of the rounds before, in one file."""
+        return self.directory / "all_labels.jsonl"
+
+    @property
     def ppo(self) -> Path:
         """Its run directory."""
         return self.directory / "ppo"
@@ -96,6 +102,7 @@ class Loop:
         """Do what is not done yet; the table of rounds. Raises InputError; LabelsMissing when people are awaited."""
         today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
         work = StagedWork(self.root, self.root / "loop.json", today)
+        self.check_recipes()
         work.do("samples of the original", self.unlabelled, self.draw_unlabelled, "samples of the original")
         arms: list[Arm] = []
         for number in range(1, self.config.rounds + 1):
@@ -103,6 +110,12 @@ class Loop:
                 self.run_arm(work, arm)
                 arms.append(arm)
         return self.compare(arms)
+
+    def check_recipes(self) -> None:
+        """Read both recipes as their stages will. Raises InputError now, not after an hour of rounds."""
+        first = self.arms_of(1)[0]
+        self.reward_options(first, self.root / "reward_model")
+        self.ppo_options(first, self.root / "reward_model")
 
     def arms_of(self, number: int) -> list[Arm]:
         """The round, and after the first one its control if asked."""
@@ -135,7 +148,6 @@ class Loop:
 
     def draw_unlabelled(self) -> None:
         """Samples of the original that fix every reward's offset and scale."""
-        self.root.mkdir(parents=True, exist_ok=True)
         settings = read_config(self.config.ppo_config)
         count = int(settings.get("normalization_samples", 2048))
         self.sample(self.config.model_name_or_path, count, self.config.seed + 500, self.unlabelled)
@@ -178,22 +190,23 @@ class Loop:
 
     def fit(self, arm: Arm, directory: Path) -> None:
         """A reward model from all labels so far."""
-        from rlhf.commands.reward import RewardConfig, run
+        from rlhf.commands.reward import run
 
         every = [label for path in (*arm.earlier, arm.labels) for label in read_labels(path)]
-        joined = arm.directory / "all_labels.jsonl"
-        write_records(joined, every)
-        run(
-            RewardConfig(
-                model_name_or_path=self.config.model_name_or_path,
-                labels=str(joined),
-                samples=str(self.unlabelled),
-                output_dir=str(directory),
-                seed=self.config.seed,
-                quiet=self.config.quiet,
-                **read_config(self.config.reward_config),
-            )
-        )
+        write_records(arm.all_labels, every)
+        run(self.reward_options(arm, directory))
+
+    def reward_options(self, arm: Arm, directory: Path) -> RewardConfig:
+        """The recipe of the reward model with this arm's labels."""
+        from rlhf.commands.reward import RewardConfig
+
+        options = {
+            "model_name_or_path": self.config.model_name_or_path,
+            "labels": arm.all_labels,
+            "samples": self.unlabelled,
+            "output_dir": directory,
+        }
+        return parse(RewardConfig, self.words(self.config.reward_config, options), prog="rlhf reward", description="")
 
     def finetune(self, arm: Arm, reward: Path) -> None:
         """PPO from the original to the recipe's budget, with the same random numbers in every round."""
@@ -205,12 +218,18 @@ class Loop:
         """The recipe with this arm's reward."""
         from rlhf.ppo.__main__ import PPOCommandConfig
 
-        settings = read_config(self.config.ppo_config) | {
-            "reward_model_path": [str(reward)],
+        options = {
             "model_name_or_path": self.config.model_name_or_path,
-            "output_dir": str(arm.ppo),
+            "reward_model_path": reward,
+            "output_dir": arm.ppo,
+            "resume": arm.ppo.is_dir(),
         }
-        return PPOCommandConfig(**settings, seed=self.config.seed, resume=arm.ppo.is_dir(), quiet=self.config.quiet)
+        return parse(PPOCommandConfig, self.words(self.config.ppo_config, options), prog="rlhf ppo", description="")
+
+    def words(self, recipe: str, options: Mapping[str, object]) -> list[str]:
+        """A command line of a recipe, this loop's seed and these options."""
+        common = {"seed": self.config.seed, "quiet": self.config.quiet}
+        return ["--config", recipe, *(f"--{key}={value}" for key, value in {**options, **common}.items())]
 
     def evaluate(self, arm: Arm) -> Evaluation:
         """The ladder's samples by the round's reward, by the rule, and by the first round's reward."""
@@ -234,7 +253,7 @@ class Loop:
         from rlhf.inspection.rounds import common_kl, compare_rounds, table
 
         evaluations = {arm.name: read_evaluation(arm.ppo / "evaluation.json") for arm in arms}
-        counts = {arm.name: len(read_labels(arm.directory / "all_labels.jsonl")) for arm in arms}
+        counts = {arm.name: len(read_labels(arm.all_labels)) for arm in arms}
         results = compare_rounds(evaluations, counts, gold=self.gold().__name__, frozen=FROZEN)
         kl = common_kl(list(evaluations.values()))
         write_json(self.root / "rounds.json", {"kl_per_completion": kl, "rounds": [asdict(r) for r in results]})

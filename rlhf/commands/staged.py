@@ -12,16 +12,18 @@ from labeling.files import read_json, write_json
 
 
 class StagedWork:
-    """One directory, the options it was begun with, and the seconds of each stage, kept in `record` (JSON)."""
+    """One directory, the options it was begun with, and the seconds of each stage, kept in `record` (JSON).
+
+    The record is first written when a stage is done: options with which nothing could be made bind nobody.
+    """
 
     def __init__(self, root: Path, record: Path, config: Mapping[str, Any]) -> None:
         """Read the record of an earlier try, or begin one.
 
         Raises InputError when the directory holds something else, or was begun with other options.
         """
-        self.root, self.record = root, record
+        self.root, self.record, self.config = root, record, dict(config)
         self.seconds: dict[str, float] = {}
-        then: dict[str, Any] = {}
         if record.exists():
             then = read_json(record)
             self.seconds = then["seconds"]
@@ -33,24 +35,30 @@ class StagedWork:
                     expected=f"{then['config'].get(changed[0])}, as it began",
                     fix="choose another --output_dir",
                 )
-        elif root.is_dir() and any(root.iterdir()):
+        elif root.is_dir() and any(not path.name.startswith(".") for path in root.iterdir()):
             raise InputError(
                 "--output_dir",
                 got=f"{root}, not empty and without {record.name}",
                 expected="a new directory",
                 fix="choose another one",
             )
-        write_json(record, {**then, "config": dict(config), "seconds": self.seconds})
 
     def do(self, name: str, product: Path, work: Callable[[], object], announce: str) -> None:
-        """Do a stage unless its product stands, and note its seconds; `announce` is printed before it."""
+        """Do a stage unless its product stands, and note its seconds; `announce` is printed before it.
+
+        The seconds of a stage that was interrupted count when a record stands already.
+        """
         if is_done(product):
             return
         print(announce, flush=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
-        work()
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
-        write_json(self.record, {**read_json(self.record), "seconds": self.seconds})
+        try:
+            work()
+        finally:
+            if self.record.exists() or is_done(product):
+                self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
+                write_json(self.record, {"config": self.config, "seconds": self.seconds})
 
 
 def is_done(product: Path) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -114,8 +113,3 @@ def _estimate(values: Floats, name: str) -> Estimate:
 
 def _shown(estimate: Estimate) -> str:
     return f"{estimate.mean:>10.3f} ± {estimate.se or 0.0:.3f}"
-
-
-def round_directories(root: Path) -> list[Path]:
-    """round-1, round-2, ... of a loop's directory, in order."""
-    return sorted((p for p in root.glob("round-*") if p.is_dir()), key=lambda p: int(p.name.split("-")[1]))

@@ -124,6 +124,8 @@ def test_a_server_that_is_down(
     line = line_of(capsys, *words)
     assert "no answer" in line
     assert "0123456789abcdef" not in line
+    line = line_of(capsys, "pull", "--output_dir", str(tmp_path / "folder"), "--quiet")
+    assert "a push that never reached the server" in line
 
 
 @pytest.mark.real

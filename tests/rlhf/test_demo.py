@@ -67,6 +67,39 @@ def test_a_stage_is_done_once_and_its_seconds_are_kept(tmp_path: Path) -> None:
         StagedWork(root, root / "demo.json", {})
 
 
+def test_a_first_stage_that_failed_binds_nobody_to_its_options(tmp_path: Path) -> None:
+    root = tmp_path / "work"
+
+    def fail() -> None:
+        (root / ".model.left.tmp").write_text("")
+        raise InputError("--corpus", got="missing.txt", expected="a text file", fix="check the path")
+
+    with pytest.raises(InputError, match=r"missing\.txt"):
+        StagedWork(root, root / "work.json", {"corpus": "missing.txt"}).do("first", root / "product", fail, "first")
+    corrected = StagedWork(root, root / "work.json", {"corpus": "there.txt"})
+    corrected.do("first", root / "product", lambda: (root / "product").write_text("there"), "first")
+    with pytest.raises(InputError, match=r"expected there\.txt, as it began"):
+        StagedWork(root, root / "work.json", {"corpus": "missing.txt"})
+
+
+def test_seconds_of_an_interrupted_stage_count(tmp_path: Path) -> None:
+    root = tmp_path / "work"
+    work = StagedWork(root, root / "work.json", {})
+    work.do("first", root / "one", lambda: (root / "one").write_text(""), "first")
+
+    def interrupted() -> None:
+        time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work.do("second", root / "two", interrupted, "second")
+    before = json.loads((root / "work.json").read_text())["seconds"]["second"]
+    assert before >= 0.05
+    again = StagedWork(root, root / "work.json", {})
+    again.do("second", root / "two", lambda: (root / "two").write_text(""), "second")
+    assert again.seconds["second"] >= before
+
+
 def test_a_ppo_run_is_done_when_it_says_so(tmp_path: Path) -> None:
     record = tmp_path / "run.json"
     assert not is_done(record)

@@ -118,3 +118,25 @@ def test_people_are_waited_for(
 def test_options_out_of_range(option: str, value: float) -> None:
     with pytest.raises(InputError, match=f"--{option}: got {value}"):
         LoopConfig(model_name_or_path="x", **{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("reward_config", '{"no_such_key": 1}', "no_such_key"),
+        ("ppo_config", '{"epsilon": 0}', "epsilon"),
+        ("model_name_or_path", "nowhere", "nowhere"),
+    ],
+)
+def test_a_mistake_is_named_before_a_round_and_can_be_corrected(
+    options: dict[str, str | int | bool], tmp_path: Path, key: str, text: str, message: str
+) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(text)
+    changed = options | {key: str(tmp_path / text) if key == "model_name_or_path" else str(wrong)}
+    with pytest.raises(InputError, match=message):
+        Loop(LoopConfig(**changed)).run()  # type: ignore[arg-type]
+    assert not list((tmp_path / "loop").glob("[!.]*"))
+    corrected = Loop(LoopConfig(**options))  # type: ignore[arg-type]
+    corrected.draw_unlabelled()
+    assert corrected.unlabelled.exists()

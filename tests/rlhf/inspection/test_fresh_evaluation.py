@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def copied_run(trained_run: Path, tmp_path: Path) -> Path:
 def test_fresh_samples_measure_the_ladder_again(copied_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(copied_run), "--gold_reward_func", "length", "--quality_func", "full_stop_share", "--num_samples", "300",
           "--heat_samples", "4", "--best_of_n_samples", "0", "--quiet"])  # fmt: skip
-    assert "length" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "length against the original, same prompt and random numbers: " in said
+    assert re.search(r"wins +[\d.]+% \([\d.]+% to [\d.]+%, n = 300, \d+ ties\)", said)
     ladder, evaluation = read_run(copied_run), read_evaluation(copied_run / "evaluation.json")
     assert len(evaluation.rungs) == len(ladder.rungs) >= 4
     assert (evaluation.golds, evaluation.qualities) == (["length"], ["full_stop_share"])
