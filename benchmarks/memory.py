@@ -48,7 +48,7 @@ def stored_bytes(batch: int) -> int:
 
 
 def bound_bytes(batch: int, vocabulary: int) -> int:
-    """What a run with one row at a time in scoring and update may add to the memory before it, bytes.
+    """What a run whose vocabulary leaves room for one row at a time may add to the memory before it, bytes.
 
     Ten copies of the parameters, which are almost all embedding (the reference, gradients, Adam's two moments, and the
     state and a rung while they are saved); the larger of eight copies of a generation step's logits and eight of one
@@ -59,8 +59,8 @@ def bound_bytes(batch: int, vocabulary: int) -> int:
     return 10 * parameters + logits + stored_bytes(batch) + 64 * 2**20
 
 
-def train(batch: int, iterations: int, directory: Path, vocabulary: int, rows: int) -> list[int]:
-    """Run PPO on a model of random weights, `rows` at a time in the update.
+def train(batch: int, iterations: int, directory: Path, vocabulary: int) -> list[int]:
+    """Run PPO on a model of random weights.
 
     Returns the peak before the run and after each iteration, bytes.
     """
@@ -94,7 +94,7 @@ def train(batch: int, iterations: int, directory: Path, vocabulary: int, rows: i
 
     config = PPOConfig(
         output_dir=str(directory), iteration_batch_size=batch, max_iteration_batch_size=batch, minibatch_size=CHUNK,
-        per_device_train_batch_size=rows, per_device_generation_batch_size=CHUNK, max_completion_length=LENGTH,
+        per_device_train_batch_size=CHUNK, per_device_generation_batch_size=CHUNK, max_completion_length=LENGTH,
         num_eval_samples=8, normalization_samples=batch, max_iterations=iterations, kl_budget=1e6, ladder_step=1e3,
         learning_rate=1e-5, use_cpu=True, quiet=True,
     )  # fmt: skip
@@ -103,11 +103,11 @@ def train(batch: int, iterations: int, directory: Path, vocabulary: int, rows: i
     return peaks.values
 
 
-def in_a_process(batch: int, iterations: int, vocabulary: int = VOCABULARY, rows: int = CHUNK) -> list[int]:
+def in_a_process(batch: int, iterations: int, vocabulary: int = VOCABULARY) -> list[int]:
     """`train` in a process of its own."""
     with tempfile.TemporaryDirectory() as directory:
         words = [sys.executable, __file__, "--child", f"{directory}/run", "--batch", str(batch)]
-        words += ["--iterations", str(iterations), "--vocabulary", str(vocabulary), "--rows", str(rows)]
+        words += ["--iterations", str(iterations), "--vocabulary", str(vocabulary)]
         # A fixed threshold: freed pieces go back at once, so that the peak is what was in use, not the heap's holes.
         variables = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**18), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(words, env=variables, capture_output=True, text=True, check=True)
@@ -137,11 +137,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--output_path", type=Path, default=None)
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY, help=argparse.SUPPRESS)
-    parser.add_argument("--rows", type=int, default=CHUNK, help=argparse.SUPPRESS)
     parser.add_argument("--child", type=Path, default=None, help=argparse.SUPPRESS)
     own = parser.parse_args()
     if own.child is not None:
-        print(json.dumps(train(own.batch, own.iterations, own.child, own.vocabulary, own.rows)))
+        print(json.dumps(train(own.batch, own.iterations, own.child, own.vocabulary)))
         return
     figures = measure(own.batch, own.iterations)
     for name, value in figures.items():

@@ -124,7 +124,7 @@ def examine(
     sampled: Sampled,
     *,
     suppress_tokens: Sequence[int] = (),
-    logits_memory_mb: int = 32,
+    logits_memory_mb: int | None = None,
 ) -> Diagnosis:
     """Examine rollouts from anywhere: `policy` is the causal LM said to have sampled them, `reference` the original.
 
@@ -139,7 +139,8 @@ def examine(
     )
     score = scoring(config)
     vocabulary = int(score(policy, *_inputs(sampled.rows(slice(0, 1)))).shape[-1])
-    rows = rollouts.rows_per_chunk(sampled.completion_ids.shape[1], vocabulary, config)
+    device = next(policy.parameters()).device
+    rows = rollouts.rows_per_chunk(sampled.completion_ids.shape[1], vocabulary, config, device)
     sums, ratios = [], [0.0]
     for start in range(0, len(sampled), rows):
         part = sampled.rows(slice(start, start + rows))

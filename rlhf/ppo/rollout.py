@@ -33,6 +33,9 @@ from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic, ValuedOutput
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1, kl_k3
 
+CPU_LOGITS_MB = 32  # stays in the cache: 256 was slower
+ACCELERATOR_LOGITS_MB = 2048
+
 
 @dataclass(slots=True)
 class Rollout:
@@ -52,6 +55,7 @@ class Rollout:
     k3: Tensor  # (B,)
     entropy: Tensor  # (B,) summed over tokens
     eos_token_id: int
+    vocabulary: int  # tokens that the policy chose from
     ref_logprobs: Tensor | None = None  # (B, T), with a critic
     values: Tensor | None = None  # (B, T) the critic's, of the prefix before each token, 0 where masked
     seconds: dict[str, float] = field(default_factory=dict)
@@ -102,10 +106,11 @@ def completion_forward(
     return Forward(logits if config.temperature == 1 else logits / config.temperature, values)
 
 
-def rows_per_chunk(length: int, vocabulary: int, config: PPOConfig) -> int:
-    """How many completions' logits fit `logits_memory_mb`, counting the five float copies that measuring holds."""
+def rows_per_chunk(length: int, vocabulary: int, config: PPOConfig, device: torch.device, times: int = 1) -> int:
+    """How many completions' logits fit `times` x `logits_memory_mb`, counting the five float copies that are held."""
     number_size = 8 if config.dtype == "float64" else 4
-    return max(1, config.logits_memory_mb * 2**20 // (5 * length * vocabulary * number_size))
+    memory = config.logits_memory_mb or (CPU_LOGITS_MB if device.type == "cpu" else ACCELERATOR_LOGITS_MB)
+    return max(1, times * memory * 2**20 // (5 * length * vocabulary * number_size))
 
 
 class RolloutWorker:
@@ -215,6 +220,7 @@ class RolloutWorker:
             k3=empty,
             entropy=empty,
             eos_token_id=end_token(self.tokenizer),
+            vocabulary=int(self.model.config.vocab_size),
         )
 
     def _score(self, rollout: Rollout, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -233,10 +239,9 @@ class RolloutWorker:
         columns = {name: torch.zeros(len(rollout), dtype=torch.float64) for name in ("kl", "k1", "k3", "entropy")}
         names = ["old_logprobs"] if self.critic is None else ["old_logprobs", "ref_logprobs", "values"]
         tokens = {name: torch.zeros_like(rollout.sampler_logprobs) for name in names}
-        vocabulary = int(self.model.config.vocab_size)
         for chunk in self._own_chunks(len(rollout)):
             length = int(rollout.completion_mask[chunk.start : chunk.stop].any(0).sum())
-            for piece in chunks(len(chunk), rows_per_chunk(length, vocabulary, self.config)):
+            for piece in chunks(len(chunk), rows_per_chunk(length, rollout.vocabulary, self.config, self.device)):
                 own = slice(chunk.start + piece.start, chunk.start + piece.stop)
                 by_token, measured = self._measure_piece(rollout, own, length)
                 for name, values in by_token.items():

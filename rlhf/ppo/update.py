@@ -1,9 +1,9 @@
 """The update: several minibatches a rollout, reshuffled each epoch, token-level clipping, means over the global batch.
 
 Each minibatch is `minibatch_size` completions over all processes; process r takes its rows r, r + W, ... and
-accumulates them in pieces of `per_device_train_batch_size`. The loss is divided by the token count of the whole
-minibatch, so any split into processes and pieces gives the same gradient. With a critic its loss, times `vf_coef`,
-is added.
+accumulates them in pieces of `per_device_train_batch_size`, or smaller ones when the vocabulary is large. The loss is
+divided by the token count of the whole minibatch, so any split into processes and pieces gives the same gradient. With
+a critic its loss, times `vf_coef`, is added.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rlhf.ppo.advantages import Targets
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import Processes
 from rlhf.ppo.objective import ValueLoss, clipped_loss, clipped_value_loss, selected_logprobs
-from rlhf.ppo.rollout import Rollout, completion_forward
+from rlhf.ppo.rollout import Rollout, completion_forward, rows_per_chunk
 
 
 class UpdateStatistics(NamedTuple):
@@ -110,7 +110,7 @@ def accumulate(
     """Gradients of one minibatch, piece by piece. Returns the five sums of a `Step` and max |ratio - 1|."""
     device = processes.accelerator.device
     own = rows[processes.rank :: processes.world_size]
-    pieces = list(chunks(len(own), config.per_device_train_batch_size))
+    pieces = list(chunks(len(own), piece_size(targets.mask[own], rollout.vocabulary, config, device)))
     sums, deviation = torch.zeros(5, dtype=torch.float64), torch.zeros(())
     for number, piece in enumerate(pieces):
         picked = own[list(piece)]
@@ -140,6 +140,15 @@ def accumulate(
         sums += torch.cat([policy_sums, torch.stack(of_values).detach().double().cpu()])
         deviation = torch.maximum(deviation, result.max_deviation.detach().float().cpu())
     return sums, deviation
+
+
+def piece_size(mask: Tensor, vocabulary: int, config: PPOConfig, device: torch.device) -> int:
+    """Completions of one forward and backward; mask (b, t) is that of all of the minibatch that this process has.
+
+    Their logits may take four times what scoring may, which was fastest for vocabularies of 12,000 and 50,000.
+    """
+    length = max(1, int(mask.any(0).sum()))
+    return min(config.per_device_train_batch_size, rows_per_chunk(length, vocabulary, config, device, times=4))
 
 
 def value_loss(

@@ -24,7 +24,7 @@ def memory() -> ModuleType:
 
 @pytest.mark.slow
 def test_150000_words_at_64_completions_of_48_tokens(memory: ModuleType) -> None:
-    before, *peaks = memory.in_a_process(BATCH, 1, vocabulary=VOCABULARY, rows=1)
+    before, *peaks = memory.in_a_process(BATCH, 1, vocabulary=VOCABULARY)
     bound = memory.bound_bytes(BATCH, VOCABULARY)
     whole = (
         4 * BATCH * memory.LENGTH * VOCABULARY
