@@ -45,6 +45,10 @@ class PPOConfig:
         "the rest of a minibatch is accumulated",
     )
     learning_rate: float = option(1e-4, help="Adam's learning rate; the controller may halve it")
+    warmup_steps: int = option(
+        0, help="optimiser steps over which the learning rate rises linearly to its value; Adam's first steps are its "
+        "largest, before it knows the gradients' noise"
+    )  # fmt: skip
     adam_epsilon: float = option(1e-5, help="Adam's epsilon")
     max_grad_norm: float = option(1.0, help="gradient norm beyond which gradients are scaled down")
     epsilon: float = option(0.2, help="clip range of the ratio, between 0 and 1")
@@ -131,6 +135,7 @@ class PPOConfig:
         memory = self.logits_memory_mb
         self._require("logits_memory_mb", memory is None or memory >= 1, "at least 1")
         self._require("output_dir", bool(self.output_dir), "a directory")
+        self._require("warmup_steps", self.warmup_steps >= 0, "at least 0")
         self._require("seed", 0 <= self.seed < 2**63, "0 to 2^63 - 1")
         self._require("epsilon", 0 < self.epsilon < 1, "more than 0 and less than 1")
         self._require("beta", self.beta >= 0, "at least 0")

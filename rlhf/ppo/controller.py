@@ -36,14 +36,17 @@ class ClipFractionController:
     low: float
     high: float
 
-    def read(self, outside_mean: float | None) -> Decision | None:
-        """Decide from `clip_ratio/outside_mean`; None (an iteration of a single update) decides nothing."""
+    def read(self, outside_mean: float | None, *, warming_up: bool = False) -> Decision | None:
+        """Decide from `clip_ratio/outside_mean`; None (an iteration of a single update) decides nothing.
+
+        While the learning rate is still rising a low fraction says nothing of the batch, so the batch stays.
+        """
         if outside_mean is None:
             return None
         if outside_mean > self.high:
             self.learning_rate /= 2
             return self._decision("halve_learning_rate", f"clip fraction {outside_mean:.2%} above {self.high:.0%}")
-        if outside_mean < self.low:
+        if outside_mean < self.low and not warming_up:
             reason = f"clip fraction {outside_mean:.2%} below {self.low:.0%}"
             grown = min(2 * self.iteration_batch_size, self.max_iteration_batch_size)
             if grown == self.iteration_batch_size:

@@ -64,7 +64,7 @@ METRICS: dict[str, Metric] = {
                          _TOKENS, "falling", "OpenAI baselines; TRL's is half of it"),
     "value_clip_ratio": Metric("fraction", "tokens where the clipped error is the larger one; null without a critic",
                                _TOKENS, "below 0.2", "TRL `val/clipfrac`"),
-    "learning_rate": Metric("1", "Adam's, in this iteration's updates", "-", "-", "TRL"),
+    "learning_rate": Metric("1", "Adam's, in this iteration's last update", "-", "-", "TRL"),
     "iteration_batch_size": Metric("completions", "of this rollout", "-", "-", "-"),
     "optimizer_steps": Metric("steps", "before this rollout", "-", "-", "-"),
     "unscored": Metric("completions", "no reward function applied; left out of the update", "-", "0", "-"),

@@ -176,9 +176,17 @@ class PPOTrainer:
 
     def _update(self, rollout: Rollout, aims: Targets) -> UpdateStatistics:
         rates = (self.controller.learning_rate, self.args.critic_learning_rate or self.controller.learning_rate)
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
-            group["lr"] = rate
-        return update(self.train_model, self.optimizer, rollout, aims, self.args, self.processes, self.iteration)
+        return update(
+            self.train_model,
+            self.optimizer,
+            rollout,
+            aims,
+            self.args,
+            self.processes,
+            self.iteration,
+            learning_rates=rates,
+            steps_before=self.optimizer_steps,
+        )
 
     def _advance(self, rollout: Rollout, statistics: UpdateStatistics, kl: float) -> None:
         """Move the counters past an iteration and save the state."""
@@ -351,7 +359,8 @@ class PPOTrainer:
     def _log(self, rollout: Rollout, aims: Targets, statistics: UpdateStatistics | None) -> dict[str, Any]:
         """Append the iteration's line; the controller decides on it."""
         assert self.normalization is not None  # set in begin()
-        decision = self.controller.read(statistics.outside_mean) if statistics else None
+        warming_up = self.optimizer_steps < self.args.warmup_steps
+        decision = self.controller.read(statistics.outside_mean, warming_up=warming_up) if statistics else None
         line = {
             "iteration": self.iteration,
             "completions_seen": self.completions_seen,

@@ -9,6 +9,7 @@ a critic its loss, times `vf_coef`, is added.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -67,8 +68,15 @@ def update(
     config: PPOConfig,
     processes: Processes,
     iteration: int,
+    *,
+    learning_rates: Sequence[float],
+    steps_before: int,
 ) -> UpdateStatistics:
-    """Take every optimiser step of one rollout. `model` is the policy, or an `ActorCritic` as `config` has it."""
+    """Take every optimiser step of one rollout. `model` is the policy, or an `ActorCritic` as `config` has it.
+
+    `learning_rates` are those of the optimiser's parameter groups after the warm-up; `steps_before` counts the steps
+    of all iterations before.
+    """
     started = time.perf_counter()
     steps: list[Step] = []
     first_deviation, stopped = torch.zeros(()), False
@@ -79,6 +87,9 @@ def update(
             continue
         sums, deviation = accumulate(model, rollout, targets, rows, tokens, config, processes)
         grad_norm = processes.accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        warm = warmup_factor(steps_before + len(steps), config.warmup_steps)
+        for group, rate in zip(optimizer.param_groups, learning_rates, strict=False):
+            group["lr"] = rate * warm
         optimizer.step()
         optimizer.zero_grad()
         if not steps:
@@ -96,6 +107,11 @@ def update(
         early_stopped=stopped,
         seconds=time.perf_counter() - started,
     )
+
+
+def warmup_factor(step: int, warmup_steps: int) -> float:
+    """What step `step` (from 0) multiplies the learning rate by: (step + 1) / (warmup_steps + 1), then 1."""
+    return min(1.0, (step + 1) / (warmup_steps + 1))
 
 
 def accumulate(

@@ -42,6 +42,15 @@ def test_too_many_clipped_halves_the_learning_rate() -> None:
     )
 
 
+def test_while_the_rate_rises_few_clipped_say_nothing_and_many_still_halve_it() -> None:
+    c = controller()
+    assert c.read(0.0, warming_up=True) is None
+    assert c.iteration_batch_size == 1024
+    decision = c.read(0.3, warming_up=True)
+    assert decision is not None
+    assert decision.action == "halve_learning_rate"
+
+
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.2, None])
 def test_in_between_and_unknown_change_nothing(fraction: float | None) -> None:
     c = controller()

@@ -182,6 +182,25 @@ def test_resumed_equals_uninterrupted(build_model: Build, tokenizer: Any, tmp_pa
     )
 
 
+def test_the_learning_rate_rises_step_by_step_and_a_resumed_run_goes_on_rising(
+    build_model: Build, tokenizer: Any, tmp_path: Path
+) -> None:
+    options = {"warmup_steps": 9, "learning_rate": 1e-3, "clip_ratio_low": 0.0, "clip_ratio_high": 1.0}
+    whole = train(build_model(), tokenizer, tmp_path / "whole", max_iterations=4, **options)
+    logged = lines(whole)
+    per_iteration = logged[1]["optimizer_steps"]
+    assert per_iteration == 4
+    rates = [line["learning_rate"] for line in logged[:-1]]
+    # The last step of each iteration, of 10 equal rises from 0.
+    assert rates == pytest.approx([4e-4, 8e-4, 1e-3, 1e-3])
+    # Adam's first step is its rate in every weight: a tenth of the rate moves the policy less than half as far.
+    cold = lines(train(build_model(), tokenizer, tmp_path / "cold", max_iterations=2, **options | {"warmup_steps": 0}))
+    assert logged[1]["sqrt_kl"] < 0.5 * cold[1]["sqrt_kl"]
+    train(build_model(), tokenizer, tmp_path / "cut", max_iterations=1, **options)
+    cut = train(build_model(), tokenizer, tmp_path / "cut", max_iterations=4, resume=True, **options)
+    assert [without_seconds(x) for x in lines(cut)] == [without_seconds(x) for x in logged]
+
+
 def test_a_torn_state_falls_back_to_the_one_before(
     build_model: Build, tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
