@@ -20,8 +20,9 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -m "not slow"
 
+# Two files at a time: much of the slow tests is waiting for servers and browsers.
 test-all: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff format --check .
