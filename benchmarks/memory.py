@@ -1,10 +1,11 @@
 """Memory of a PPO run: does it grow with iterations, and what does a batch four times as large add?
 
-    python benchmarks/memory.py [--iterations 30] [--batch 1024] [--output_path FILE.json]
+    python benchmarks/memory.py [--iterations 30] [--batch 1024] [--repeats 5] [--output_path FILE.json]
 
 1. Peak resident memory after iteration 5 and after iteration 30 of one run (bound: at most 5 % more).
-2. With chunks fixed, the rise of one run's peak when the batch is 4 times as large, beside the computed size of what
-   a rollout stores: ids, masks, one number a token or completion, and the sum over processes that joins them.
+2. With chunks fixed, the rise of one run's peak when the batch is 4 times as large, with its standard error over
+   repeats, beside the computed size of what a rollout stores: ids, masks, one number a token or completion, and the sum
+   over processes that joins them.
 3. (tests/rlhf/ppo/test_memory.py) A vocabulary of 150,000 words at 64 completions of 48 tokens, beside `bound_bytes`.
 
 Each run has a process of its own, because a peak never falls.
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -115,17 +118,18 @@ def in_a_process(batch: int, iterations: int, vocabulary: int = VOCABULARY) -> l
     return values
 
 
-def measure(batch: int, iterations: int) -> dict[str, float]:
-    """All figures, bytes and ratios."""
+def measure(batch: int, iterations: int, repeats: int) -> dict[str, float]:
+    """All figures, bytes and ratios; the peaks of item 2 are means over `repeats` runs, at least 2."""
     long = in_a_process(batch, iterations)
-    small, large = (in_a_process(b, 3)[-1] for b in (batch, 4 * batch))
+    small, large = ([in_a_process(b, 3)[-1] for _ in range(repeats)] for b in (batch, 4 * batch))
     return {
         "peak after iteration 5, bytes": long[6],
         f"peak after iteration {iterations}, bytes": long[iterations + 1],
         "ratio": long[iterations + 1] / long[6],
-        f"peak at batch {batch}, bytes": small,
-        f"peak at batch {4 * batch}, bytes": large,
-        "rise, bytes": large - small,
+        f"peak at batch {batch}, bytes": statistics.mean(small),
+        f"peak at batch {4 * batch}, bytes": statistics.mean(large),
+        "rise, bytes": statistics.mean(large) - statistics.mean(small),
+        "  its standard error, bytes": math.sqrt((statistics.variance(small) + statistics.variance(large)) / repeats),
         "computed rise, bytes": stored_bytes(4 * batch) - stored_bytes(batch),
     }
 
@@ -135,6 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--iterations", type=int, default=30)
     parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output_path", type=Path, default=None)
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY, help=argparse.SUPPRESS)
     parser.add_argument("--child", type=Path, default=None, help=argparse.SUPPRESS)
@@ -142,7 +147,7 @@ def main() -> None:
     if own.child is not None:
         print(json.dumps(train(own.batch, own.iterations, own.child, own.vocabulary)))
         return
-    figures = measure(own.batch, own.iterations)
+    figures = measure(own.batch, own.iterations, max(2, own.repeats))
     for name, value in figures.items():
         print(f"{name:<36}{value:>16,.3f}" if name == "ratio" else f"{name:<36}{value:>16,.0f}")
     if own.output_path is not None:
