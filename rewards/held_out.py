@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.stats import fisher_exact
 
 from rewards.calibration import (
     Proportion,
@@ -20,6 +21,7 @@ from rewards.calibration import (
 )
 
 _LARGEST_TEMPERATURE = 20.0
+ASSOCIATION_P = 0.025  # one side of 95 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,21 @@ class HeldOut:
 
     @property
     def better_than_chance(self) -> bool:
-        """Whether the accuracy's 95 % interval lies above the majority share."""
-        return self.accuracy.low > self.majority_share.share
+        """Whether the accuracy's 95 % interval lies above the majority share, or the sign goes with the label.
+
+        The second is for texts that are nearly all of one class, as a trained policy's are: there the majority share
+        is hard to beat, and what counts is whether the model tells the classes apart.
+        """
+        return self.accuracy.low > self.majority_share.share or self.association_p < ASSOCIATION_P
+
+    @property
+    def association_p(self) -> float:
+        """One-sided p of Fisher's exact test that the log-odds' sign goes with the label, over non-neutral texts."""
+        judged = self.targets != 0.5
+        said, meant = self.log_odds[judged] > 0, self.targets[judged] > 0.5
+        table = [[int((said & meant).sum()), int((said & ~meant).sum())],
+                 [int((~said & meant).sum()), int((~said & ~meant).sum())]]  # fmt: skip
+        return float(fisher_exact(table, alternative="greater").pvalue)
 
     def rescaled(self, temperature: float) -> HeldOut:
         """The same with log-odds divided by `temperature`."""

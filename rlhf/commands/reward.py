@@ -293,8 +293,9 @@ def _too_weak(
     return InputError(
         "reward model",
         got=f"held-out accuracy {tested.share:.0%} (95 % interval {tested.low:.0%} to {tested.high:.0%}, "
-        f"{tested.n} non-neutral texts), no better than the {chance:.0%} of always naming the more frequent class",
-        expected="an interval above that",
+        f"{tested.n} non-neutral texts), no better than the {chance:.0%} of always naming the more frequent class; "
+        f"nor do its answers go with the labels (p = {fitted.held_out.association_p:.2f})",
+        expected="an interval above that, or p below 0.025",
         fix=f"label more (the learning curve suggests {suggestion}), "
         + ("set --dense_weight 1, " if not config.dense_weight else "")
         + "or insist with --allow_weak",
