@@ -68,9 +68,9 @@ def pull(
     if not plan.projects:
         raise InputError(
             str(folder.path),
-            got="a push that never reached the server",
-            expected="samples that were pushed",
-            fix="start the server and give the `rlhf label push` command again",
+            got="nothing that reached a server",
+            expected="tasks in Label Studio",
+            fix="start the server and push again; for an offline page give the raters' files, --answers",
         )
     remembered = {} if full else _read_known(folder)
     known: dict[str, dict[str, _Known]] = {}

@@ -31,7 +31,7 @@ def run(config: PullConfig) -> Returned:
     folder = Folder(Path(config.output_dir))
     server_dir = Path(config.server_dir) if config.server_dir else default_directory()
     folder.need_plan()
-    with folder.in_use(), tqdm(unit="task", desc="pull", disable=config.quiet) as bar:
+    with folder.in_use(), tqdm(unit="task", desc="pull", delay=0.5, disable=config.quiet) as bar:
         return pull(
             folder,
             lambda project: connect(server_dir, rater=project.rater, timeout=config.timeout),
