@@ -23,11 +23,11 @@ environment.prepare()
 
 import numpy as np
 
-from labeling.records import SOFT_TARGETS, read_samples
 from labeling.simulate import simulate_labels
 from rewards.calibration import accuracy, expected_calibration_error, reliability_table, sigmoid
-from rewards.pretrained import load_causal_lm, load_tokenizer
 from rewards.token_model import TokenRewardModel
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+from rlhf.foundation.records import SOFT_TARGETS, read_samples
 from rlhf.gold import GoldRule
 from rlhf.inspection.best_of_n import best_of_n
 from rlhf.inspection.straightness import straightness

@@ -40,7 +40,7 @@ def build_model(directory: Path) -> None:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from rewards.pretrained import save_model
+    from rlhf.foundation.model_directory import save_model
     from rlhf.language_model.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(TEXT, 400)

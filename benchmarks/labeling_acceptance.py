@@ -35,11 +35,11 @@ from labeling.campaign import judgement_tasks, plan_tasks, push_all
 from labeling.folder import Folder
 from labeling.pooling import pool
 from labeling.pull import check_config, pull
-from labeling.records import LABELS, Label, LabelName, Sample, read_labels, write_records
 from labeling.screens import SENTIMENT
 from labeling.server_raters import annotate_as, result_of, simulated_judgements
 from labeling.simulate import simulate_labels
 from labeling.studio import Studio
+from rlhf.foundation.records import LABELS, Label, LabelName, Sample, read_labels, write_records
 from tests.labeling.faulty_proxy import FaultyProxy, on_imports
 
 SAMPLES = 100

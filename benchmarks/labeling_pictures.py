@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from labeling import server
-from labeling.records import Sample, write_records
 from rlhf.commands import label_page, label_push, label_serve
+from rlhf.foundation.records import Sample, write_records
 from tests.labeling.browser import chromium_browser, log_in
 
 CHAT = [

@@ -29,10 +29,10 @@ from labeling import server
 from labeling.campaign import find_or_make_project, judgement_tasks, plan_tasks, push_all
 from labeling.folder import Folder, Task
 from labeling.pull import check_config, pull
-from labeling.records import Sample
 from labeling.screens import SENTIMENT, label_config
 from labeling.server_raters import result_of
 from labeling.studio import Studio
+from rlhf.foundation.records import Sample
 
 TEXT = "thou art merry and the night is kind to lovers under the old moon of winter; " * 3
 

@@ -19,8 +19,8 @@ from rlhf import environment
 
 environment.prepare()
 
-from rewards.pretrained import load_causal_lm, load_tokenizer
 from rlhf.commands.pretrain import run
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 from rlhf.gold import GoldRule
 from rlhf.language_model.grammar import OPENING, generate_corpus, is_header, is_well_formed
 from rlhf.language_model.pretrain_config import PretrainConfig

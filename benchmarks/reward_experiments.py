@@ -29,11 +29,11 @@ environment.prepare()
 
 import numpy as np
 
-from labeling.records import SOFT_TARGETS, Label, Sample, read_labels, read_samples, write_records
 from labeling.simulate import simulate_labels
 from rewards.calibration import accuracy
 from rewards.loading import load_reward_model
 from rlhf.cli import main as rlhf
+from rlhf.foundation.records import SOFT_TARGETS, Label, Sample, read_labels, read_samples, write_records
 from rlhf.gold import GoldRule
 from rlhf.inspection.evaluation import Evaluation, read_evaluation
 from rlhf.inspection.rounds import at_kl

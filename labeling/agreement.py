@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from labeling.records import LABELS, Label
+from rlhf.foundation.records import LABELS, Label
 
 Floats = npt.NDArray[np.float64]
 # From low to high, so that "positive" against "negative" is a graver disagreement than "positive" against "neutral".

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from labeling.records import Origin
+from rlhf.foundation.records import Origin
 
 Outcome = Literal["labelled", "skipped", "empty", "unknown choice", "unknown control"]
 

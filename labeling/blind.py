@@ -15,12 +15,12 @@ from pathlib import Path
 
 from labeling.campaign import plan_tasks
 from labeling.cleaning import MAX_CHARACTERS, clean_text
-from labeling.errors import InputError
-from labeling.files import read_jsonl, write_jsonl
 from labeling.folder import Folder, Plan, Task
-from labeling.records import Sample, new_uid
 from labeling.returned import Rating
 from labeling.screens import RATING, Screen
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_jsonl, write_jsonl
+from rlhf.foundation.records import Sample, new_uid
 
 EMPTY = "(empty)"
 

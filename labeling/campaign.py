@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from labeling.chat import chat_turns, clean_prompt
 from labeling.cleaning import MAX_CHARACTERS, clean_text, count_changes
-from labeling.errors import InputError
 from labeling.folder import Folder, Plan, Project, Task
 from labeling.pairs import Pair, content_uid, fraction
 from labeling.push import CHUNK, SETTLE_SECONDS, Pushed, push_tasks
-from labeling.records import Sample
 from labeling.screens import PromptFormat, Screen, config_differences, label_config
 from labeling.selection import Selected
 from labeling.studio import Studio
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample
 
 
 def judgement_tasks(

@@ -6,8 +6,8 @@ import json
 import re
 
 from labeling.cleaning import Cleaned, clean_text
-from labeling.errors import InputError
 from labeling.screens import PromptFormat
+from rlhf.foundation.errors import InputError
 
 Turn = dict[str, str]
 # Anthropic's hh-rlhf: https://huggingface.co/datasets/Anthropic/hh-rlhf

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from labeling.errors import InputError
 from labeling.server import read_accounts, status
 from labeling.studio import Studio
+from rlhf.foundation.errors import InputError
 
 URL, KEY = "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"
 

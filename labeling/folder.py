@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from labeling.chat import chat_turns
-from labeling.errors import InputError
-from labeling.files import read_json, read_jsonl, write_json, write_jsonl
 from labeling.pairs import Pair
-from labeling.records import Comparison, Label, LabelName
 from labeling.screens import NO_PROMPT, Screen
 from labeling.server import locked
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, read_jsonl, write_json, write_jsonl
+from rlhf.foundation.records import Comparison, Label, LabelName
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

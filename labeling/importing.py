@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from labeling.annotations import latest, read_items
-from labeling.errors import InputError
-from labeling.files import read_jsonl, read_text
 from labeling.pairs import Answer, Pair, content_uid
-from labeling.records import LABELS, Comparison, Label, LabelName
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_jsonl, read_text
+from rlhf.foundation.records import LABELS, Comparison, Label, LabelName
 
 SKIP = "skip"
 SIDES: Mapping[str, Answer] = {"left": "first", "right": "second", "tie": "tie"}

@@ -17,13 +17,13 @@ from typing import Any
 
 from labeling.annotations import Annotation
 from labeling.chat import chat_turns
-from labeling.errors import InputError
-from labeling.files import read_json, write_json, write_text
 from labeling.folder import Folder, Plan, Task
 from labeling.pairs import content_uid
-from labeling.records import new_uid
 from labeling.returned import Returned, add_up, write_returned
 from labeling.screens import Screen
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, write_json, write_text
+from rlhf.foundation.records import new_uid
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SLOT = "{{ data }}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from labeling.records import Comparison, Origin, Sample
+from rlhf.foundation.records import Comparison, Origin, Sample
 
 Answer = Literal["first", "second", "tie"]
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labeling.agreement import by_unit
-from labeling.records import LABELS, SOFT_TARGETS, Label
+from rlhf.foundation.records import LABELS, SOFT_TARGETS, Label
 
 Floats = npt.NDArray[np.float64]
 Method = Literal["dawid_skene", "share"]

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from labeling.annotations import Annotation, read_items
-from labeling.errors import InputError
-from labeling.files import read_json, write_json
 from labeling.folder import Folder, Plan, Project, Task
 from labeling.returned import Returned, add_up, write_returned
 from labeling.screens import config_differences, label_config
 from labeling.studio import Listed, Studio
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, write_json
 
 
 @dataclass(slots=True)

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from labeling.errors import InputError
 from labeling.folder import Folder, Task
 from labeling.screens import Screen
 from labeling.studio import Listed, Studio, Uncertain
+from rlhf.foundation.errors import InputError
 
 CHUNK = 500
 SETTLE_SECONDS = 15.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from labeling.annotations import Annotation, latest
 from labeling.folder import Folder, Plan, Task
-from labeling.records import Comparison, Label, write_records
+from rlhf.foundation.records import Comparison, Label, write_records
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
-from labeling.errors import InputError
-from labeling.records import LABELS
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import LABELS
 
 Kind = Literal["judgement", "comparison", "rating"]
 # text: shown as it is; hh: "\n\nHuman: ...\n\nAssistant: ..."; messages: a JSON list of {"role", "content"}

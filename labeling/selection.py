@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from labeling.errors import InputError
 from labeling.pairs import fraction
+from rlhf.foundation.errors import InputError
 
 Strategy = Literal["random", "uncertainty", "top_reward"]
 

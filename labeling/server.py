@@ -27,8 +27,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from labeling.errors import InputError
-from labeling.files import read_json, write_json
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, write_json
 
 VERSION = "1.23.2"
 LOOPBACK = ("127.0.0.1", "localhost")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 
-from labeling.errors import InputError
 from labeling.folder import Plan, Project, Task
 from labeling.pairs import Pair
-from labeling.records import LabelName, Sample
 from labeling.screens import Screen
 from labeling.simulate import simulate_answers, simulate_labels
 from labeling.studio import Studio, Uncertain
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import LabelName, Sample
 
 NAMESPACE = uuid.UUID("6f1c7a52-40b7-4b0e-9d43-6a7bd6f7a001")
 ATTEMPTS = 5

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
-from labeling.errors import InputError
 from labeling.pairs import Answer, Pair, fraction
-from labeling.records import LABELS, Label, LabelName, Sample
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import LABELS, Label, LabelName, Sample
 
 
 def simulate_labels(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 
 READ = {"max_retries": 2}
 EXPORT_IDS = 200  # a GET with the ids in its address; longer ones are refused

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from labeling.errors import InputError
 from rewards.rules import RewardFunc
+from rlhf.foundation.errors import InputError
 
 PIECES = re.compile(r"\s*\w+|\s*[^\w\s]|\s+$")
 """A word or a mark with the space before it; joined again the pieces give the text back."""

@@ -20,9 +20,9 @@ from typing import Any
 
 import yaml
 
-from labeling.errors import InputError
-from labeling.files import read_text
 from rewards.rules import RewardFunc, load_reward_func
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_text
 
 
 @dataclass(frozen=True, slots=True)

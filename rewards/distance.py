@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 
 Array = NDArray[np.float64]
 _DRAWS = 1000

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 
 
 class Batch(NamedTuple):

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labeling.errors import InputError
-from labeling.files import write_json
 from rewards.held_out import HeldOut, best_temperature
-from rewards.pretrained import replacing_directory
 from rewards.reward_file import REWARD_FILE, read_reward_file
 from rewards.targets import LabelledText, fold_of_text
 from rewards.token_model import TokenRewardModel, rescale_log_odds
 from rewards.token_recipe import Plan, Recipe
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import write_json
+from rlhf.foundation.model_directory import replacing_directory
 
 Aggregate = Literal["mean", "worst", "penalty"]
 AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)

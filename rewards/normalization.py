@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 
 MINIMUM_SAMPLES = 16
 _PROMPTS_KEPT = 20

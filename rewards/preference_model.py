@@ -20,13 +20,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from labeling.errors import InputError
-from labeling.files import write_json
 from rewards.encoding import TextEncoder, batches
 from rewards.preferences import Text
-from rewards.pretrained import load_tokenizer, replacing_directory
 from rewards.reward_file import REWARD_FILE, read_reward_file
 from rewards.token_model import evaluating, pick_device
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import write_json
+from rlhf.foundation.model_directory import load_tokenizer, replacing_directory
 
 _TOKENS_PER_BATCH = 4096
 

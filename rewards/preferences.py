@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labeling.errors import InputError
-from labeling.files import read_jsonl
-from labeling.records import Comparison
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_jsonl
+from rlhf.foundation.records import Comparison
 
 Messages = list[dict[str, Any]]
 Text = str | Messages

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from labeling.errors import InputError
-from labeling.files import read_json
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json
 
 REWARD_FILE = "reward_model.json"
 Kind = Literal["token", "preference", "ensemble"]

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labeling.errors import InputError
-from labeling.records import LABELS, SOFT_TARGETS, Label, LabelName
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import LABELS, SOFT_TARGETS, Label, LabelName
 
 MINIMUM_LABELS = 20
 """Fewer labels than this are refused: even a perfect held-out share would prove nothing."""

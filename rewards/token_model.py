@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from labeling.errors import InputError
-from labeling.files import write_json
 from rewards.encoding import Batch, TextEncoder, batches
-from rewards.pretrained import load_causal_lm, load_tokenizer, replacing_directory
 from rewards.reward_file import REWARD_FILE, read_reward_file
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import write_json
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, replacing_directory
 
 Target = Literal["positive", "negative"]
 TARGETS: tuple[Target, ...] = get_args(Target)

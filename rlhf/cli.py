@@ -12,8 +12,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from labeling.errors import InputError
 from rlhf import __version__, environment
+from rlhf.foundation.errors import InputError
 
 # command -> (module with `main(argv)`, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {

@@ -16,7 +16,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from labeling.records import LabelName
+from rlhf.foundation.records import LabelName
 from rlhf.language_model.grammar import PIECES, is_header, is_viable_prefix, is_well_formed
 
 NEUTRAL_BAND = 0.05

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 import yaml
 from trl import TrlParser
 
-from labeling.errors import InputError
-from labeling.files import read_text
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_text
 
 RECIPES = Path(__file__).parent / "recipes"
 

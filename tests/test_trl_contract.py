@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trl
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.options import option, parse
 
 

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeling.errors import InputError
-from labeling.files import write_json
-from labeling.records import Sample, read_samples
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import write_json
+from rlhf.foundation.records import Sample, read_samples
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from labeling.errors import InputError
-from labeling.files import read_json
-from labeling.records import Sample, read_samples, write_records
 from rlhf.commands.staged import StagedWork
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json
+from rlhf.foundation.records import Sample, read_samples, write_records
 from rlhf.options import option, parse, read_config
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Demo:
 
     def draw_samples(self) -> None:
         """Unconditional samples: some to be labelled, others that fix the reward's offset and scale."""
-        from rewards.pretrained import load_causal_lm, load_tokenizer
+        from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
         from rlhf.language_model.sampler import sample_texts
 
         labelled, unlabelled = self.config.num_labels, self.ppo_config().normalization_samples

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeling.errors import InputError
-from labeling.files import read_jsonl
 from rlhf.commands.first_words import first_words
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_jsonl
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def of_run(directory: Path) -> list[str]:
 
 def of_rollouts(config: DoctorConfig) -> Diagnosis:
     """Examine the rollouts of a file. Raises InputError."""
-    from rewards.pretrained import load_causal_lm, load_tokenizer
+    from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
     from rlhf.language_model.sampler import end_token
     from rlhf.ppo.doctor import examine
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labeling.errors import InputError
-from labeling.files import read_text
 from rlhf.commands.first_words import first_words
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_text
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:

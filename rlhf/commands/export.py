@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labeling.errors import InputError
 from rlhf.commands.first_words import first_words
+from rlhf.foundation.errors import InputError
 from rlhf.options import option, parse
 
 
@@ -28,7 +28,7 @@ class ExportConfig:
 
 def run(config: ExportConfig) -> Path:
     """Copy the rung's checkpoint, write its model card, upload if asked; the directory. Raises InputError."""
-    from rewards.pretrained import replacing_directory
+    from rlhf.foundation.model_directory import replacing_directory
     from rlhf.inspection.model_card import model_card
     from rlhf.inspection.run_directory import read_run
 
@@ -64,7 +64,7 @@ def write_merged(checkpoint: Path, target: Path) -> None:
     """
     from peft import AutoPeftModelForCausalLM
 
-    from rewards.pretrained import load_tokenizer
+    from rlhf.foundation.model_directory import load_tokenizer
 
     try:
         model = AutoPeftModelForCausalLM.from_pretrained(checkpoint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 
 
 def run_group(prog: str, intro: str, subcommands: Mapping[str, tuple[str, str]], argv: list[str]) -> None:

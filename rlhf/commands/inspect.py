@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from labeling.errors import InputError
 from rlhf.commands.first_words import first_words
+from rlhf.foundation.errors import InputError
 from rlhf.options import option, parse
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 from tqdm import tqdm
 
 from labeling.connection import connect, default_directory
-from labeling.errors import InputError
 from labeling.folder import Folder
 from labeling.server_raters import annotate_as, simulated_comparisons, simulated_judgements
+from rlhf.foundation.errors import InputError
 from rlhf.options import option, parse
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from labeling.importing import Columns, Imported, import_comparisons, import_labels, parse_map
-from labeling.records import read_comparisons, read_labels, write_records
 from rlhf.commands.label_output import check_output, listed_counts, tally
+from rlhf.foundation.records import read_comparisons, read_labels, write_records
 from rlhf.options import option, parse
 
 

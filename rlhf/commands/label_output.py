@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from labeling.errors import InputError
-from labeling.records import Comparison, Label
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Comparison, Label
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

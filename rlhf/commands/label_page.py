@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labeling.campaign import plan_tasks
-from labeling.errors import InputError
 from labeling.folder import Folder
 from labeling.page import collect, page_plan, write_page
 from labeling.returned import Returned
 from rlhf.commands.label_output import listed_counts, tally
 from rlhf.commands.label_tasks import TaskConfig, make_tasks
+from rlhf.foundation.errors import InputError
 from rlhf.options import option, parse
 
 

@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from labeling.campaign import plan_tasks, push_all
 from labeling.connection import connect, default_directory
-from labeling.errors import InputError
 from labeling.folder import Folder
 from labeling.pull import check_config
 from labeling.push import CHUNK, SETTLE_SECONDS, Pushed
 from rlhf.commands.label_output import listed_counts
 from rlhf.commands.label_tasks import TaskConfig, check_ranges, make_tasks
+from rlhf.foundation.errors import InputError
 from rlhf.options import option, parse
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from labeling.errors import InputError
-from labeling.files import read_jsonl
 from labeling.folder import Task
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_jsonl
 
 
 def p_positive(files: Sequence[str], models: Sequence[str], tasks: Sequence[Task]) -> list[list[float]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from labeling import server
 from labeling.connection import default_directory
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.options import option, parse
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from labeling.errors import InputError
 from labeling.pairs import pair_samples
-from labeling.records import Comparison, Label, read_samples, write_records
 from labeling.simulate import simulate_answers, simulate_labels
 from rlhf.commands.label_output import check_output, tally
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Comparison, Label, read_samples, write_records
 from rlhf.options import option, parse
 
 Item = TypeVar("Item")

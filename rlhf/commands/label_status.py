@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labeling.agreement import Estimate, by_unit, label_alpha, rater_counts, single_label_ceiling
-from labeling.errors import InputError
 from labeling.folder import Folder
 from labeling.pooling import Method, Pooled, pool, second_look
-from labeling.records import LABELS, Comparison, Label, LabelName, read_comparisons, read_labels
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import LABELS, Comparison, Label, LabelName, read_comparisons, read_labels
 from rlhf.options import option, parse
 
 

@@ -9,15 +9,15 @@ from typing import Literal
 
 from labeling.campaign import chosen_tasks, comparison_tasks, judgement_tasks, mix_in
 from labeling.cleaning import MAX_CHARACTERS
-from labeling.errors import InputError
-from labeling.files import read_text
 from labeling.folder import Task
 from labeling.importing import parse_map
 from labeling.pairs import content_uid, pair_samples
-from labeling.records import read_samples
 from labeling.screens import COMPARISON, SENTIMENT, Screen, own_question
 from labeling.selection import select
 from rlhf.commands.label_scores import p_positive
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_text
+from rlhf.foundation.records import read_samples
 from rlhf.options import option
 
 

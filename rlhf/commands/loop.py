@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from labeling.errors import InputError
-from labeling.files import read_json, write_json
-from labeling.records import read_labels, write_records
 from rlhf.commands.staged import StagedWork
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.records import read_labels, write_records
 from rlhf.options import option, parse, read_config
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Loop:
 
     def sample(self, model: str, count: int, seed: int, path: Path) -> None:
         """Draw unconditional samples into a file."""
-        from rewards.pretrained import load_causal_lm, load_tokenizer
+        from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
         from rlhf.language_model.sampler import sample_texts
 
         length = int(read_config(self.config.ppo_config).get("max_completion_length", 48))

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labeling.errors import InputError
-from labeling.files import write_json
-from labeling.records import Sample
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import write_json
+from rlhf.foundation.records import Sample
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.options import parse
 
@@ -33,7 +33,7 @@ def run(config: PretrainConfig) -> PretrainResult:
 
     A KeyboardInterrupt says that nothing was written: a training of seconds to minutes keeps no checkpoints.
     """
-    from rewards.pretrained import replacing_directory
+    from rlhf.foundation.model_directory import replacing_directory
     from rlhf.language_model.corpus import read_corpus
     from rlhf.language_model.pretrain import build_language_model
     from rlhf.language_model.sampler import sample_texts

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from labeling.errors import InputError
-from labeling.files import write_json
-from labeling.records import Sample, new_uid, read_samples, write_records
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import write_json
+from rlhf.foundation.records import Sample, new_uid, read_samples, write_records
 from rlhf.options import option, parse
 
 _SHOWN = 5
@@ -49,9 +49,9 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     from tqdm import tqdm
 
     from rewards.attribution import loved_and_hated, occlusion, word_worths
-    from rewards.pretrained import load_causal_lm, load_tokenizer
     from rewards.probe import BaseLogProbs, search
     from rlhf.commands.compare import load_reward
+    from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 
     directory = Path(config.output_dir)
     if (directory / "probe.json").exists() and not config.overwrite:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.options import option, parse
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labeling.errors import InputError
 from rlhf.commands.first_words import first_words
+from rlhf.foundation.errors import InputError
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
-    from labeling.records import Sample
+    from rlhf.foundation.records import Sample
     from rlhf.inspection.rating_packet import Study
     from rlhf.inspection.run_directory import Run
 
@@ -63,7 +63,7 @@ def run(config: RatePushConfig) -> list[str]:
     from labeling.blind import make_packet
     from labeling.folder import Folder
     from labeling.page import page_plan, write_page
-    from labeling.records import new_uid
+    from rlhf.foundation.records import new_uid
     from rlhf.inspection.rating_packet import read_study, write_study
     from rlhf.inspection.run_directory import read_run
 
@@ -125,7 +125,7 @@ def send(config: RatePushConfig, folder: object) -> list[str]:
 
 def choose(config: RatePushConfig, ladder: Run, title: str) -> tuple[Study, list[Sample]]:
     """The study and the samples that go out. Raises InputError."""
-    from labeling.records import read_samples
+    from rlhf.foundation.records import read_samples
     from rlhf.inspection.fresh_samples import original_rung
     from rlhf.inspection.rating_packet import Study, different_rows, ladder_rungs
     from rlhf.inspection.run_directory import sqrt_kl

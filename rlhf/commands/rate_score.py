@@ -23,7 +23,7 @@ class RateScoreConfig:
 
 def run(config: RateScoreConfig) -> Verdict | HumanLadder:
     """Score the study; its verdict is kept in the run too, for the run's report. Raises InputError."""
-    from labeling.files import read_json, write_json
+    from rlhf.foundation.files import read_json, write_json
     from rlhf.inspection.human_ladder import HumanLadder
     from rlhf.inspection.rating_packet import keep_verdict, read_study, score_study
 

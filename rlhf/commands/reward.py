@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeling.errors import InputError
-from labeling.records import Label, Sample, read_labels, read_samples
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Label, Sample, read_labels, read_samples
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -118,10 +118,10 @@ def _run_labels(config: RewardConfig, path: str) -> RewardResult:
     import torch
 
     from rewards.ensemble import AGGREGATES, FittedEnsemble, RewardEnsemble
-    from rewards.pretrained import load_causal_lm, load_tokenizer
     from rewards.targets import pool_labels, require_both_classes
     from rewards.token_model import pick_device
     from rewards.token_recipe import Recipe
+    from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 
     begin = time.perf_counter()
     labels = read_labels(Path(path))
@@ -178,8 +178,8 @@ def _fit(config: RewardConfig, recipe: Recipe, texts: list[LabelledText]) -> Fit
 
 def require_free(config: RewardConfig) -> None:
     """Refuse, before the work, an output directory that holds anything but a reward model one may replace."""
-    from rewards.pretrained import require_replaceable
     from rewards.reward_file import REWARD_FILE
+    from rlhf.foundation.model_directory import require_replaceable
 
     directory = Path(config.output_dir)
     if not (directory / REWARD_FILE).exists():

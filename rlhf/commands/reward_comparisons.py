@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labeling.errors import InputError
-from labeling.files import read_text
-from labeling.records import read_samples
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_text
+from rlhf.foundation.records import read_samples
 
 if TYPE_CHECKING:
     from rlhf.commands.reward import RewardConfig, RewardResult
@@ -23,9 +23,9 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
     from rewards.preference_recipe import PreferenceRecipe
     from rewards.preference_training import PreferenceSettings
     from rewards.preferences import read_preferences, require_comparisons
-    from rewards.pretrained import load_tokenizer
     from rewards.trust import accuracy_by_margin, trust_report
     from rlhf.commands.reward import RewardResult, normalization, require_free
+    from rlhf.foundation.model_directory import load_tokenizer
 
     begin = time.perf_counter()
     path = Path(str(config.comparisons))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labeling.errors import InputError
-from labeling.records import Sample, write_records
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample, write_records
 from rlhf.options import option, parse
 
 
@@ -60,7 +60,7 @@ def run(config: SampleConfig) -> list[Sample]:
             expected="a new file",
             fix="choose another path, or give --overwrite",
         )
-    from rewards.pretrained import load_causal_lm, load_tokenizer
+    from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
     from rlhf.language_model.chat import prompt_to_text
     from rlhf.language_model.prompt_files import read_prompts
     from rlhf.language_model.sampler import sample_texts

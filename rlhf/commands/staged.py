@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from labeling.errors import InputError
-from labeling.files import read_json, write_json
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, write_json
 
 
 class StagedWork:

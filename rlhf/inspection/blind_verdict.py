@@ -21,7 +21,7 @@ from scipy import stats
 
 from labeling.agreement import krippendorff_alpha
 from labeling.blind import Unblinded
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.inspection.estimates import Floats
 
 LEVEL = 0.05

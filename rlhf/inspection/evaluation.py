@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from labeling.errors import InputError
-from labeling.files import read_json, write_json
-from labeling.records import Sample, now
 from rewards.rules import RewardFunc, lexicon_sentiment
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.records import Sample, now
 from rlhf.inspection.best_of_n import BestOfN, best_of_n_curve, share_of_ties
 from rlhf.inspection.curve_fits import CurveFit, fit_curve, fit_points
 from rlhf.inspection.diversity import distinct_n, top_completion_share, verbatim_lines

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from labeling.files import write_json
-from labeling.records import write_records
 from rewards.rules import RewardFunc
+from rlhf.foundation.files import write_json
+from rlhf.foundation.records import write_records
 from rlhf.inspection.evaluation import Evaluation, evaluate_samples, write_evaluation
 from rlhf.inspection.fresh_samples import draw_ladder, original_rung, run_rewards
 from rlhf.inspection.run_directory import Run

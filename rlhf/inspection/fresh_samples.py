@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from labeling.errors import InputError
-from labeling.records import Sample
-from rewards.pretrained import load_causal_lm, load_tokenizer
 from rewards.rules import RewardFunc
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+from rlhf.foundation.records import Sample
 from rlhf.inspection.estimates import Estimate, mean_estimate
 from rlhf.inspection.heldout import heldout_loss
 from rlhf.inspection.run_directory import Run

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.inspection.estimates import Estimate, mean_estimate
 from rlhf.language_model.sampler import beginning_token
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from labeling.blind import Unblinded
-from labeling.errors import InputError
-from labeling.files import read_json
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json
 from rlhf.inspection.blind_power import Raters
 from rlhf.inspection.estimates import Floats, percentile_interval
 from rlhf.inspection.overoptimisation import FEWEST_RUNGS, Status, resolved, shape_of

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from labeling.pooling import pool
-from labeling.records import read_labels
+from rlhf.foundation.records import read_labels
 
 
 class LabelledGold:

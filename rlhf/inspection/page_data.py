@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labeling.files import read_json
-from labeling.records import Sample
+from rlhf.foundation.files import read_json
+from rlhf.foundation.records import Sample
 from rlhf.inspection.display import display_text
 from rlhf.inspection.evaluation import Evaluation
 from rlhf.inspection.figures import Chart, Story

@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 
 from labeling.blind import Unblinded, read_key, unblind, unrated
-from labeling.errors import InputError
-from labeling.files import read_json, read_jsonl, write_json, write_jsonl
 from labeling.folder import Folder
-from labeling.records import Sample
 from labeling.returned import Rating
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, read_jsonl, write_json, write_jsonl
+from rlhf.foundation.records import Sample
 from rlhf.inspection.blind_verdict import Verdict, judge
 from rlhf.inspection.human_ladder import HumanLadder, score_ladder
 from rlhf.inspection.run_directory import sqrt_kl

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from labeling.files import write_text
+from rlhf.foundation.files import write_text
 from rlhf.inspection.curves import training_charts
 from rlhf.inspection.display import script_json
 from rlhf.inspection.evaluation import Evaluation, evaluate_run, read_evaluation

@@ -11,9 +11,9 @@ from typing import Any
 import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from labeling.errors import InputError
-from labeling.files import read_json, write_text
 from rewards.reward_file import REWARD_FILE, read_kind
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, write_text
 from rlhf.inspection.display import display_text, script_json
 
 PAGE = Path(__file__).parent

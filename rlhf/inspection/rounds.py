@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.inspection.estimates import Estimate, Floats, mean_estimate
 from rlhf.inspection.evaluation import Evaluation, course
 from rlhf.inspection.scoring import PROXY

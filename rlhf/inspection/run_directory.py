@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labeling.errors import InputError
-from labeling.files import read_json, read_jsonl
-from labeling.records import Sample, read_samples
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, read_jsonl
+from rlhf.foundation.records import Sample, read_samples
 from rlhf.ppo.ladder import Rung, read_rungs
 
 # Present on every line, whatever happened: without these there is nothing to draw.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from labeling.errors import InputError
-from labeling.records import Sample
 from rewards.rules import RewardFunc
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample
 
 PROXY, STORED_GOLD = "proxy", "gold"
 Scores = dict[str, list[float | None]]

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 
 Messages = list[dict[str, Any]]
 Prompt = str | Messages

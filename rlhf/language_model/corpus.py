@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from labeling.errors import InputError
-from labeling.files import read_text
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_text
 from rlhf.language_model.grammar import generate_corpus
 
 EMBEDDED = "embedded"

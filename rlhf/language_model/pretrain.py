@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.language_model.corpus import IGNORED, Blocks, Split, attention_mask, encode_documents, hold_out, pack
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.language_model.tokenizer import train_tokenizer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from labeling.errors import InputError
-from labeling.files import read_jsonl, read_text
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_jsonl, read_text
 
 
 def read_prompts(path: str) -> list[dict[str, Any]]:

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from labeling.errors import InputError
 from labeling.pairs import content_uid
-from labeling.records import Sample
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample
 from rlhf.language_model.chat import Prompt, chat_ids, prompt_from_text
 from rlhf.language_model.randomness import Stream, uniforms
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.language_model.grammar import PIECES
 from rlhf.language_model.pretrain_config import SMALLEST_VOCABULARY
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeling.errors import InputError
 from rlhf import environment
+from rlhf.foundation.errors import InputError
 from rlhf.options import option, parse
 from rlhf.ppo.config import PPOConfig
 

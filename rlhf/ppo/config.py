@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.options import option
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.policy import is_adapter
 

@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)

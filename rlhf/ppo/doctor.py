@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.ppo import rollout as rollouts
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.diagnosis import ROUNDING, Cause, Sampled, Score, causes, machinery_causes, overdue_tokens

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from labeling.errors import InputError
-from labeling.files import read_json, write_json
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.ppo.rollout import Rollout
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 
 
 class AdapterOff:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.language_model.chat import Prompt, prompt_to_text
 from rlhf.language_model.randomness import Stream, generator
 from rlhf.language_model.sampler import encode_prompt

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.language_model.chat import assistant_turn
 
 RewardFunction = Callable[..., Sequence[float | None]]

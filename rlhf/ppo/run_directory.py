@@ -13,9 +13,9 @@ from typing import IO, Any
 
 import torch
 
-from labeling.errors import InputError
-from labeling.files import append_jsonl, read_json, write_failure, write_json, write_text
-from labeling.records import now
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import append_jsonl, read_json, write_failure, write_json, write_text
+from rlhf.foundation.records import now
 
 # Options that may differ when a run is continued.
 FREE_ON_RESUME = {"resume", "quiet", "output_dir", "max_iterations", "kl_budget", "use_cpu", "report_to"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from labeling.records import Sample
+from rlhf.foundation.records import Sample
 from rlhf.language_model.chat import prompt_to_text
 from rlhf.ppo.ladder import Rung
 from rlhf.ppo.rollout import Rollout

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labeling.errors import InputError
-from labeling.records import Sample
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample
 from rlhf.ppo.config import PPOConfig
 
 # Rows of a table of samples: enough to see what a rung writes.

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from labeling.errors import InputError
-from labeling.records import write_records
-from rewards.pretrained import load_causal_lm, load_tokenizer, save_model
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
+from rlhf.foundation.records import write_records
 from rlhf.language_model.randomness import Stream
 from rlhf.language_model.sampler import beginning_token, check_context
 from rlhf.ppo import critic, distributed, normalization, policy, rungs, state

@@ -15,8 +15,8 @@ from labeling.agreement import (
     rater_counts,
     single_label_ceiling,
 )
-from labeling.records import Label, Sample
 from labeling.simulate import simulate_labels
+from rlhf.foundation.records import Label, Sample
 
 
 def label(uid: str, name: str, annotator: str, seconds: float | None = None) -> Label:

@@ -16,11 +16,11 @@ import pytest
 
 from labeling import server
 from labeling.folder import Folder
-from labeling.records import Sample, read_labels, write_records
 from labeling.screens import SENTIMENT
 from labeling.server_raters import result_of
 from labeling.studio import Studio
 from rlhf import cli
+from rlhf.foundation.records import Sample, read_labels, write_records
 from tests.labeling.conftest import Live
 from tests.labeling.faulty_proxy import Fault, FaultyProxy
 

@@ -9,13 +9,13 @@ import pytest
 
 from labeling.blind import blind, make_packet, read_key, unblind, unrated
 from labeling.campaign import push_all
-from labeling.errors import InputError
 from labeling.folder import Folder
 from labeling.page import page_plan, write_page
 from labeling.pull import check_config, pull
-from labeling.records import Sample
 from labeling.returned import Rating
 from labeling.server_raters import result_of
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample
 from tests.labeling.browser import chromium_browser, log_in
 from tests.labeling.conftest import Live
 

@@ -14,13 +14,13 @@ import pytest
 from labeling.campaign import comparison_tasks, judgement_tasks, mix_in
 from labeling.chat import chat_turns
 from labeling.cleaning import clean_text
-from labeling.errors import InputError
-from labeling.files import read_json, write_json
 from labeling.folder import Task
 from labeling.pairs import Pair
-from labeling.records import Sample
 from labeling.screens import COMPARISON, SENTIMENT, config_differences, label_config, own_question
 from labeling.selection import entropy, select, uncertainty
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.records import Sample
 
 
 @pytest.mark.parametrize("text", ["<b>bold</b>", "\u202eabc", "😀", "a\nb\u2028c", "x\u0000y\ud800z"])

@@ -16,7 +16,7 @@ import pytest
 
 from labeling import server
 from labeling.folder import Folder
-from labeling.records import Sample, read_labels, write_records
+from rlhf.foundation.records import Sample, read_labels, write_records
 from tests.labeling.conftest import Live
 
 ROOT = Path(__file__).parents[2]

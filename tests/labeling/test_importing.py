@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from labeling.errors import InputError
 from labeling.importing import Columns, import_comparisons, import_labels, parse_map
 from labeling.pairs import content_uid
+from rlhf.foundation.errors import InputError
 
 CSV = 'text,mood,who\n"O joy,\nindeed",happy,ana\nAlas,sad,ana\nHm,,ben\n"  ",sad,ben\nAlas,happy,ana\nBread,meh,ben\n'
 MOODS = {"happy": "positive", "sad": "negative", "meh": "skip"}

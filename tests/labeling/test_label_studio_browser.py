@@ -12,10 +12,10 @@ from labeling.campaign import comparison_tasks, plan_tasks, push_all
 from labeling.folder import Folder
 from labeling.pairs import Pair
 from labeling.pull import check_config, pull
-from labeling.records import Sample, read_comparisons, read_labels, write_records
 from labeling.screens import COMPARISON
 from labeling.server import Account
 from rlhf.commands import label_pull, label_push
+from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
 from tests.labeling.browser import chromium_browser, label_by_key, log_in
 from tests.labeling.conftest import Live
 

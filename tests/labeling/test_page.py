@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from labeling.errors import InputError
 from labeling.folder import Folder
 from labeling.page import collect
-from labeling.records import Sample, read_comparisons, read_labels, write_records
 from rlhf.commands import label_page
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
 from tests.labeling.browser import chromium_browser
 
 HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>{{ data }}"

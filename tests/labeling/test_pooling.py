@@ -7,8 +7,8 @@ import random
 import pytest
 
 from labeling.pooling import chance_raters, dawid_skene, pool, second_look
-from labeling.records import LABELS, Label, LabelName, Sample
 from labeling.simulate import simulate_labels
+from rlhf.foundation.records import LABELS, Label, LabelName, Sample
 
 
 def truth_of(n: int, seed: int) -> dict[str, LabelName]:

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from labeling.campaign import comparison_tasks, judgement_tasks, plan_tasks, push_all
-from labeling.errors import InputError
 from labeling.folder import Folder, Project, Task
 from labeling.pairs import Pair
 from labeling.pull import check_config, pull
-from labeling.records import Sample, read_comparisons, read_labels
 from labeling.screens import COMPARISON, SENTIMENT, Screen, label_config
 from labeling.studio import Studio
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample, read_comparisons, read_labels
 from tests.labeling.conftest import Live
 from tests.labeling.faulty_proxy import FaultyProxy
 

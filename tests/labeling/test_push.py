@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 from labeling.campaign import judgement_tasks, plan_tasks, push_all
-from labeling.errors import InputError
 from labeling.folder import Folder, Task
 from labeling.pull import check_config
 from labeling.push import Pushed
-from labeling.records import Sample, write_records
 from labeling.screens import SENTIMENT
 from labeling.server_raters import result_of
 from labeling.studio import Studio
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample, write_records
 from tests.labeling.conftest import Live
 from tests.labeling.faulty_proxy import FaultyProxy, on_imports
 

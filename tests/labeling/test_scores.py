@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from labeling.errors import InputError
 from labeling.folder import Task
 from rlhf.commands.label_scores import p_positive
+from rlhf.foundation.errors import InputError
 
 TASKS = [Task("a", "", "x"), Task("b", "", "y")]
 

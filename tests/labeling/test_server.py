@@ -19,8 +19,8 @@ import pytest
 
 from labeling import server
 from labeling.connection import connect
-from labeling.errors import InputError
 from rlhf.commands import label_serve
+from rlhf.foundation.errors import InputError
 from tests.labeling.conftest import Live
 
 

@@ -11,11 +11,11 @@ from labeling.campaign import judgement_tasks, plan_tasks, push_all
 from labeling.folder import Folder
 from labeling.pooling import pool
 from labeling.pull import check_config, pull
-from labeling.records import LABELS, Label, LabelName, Sample, read_comparisons, read_labels, write_records
 from labeling.screens import SENTIMENT
 from labeling.server_raters import annotate_as, simulated_judgements
 from labeling.simulate import simulate_labels
 from rlhf.commands import label_annotate, label_pull, label_push, label_status
+from rlhf.foundation.records import LABELS, Label, LabelName, Sample, read_comparisons, read_labels, write_records
 from tests.labeling.conftest import RATERS, Live
 
 pytestmark = pytest.mark.real

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from labeling.errors import InputError
 from labeling.pairs import pair_samples
-from labeling.records import LabelName, Sample
 from labeling.simulate import simulate_answers, simulate_labels
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import LabelName, Sample
 
 
 def judge(completion: str, prompt: str = "") -> LabelName:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from labeling.errors import InputError
-from labeling.records import Sample, read_comparisons, read_labels, write_records
 from rlhf.commands.label_simulate import SimulateConfig, run
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
 
 TEXTS = ("I love this happy day", "I hate this horrible day", "The table has four legs")
 

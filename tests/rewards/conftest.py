@@ -19,8 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from labeling.records import Label
-from rewards.pretrained import save_model
+from rlhf.foundation.model_directory import save_model
+from rlhf.foundation.records import Label
 
 END = "<|endoftext|>"
 PLAIN = ["the", "king", "and", "queen", "go"]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from labeling.errors import InputError
 from rewards.combination import CombinedReward, read_combination
 from rewards.rules import full_stop_at_16_to_24, load_reward_func
+from rlhf.foundation.errors import InputError
 from rlhf.ppo.reward_functions import score, veto_share
 
 FILE = """

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labeling.errors import InputError
-from labeling.records import Sample, write_records
 from rewards.distance import centred, pearson_distance, reward_distance
 from rlhf import cli
 from rlhf.commands.compare import CompareConfig, run
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample, write_records
 
 from .conftest import toy_text
 

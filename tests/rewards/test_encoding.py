@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling.errors import InputError
 from rewards.encoding import TextEncoder, batches, pad
+from rlhf.foundation.errors import InputError
 
 from .conftest import END, toy_tokenizer
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from labeling.errors import InputError
-from labeling.records import write_records
 from rewards.ensemble import RewardEnsemble, aggregate, fit_ensemble
 from rewards.loading import load_reward_model
 from rewards.targets import pool_labels
@@ -17,6 +15,8 @@ from rewards.token_model import TokenRewardModel
 from rewards.token_recipe import Recipe
 from rewards.token_training import FitSettings
 from rlhf.commands.reward import RewardConfig, run
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import write_records
 
 from .conftest import toy_labels, toy_model, toy_text, toy_tokenizer
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from labeling.errors import InputError
 from rewards.normalization import measure_normalization
+from rlhf.foundation.errors import InputError
 
 
 def measure(rewards: list[float]) -> object:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from labeling.errors import InputError
 from rewards.preference_model import PreferenceRewardModel, load_classifier
 from rewards.preference_training import (
     PreferenceSettings,
@@ -20,7 +19,8 @@ from rewards.preference_training import (
     preference_loss,
 )
 from rewards.preferences import Preference, pool_comparisons
-from rewards.pretrained import load_tokenizer, save_model
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_directory import load_tokenizer, save_model
 
 from .conftest import END, toy_model, toy_text, toy_tokenizer
 from .test_preferences import comparison

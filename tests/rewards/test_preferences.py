@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from labeling.errors import InputError
-from labeling.records import Comparison
 from rewards.preferences import (
     Preference,
     fold_of_preference,
@@ -16,6 +14,8 @@ from rewards.preferences import (
     read_preferences,
     require_comparisons,
 )
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Comparison
 
 
 def comparison(chosen: str, rejected: str, *, tie: bool = False, annotator: str = "anna") -> Comparison:

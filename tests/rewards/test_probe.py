@@ -11,8 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labeling.errors import InputError
-from labeling.records import Label, Sample, write_records
 from rewards.attribution import (
     PIECES,
     Worth,
@@ -29,6 +27,8 @@ from rewards.token_model import TokenRewardModel
 from rewards.token_recipe import Recipe
 from rewards.token_training import FitSettings
 from rlhf import cli
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Label, Sample, write_records
 
 from .conftest import toy_labels, toy_model, toy_rule, toy_text, toy_tokenizer
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from labeling.errors import InputError
-from labeling.records import Label, Sample, write_records
 from rewards.loading import load_reward_model
 from rewards.preference_model import PreferenceRewardModel
 from rewards.token_model import TokenRewardModel
 from rlhf import cli
 from rlhf.commands.reward import RewardConfig, run, summary
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Label, Sample, write_records
 
 from .conftest import toy_labels
 from .test_preferences import comparison

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from labeling.errors import InputError
 from rewards.rules import RULES, full_stop, full_stop_share, length, lexicon_sentiment, load_reward_func
+from rlhf.foundation.errors import InputError
 
 
 def test_rules_by_hand() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from labeling.errors import InputError
-from labeling.records import Label, LabelName
 from rewards.targets import (
     LabelledText,
     fold_of_text,
@@ -14,6 +12,8 @@ from rewards.targets import (
     pool_labels,
     require_both_classes,
 )
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Label, LabelName
 
 
 def label(uid: str, text: str, name: LabelName, annotator: str = "anna") -> Label:

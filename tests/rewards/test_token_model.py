@@ -11,8 +11,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from labeling.errors import InputError
-from rewards.pretrained import save_model
 from rewards.targets import pool_labels
 from rewards.token_model import (
     NEGATIVE_TOKEN,
@@ -23,6 +21,8 @@ from rewards.token_model import (
 )
 from rewards.token_recipe import Recipe
 from rewards.token_training import FitSettings
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_directory import save_model
 
 from .conftest import END, toy_labels, toy_model, toy_rule, toy_text, toy_tokenizer
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from labeling.files import write_jsonl
-from rewards.pretrained import save_model
 from rlhf.cli import main
+from rlhf.foundation.files import write_jsonl
+from rlhf.foundation.model_directory import save_model
 from rlhf.language_model.tokenizer import train_tokenizer
 
 Refused = Callable[..., str]

@@ -16,12 +16,12 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from trl.data_utils import is_conversational
 
 from labeling.chat import chat_turns
-from labeling.errors import InputError
-from labeling.files import write_jsonl
-from labeling.records import read_samples
-from rewards.pretrained import save_model
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import write_jsonl
+from rlhf.foundation.model_directory import save_model
+from rlhf.foundation.records import read_samples
 from rlhf.language_model.chat import chat_ids, is_messages, prompt_from_text, prompt_to_text
 from rlhf.ppo.ladder import read_rungs
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.language_model.corpus import IGNORED, attention_mask, hold_out, pack, read_corpus
 from rlhf.language_model.grammar import generate_corpus
 

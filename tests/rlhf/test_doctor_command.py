@@ -12,8 +12,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from rewards.pretrained import save_model
 from rlhf.cli import main
+from rlhf.foundation.model_directory import save_model
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from labeling.errors import InputError
-from labeling.records import Label, read_labels, read_samples, write_records
 from rlhf.commands.loop import Loop, LoopConfig, main
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Label, read_labels, read_samples, write_records
 
 REWARD = {"num_train_epochs": 1.0, "allow_weak": True}
 PPO = {

@@ -13,8 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from labeling.errors import InputError
 from rlhf.commands.pretrain import main, run
+from rlhf.foundation.errors import InputError
 from rlhf.language_model.corpus import Split, pack
 from rlhf.language_model.grammar import generate_corpus
 from rlhf.language_model.pretrain import build_language_model, held_out_loss, new_model, next_token_loss, schedule
@@ -214,7 +214,7 @@ def test_interrupted_training_writes_nothing_and_says_so(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_demo_recipe_reads_as_play(tmp_path: Path) -> None:
     """The default model: at least 65 % of its complete lines well-formed, at most 10 % verbatim."""
-    from rewards.pretrained import load_causal_lm, load_tokenizer
+    from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
     from rlhf.language_model.grammar import is_header, is_well_formed
     from rlhf.language_model.sampler import sample_texts
 

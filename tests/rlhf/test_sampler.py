@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import (
     IMPOSSIBLE,

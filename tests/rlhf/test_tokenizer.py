@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.language_model.grammar import generate_corpus
 from rlhf.language_model.tokenizer import END_OF_TEXT, UNSEEN, train_tokenizer
 

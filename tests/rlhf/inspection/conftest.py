@@ -141,7 +141,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-    from rewards.pretrained import save_model
+    from rlhf.foundation.model_directory import save_model
     from rlhf.ppo.__main__ import PPOCommandConfig, run
 
     folder = tmp_path_factory.mktemp("trained")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from labeling.blind import Unblinded
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.inspection.blind_power import Raters, needed, plan_study, power, quality_pair, rating_probabilities
 from rlhf.inspection.blind_verdict import _sampled_p, holm, judge, permutation_p, sample_means, welch_interval
 

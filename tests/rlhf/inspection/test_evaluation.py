@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.inspection.diversity import Share, distinct_n, lines_of, top_completion_share, verbatim_lines
 from rlhf.inspection.evaluation import evaluate_run, read_evaluation
 from rlhf.inspection.overoptimisation import Course, find_onset

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from labeling.errors import InputError
 from rlhf.cli import main as console
 from rlhf.commands.evaluate import EvaluateConfig
 from rlhf.commands.evaluate import run as evaluate
 from rlhf.commands.export import ExportConfig, run
+from rlhf.foundation.errors import InputError
 from rlhf.inspection.run_directory import read_run
 from rlhf.ppo.__main__ import PPOCommandConfig
 from rlhf.ppo.__main__ import run as ppo

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from labeling.errors import InputError
-from labeling.records import read_samples
 from rlhf.commands.evaluate import EvaluateConfig, main, run
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import read_samples
 from rlhf.inspection.evaluation import Evaluation, read_evaluation
 from rlhf.inspection.fresh_samples import samples_for_error
 from rlhf.inspection.run_directory import read_run

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from labeling.blind import Unblinded
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.inspection.blind_power import Raters
 from rlhf.inspection.human_ladder import bootstrap, ladder_power, rating_table, score_ladder, simulate_ladder
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from labeling.errors import InputError
-from labeling.records import Label, LabelName, Sample, read_samples, write_records
 from rlhf.commands.evaluate import EvaluateConfig, run
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Label, LabelName, Sample, read_samples, write_records
 from rlhf.inspection.labelled_gold import LabelledGold
 from rlhf.inspection.recommendation import recommend
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from labeling.blind import read_key
-from labeling.errors import InputError
 from labeling.folder import Folder
-from labeling.records import Sample, read_samples, write_records
 from labeling.returned import Rating
 from labeling.server_raters import annotate_as
 from rlhf.cli import main as console
 from rlhf.commands import rate, rate_plan, rate_pull, rate_push, rate_score
 from rlhf.commands.evaluate import EvaluateConfig
 from rlhf.commands.evaluate import run as evaluate
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample, read_samples, write_records
 from rlhf.inspection.blind_verdict import Verdict
 from rlhf.inspection.human_ladder import HumanLadder
 from rlhf.inspection.rating_packet import ladder_rungs, read_study, write_ratings

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from labeling.errors import InputError
 from rlhf.commands.first_words import first_words
 from rlhf.commands.inspect import main
+from rlhf.foundation.errors import InputError
 from rlhf.inspection.display import display_text, script_json
 from rlhf.inspection.evaluation import evaluate_run, read_evaluation
 from rlhf.inspection.report import build_report

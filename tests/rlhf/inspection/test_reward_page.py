@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-from labeling.errors import InputError
 from rlhf.commands.inspect import InspectConfig, main, run
+from rlhf.foundation.errors import InputError
 from rlhf.inspection.reward_page import binomial_error, correlation
 
 HOSTILE = "</script><script>document.title='owned'</script>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.inspection.evaluation import evaluate_run
 from rlhf.inspection.rounds import at_kl, common_kl, compare_rounds, table
 

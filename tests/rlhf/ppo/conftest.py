@@ -60,7 +60,7 @@ def model() -> GPT2LMHeadModel:
 
 @pytest.fixture
 def model_directory(model: GPT2LMHeadModel, tokenizer: Any, tmp_path: Path) -> Path:
-    from rewards.pretrained import save_model
+    from rlhf.foundation.model_directory import save_model
 
     save_model(model, tokenizer, tmp_path / "model")
     return tmp_path / "model"

@@ -19,8 +19,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from rewards.pretrained import save_model
 from rlhf.cli import main
+from rlhf.foundation.model_directory import save_model
 from rlhf.ppo.ladder import read_rungs
 
 COMMON: dict[str, Any] = {

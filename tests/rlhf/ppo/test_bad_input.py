@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from transformers import GPT2LMHeadModel, TrainerCallback
 
-from labeling.errors import InputError
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
+from rlhf.foundation.errors import InputError
 
 Build = Callable[..., GPT2LMHeadModel]
 
@@ -207,7 +207,7 @@ def test_none_from_one_function_leaves_the_others(build_model: Build, tokenizer:
         return [10.0 if "e" in text else None for text in completions]
 
     run = trainer(build_model(), tokenizer, tmp_path / "run", [full_stop, only_with_e], max_iterations=1).train()
-    from labeling.records import read_samples
+    from rlhf.foundation.records import read_samples
 
     samples = read_samples(run.root / "samples" / "kl-00.00.jsonl")
     assert {s.reward == s.completion.count(".") + 10.0 * ("e" in s.completion) for s in samples} == {True}

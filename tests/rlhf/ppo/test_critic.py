@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from labeling.errors import InputError
 from rewards.rules import full_stop
 from rewards.token_model import TokenRewardModel, add_reward_tokens
 from rlhf import PPOConfig, PPOTrainer
+from rlhf.foundation.errors import InputError
 from rlhf.ppo.critic import ActorCritic, add_critic
 from rlhf.ppo.objective import (
     clipped_value_loss,

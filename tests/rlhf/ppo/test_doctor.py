@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from labeling.errors import InputError
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
+from rlhf.foundation.errors import InputError
 from rlhf.language_model import sampler
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate

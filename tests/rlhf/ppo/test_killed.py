@@ -146,7 +146,7 @@ def one_thread() -> Iterator[None]:
     [
         ("rlhf.ppo.rollout:generate", 4),  # in the second rollout's generation
         ("rlhf.ppo.update:clipped_loss", 4),  # in the second rollout's second update
-        ("rewards.pretrained:_swap", 2),  # a checkpoint written, not yet in place
+        ("rlhf.foundation.model_directory:_swap", 2),  # a checkpoint written, not yet in place
         ("rlhf.ppo.ladder:write_json", 3),  # a checkpoint in place that ladder.json does not name yet
         ("rlhf.ppo.state:save_file", 4),  # half a state
         ("rlhf.ppo.state:write_json", 2),  # a state written, not yet in place

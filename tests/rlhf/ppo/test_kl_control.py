@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from transformers import GPT2LMHeadModel
 
-from labeling.errors import InputError
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
+from rlhf.foundation.errors import InputError
 from rlhf.ppo.kl_control import KLController
 
 

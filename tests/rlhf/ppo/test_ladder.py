@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 from rlhf.ppo.ladder import Ladder, Rung, read_rungs, rung_name
 
 

@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPT2LMHeadModel
 
-from labeling.errors import InputError
-from labeling.records import read_samples
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import read_samples
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
 
@@ -87,7 +87,7 @@ def test_sample_reward_ppo_and_inspect(own_model: Any, tmp_path: Path) -> None:
 
 
 def test_the_wrapped_model_is_the_plain_one_whatever_the_padding(own_model: Any) -> None:
-    from rewards.pretrained import load_causal_lm
+    from rlhf.foundation.model_directory import load_causal_lm
 
     model: Any = load_causal_lm("runs/own")
     plain = model.net
@@ -102,7 +102,7 @@ def test_the_wrapped_model_is_the_plain_one_whatever_the_padding(own_model: Any)
 
 
 def test_a_model_without_a_cache_samples_what_its_logits_say(own_model: Any) -> None:
-    from rewards.pretrained import load_causal_lm
+    from rlhf.foundation.model_directory import load_causal_lm
 
     model: Any = load_causal_lm("runs/own")
     done = generate(model, [[0], [5, 6, 7]], uniforms(0, Stream.SAMPLE, range(2), 8), eos_token_id=0, pad_token_id=0)
@@ -134,7 +134,7 @@ def parameters(directory: Path) -> dict[str, torch.Tensor]:
 def test_the_page_s_loop_is_train(
     build_model: Build, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    from rewards.pretrained import save_model
+    from rlhf.foundation.model_directory import save_model
 
     save_model(build_model(), tokenizer, tmp_path / "runs" / "model")
     monkeypatch.chdir(tmp_path)

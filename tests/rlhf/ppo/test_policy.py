@@ -14,10 +14,10 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2LMHeadModel
 
-from labeling.errors import InputError
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
+from rlhf.foundation.errors import InputError
 from rlhf.ppo.ladder import read_rungs
 from rlhf.ppo.policy import AdapterOff, train_last_layer_only
 

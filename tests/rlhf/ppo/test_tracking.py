@@ -12,11 +12,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import GPT2LMHeadModel, TrainerCallback
 
-from labeling.errors import InputError
-from labeling.records import read_samples
-from rewards.pretrained import save_model
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_directory import save_model
+from rlhf.foundation.records import read_samples
 from rlhf.ppo.ladder import read_rungs
 
 

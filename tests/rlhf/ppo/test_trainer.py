@@ -14,10 +14,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from labeling.errors import InputError
-from labeling.records import read_samples
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import read_samples
 from rlhf.language_model.randomness import Stream
 from rlhf.ppo.ladder import read_rungs
 from rlhf.ppo.metrics import METRICS

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from labeling.errors import InputError
-from labeling.files import read_jsonl, write_jsonl
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_jsonl, write_jsonl
 
 LabelName = Literal["positive", "neutral", "negative"]
 Origin = Literal["manual", "prediction", "simulated"]

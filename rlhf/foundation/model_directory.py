@@ -19,8 +19,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from labeling.errors import InputError
-from labeling.files import current_umask, fsync_directory, write_failure
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import current_umask, fsync_directory, write_failure
 
 # What libraries write beside the weights and what nobody should have to trust.
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from labeling.errors import InputError
+from rlhf.foundation.errors import InputError
 
 
 def fsync_directory(directory: Path) -> None:

@@ -9,8 +9,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, PreTrainedTokenizerFast
 
-from labeling.errors import InputError
-from rewards.pretrained import load_causal_lm, load_tokenizer, replacing_directory, save_model
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, replacing_directory, save_model
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
