@@ -27,12 +27,12 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         """A mapping, each key once."""
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} a second time", key.start_mark
-                )
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
+            name = str(key.value)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} a second time", key.start_mark)
+            seen.add(name)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
 
     def construct_scalar(self, node: yaml.ScalarNode) -> Any:
         """A scalar; a number that could be read in two ways is refused."""
