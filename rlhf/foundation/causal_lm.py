@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -134,22 +135,51 @@ def _carries_all(model: Any, name: str) -> bool:
     return bool((carried - whole).abs().max() <= tolerance(model) * (alone - whole).abs().max())
 
 
+def settle(model: Any) -> None:
+    """Take back, in place, what a config asks for and what sampling and scoring cannot have.
+
+    RWKV in eval mode scales its weights in place at its first forward (for fp16), and would once more after saving and
+    loading. A mixture of experts that is asked for its router's logits computes a loss of them that nobody reads, and
+    that fails on a cached step.
+    """
+    inner = language_model_in(model)
+    if getattr(inner.config, "output_router_logits", False):
+        inner.config.output_router_logits = False
+    if inner.config.model_type == "rwkv":
+        trunk = inner.base_model
+        if trunk.layers_are_rescaled:
+            trunk.train()
+            trunk._rescale_layers()
+            trunk.eval()
+        inner.config.rescale_every = 0
+
+
+def require_embeddings(rows: int, tokenizer: Any, ids: Iterable[int | None], name: str) -> None:
+    """Raise InputError when one of `ids` lies beyond the model's `rows` embeddings; None is no id."""
+    for number in ids:
+        if number is not None and number >= rows:
+            raise InputError(
+                f"tokenizer for {name}",
+                got=f"{tokenizer.convert_ids_to_tokens(number)!r} as id {number:,} of {rows:,} embeddings",
+                expected="an embedding for every token that is used",
+                fix="give the model's own tokenizer, or `model.resize_token_embeddings` and train the new rows",
+            )
+
+
 def require_usable(model: Any, tokenizer: Any, name: str) -> None:
     """Raise InputError when sampling and scoring with `model` and `tokenizer` could not be right; `name` is for it.
 
     Tried on a few tokens: an embedding for every token, finite logits, no look ahead, a token for (nearly) every id
     that the model would give, and a forward with the arguments that are passed to it.
     """
-    rows, known = vocabulary_rows(model), torch.tensor(sorted(set(tokenizer.get_vocab().values())))
-    tokens = int(known[-1]) + 1
-    if tokens > rows:
-        raise InputError(
-            f"tokenizer for {name}",
-            got=f"{tokens:,} tokens for the model's {rows:,} embeddings",
-            expected="an embedding for every token",
-            fix="give the model's own tokenizer, or `model.resize_token_embeddings` and train the new rows",
-        )
-    ids = probe_ids(model, tokens)
+    rows, vocabulary = vocabulary_rows(model), tokenizer.get_vocab()
+    # Tokens that were added later, and that nothing uses, may lack an embedding: some tokenizer classes add such.
+    added = tokenizer.get_added_vocab()
+    highest = max((number for token, number in vocabulary.items() if token not in added), default=0)
+    used = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    require_embeddings(rows, tokenizer, (highest, *used), name)
+    known = torch.tensor(sorted(set(vocabulary.values())))
+    ids = probe_ids(model, min(rows, int(known[-1]) + 1))
     try:
         positions = torch.arange(ids.shape[1], device=ids.device)[None]
         logprobs = next_token_logprobs(model, ids, attention_mask=None, position_ids=positions, logits_to_keep=0)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.foundation.adapters import adapter_base, load_adapter, merged
+from rlhf.foundation.causal_lm import settle
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import current_umask, fsync_directory, write_failure
 from rlhf.foundation.load_errors import LOAD_ERRORS, hub_in_silence, load_failure
@@ -61,9 +62,7 @@ def load_causal_lm(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> 
         raise load_failure(name_or_path, "a causal language model in safetensors", error) from error
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
     _require_same_weights(name_or_path, report)
-    if model.config.model_type == "rwkv":
-        # In eval mode it scales its weights in place at its first forward, and once more after saving and loading.
-        model.config.rescale_every = 0
+    settle(model)
     return model
 
 

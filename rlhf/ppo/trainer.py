@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from rlhf.foundation.causal_lm import require_usable
+from rlhf.foundation.causal_lm import require_usable, settle, vocabulary_rows
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 from rlhf.foundation.records import write_records
@@ -82,6 +82,7 @@ class PPOTrainer:
         self.source = source
         self.model = policy.without_adapter(self.model, source, another=peft_config is not None)
         self.model.eval().to(self.processes.accelerator.device)
+        settle(self.model)
         require_usable(self.model, self.tokenizer, source)
         self.fingerprint = state.fingerprint(self.model)
         self._choose_what_is_trained(peft_config)
@@ -96,7 +97,7 @@ class PPOTrainer:
             )
         self.train_rows = list(train_dataset) if train_dataset is not None else [{"prompt": ""}]
         self.eval_rows = list(eval_dataset) if eval_dataset is not None else self.train_rows
-        self.encode = PromptEncoder(self.tokenizer)
+        self.encode = PromptEncoder(self.tokenizer, vocabulary_rows(self.model))
         longest = self.encode.longest([*self.train_rows, *self.eval_rows])
         check_context(self.model, longest, args.max_completion_length)
         self.schedule = PromptSchedule(len(self.train_rows), num_generations=args.num_generations, seed=args.seed)
