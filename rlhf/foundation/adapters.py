@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import warnings
@@ -97,7 +98,17 @@ def merged(model: Any, name: str) -> PreTrainedModel:
         raise _cannot_merge(name, str(error) or type(error).__name__) from error
     if not moved <= tolerance(plain) * max(1.0, float(before.abs().max())):
         raise _cannot_merge(name, f"log-probs that move by {moved:.2g} nats")
-    return plain
+    return plain.requires_grad_(True)  # as a model is when it is loaded; PEFT froze it
+
+
+def copied(model: Any) -> Any:
+    """A copy of a model, with adapter or without, that shares no tensor with it."""
+    for module in model.modules():
+        # PEFT keeps views of the embedding's adapter beside one that is tied to it; they are no leaves of the graph.
+        views = getattr(module, "kwargs", {}).get("tied_adapter") if is_adapter(model) else None
+        if views:
+            module.kwargs["tied_adapter"] = {name: view.detach() for name, view in views.items()}
+    return copy.deepcopy(model)
 
 
 def _untie(model: PreTrainedModel) -> None:

@@ -8,7 +8,6 @@ only numbers change, so that of later rungs the tensors in the files are compare
 
 from __future__ import annotations
 
-import copy
 import shutil
 import sys
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from rlhf.foundation.adapters import is_adapter, merged
+from rlhf.foundation.adapters import copied, is_adapter, merged
 from rlhf.foundation.causal_lm import next_token_logprobs, probe_ids, tolerance
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_causal_lm, replacing_directory
@@ -61,7 +60,7 @@ class Checkpoints:
             tensors: Mapping[str, Tensor] = get_peft_model_state_dict(self.model)
             self.model.save_pretrained(directory)
         else:
-            whole = merged(copy.deepcopy(self.model), "of the policy") if is_adapter(self.model) else self.model
+            whole = merged(copied(self.model), "of the policy") if is_adapter(self.model) else self.model
             tensors = whole.state_dict()
             whole.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
@@ -73,11 +72,13 @@ class Checkpoints:
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad and parameter.data_ptr() not in held:
                 return f"{name} is trained and not part of it"
-        [config] = self.model.peft_config.values() if len(self.model.peft_config) == 1 else [None]
-        if config is None:
+        if len(self.model.peft_config) > 1:
             return "there are several"
+        [config] = self.model.peft_config.values()
+        if not config.base_model_name_or_path:
+            return "its base has no name"
         try:
-            base = load_causal_lm(str(config.base_model_name_or_path), dtype=_dtype(self.model))
+            base = load_causal_lm(config.base_model_name_or_path, dtype=_dtype(self.model))
             changed = _changed_base(base, self.model.get_base_model())
             return f"its base by name has another {changed}" if changed else self._other_logprobs(directory)
         except InputError as error:

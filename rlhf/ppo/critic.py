@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlhf.foundation.adapters import is_adapter, merged
+from rlhf.foundation.adapters import copied, is_adapter, merged
 from rlhf.foundation.errors import InputError
 from rlhf.ppo.config import PPOConfig
 
@@ -64,7 +64,7 @@ def separate_trunk(model: Any, tokenizer: Any, args: PPOConfig) -> Any:
     if args.critic_model_path is not None:
         source = _reward_model(args.critic_model_path, tokenizer)
     elif is_adapter(model):
-        source = merged(copy.deepcopy(model), "of the policy")
+        source = merged(copied(model), "of the policy")
     else:
         source = copy.deepcopy(model)
     first: Tensor = next(model.parameters())

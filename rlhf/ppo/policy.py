@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from rlhf.foundation.adapters import is_adapter, merged
+from rlhf.foundation.adapters import copied, is_adapter, merged
 from rlhf.foundation.causal_lm import next_token_logprobs, probe_ids
 from rlhf.foundation.errors import InputError
 
@@ -39,7 +38,7 @@ def reference_of(model: Any) -> Callable[..., Any]:
         ids = probe_ids(model)
         if torch.equal(next_token_logprobs(model, ids), next_token_logprobs(AdapterOff(model), ids)):
             return AdapterOff(model)
-    reference: nn.Module = copy.deepcopy(model)
+    reference: nn.Module = copied(model)
     return reference.requires_grad_(False)
 
 
@@ -47,14 +46,18 @@ def trained_outside_adapter(model: Any) -> list[str]:
     """Names of trained parameters that stay in place when the adapter is switched off, or may: biases of the base
     (LoRA's `bias`), whole modules and token rows that are saved with it, and whatever else was set to train."""
     from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
 
+    modules: list[Any] = list(model.modules())
     own = {
         id(parameter)
-        for layer in model.modules()
+        for layer in modules
         if isinstance(layer, BaseTunerLayer)
         for name in layer.adapter_layer_names
         for parameter in getattr(layer, name, nn.ModuleDict()).parameters()
     }
+    wrappers = [module for module in modules if isinstance(module, AuxiliaryTrainingWrapper)]
+    own -= {id(parameter) for wrapper in wrappers for parameter in wrapper.parameters()}
     return [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in own]
 
 
