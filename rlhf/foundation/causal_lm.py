@@ -21,8 +21,8 @@ PROBE_LENGTH = 8
 PROBE_PADS = 3
 # Share of the next-token probability that may lie on ids without a token (models pad their vocabulary with such rows).
 MAX_WITHOUT_TOKEN = 0.01
-# A prefix's logits may move by this share of how much they differ from place to place when more text follows it.
-MAX_FORESIGHT = 0.05
+# Refusing a model for a rounding error would be worse than letting one pass: so many times the tolerance.
+REFUSE_BEYOND = 10
 # What transformers' models carry from one token to the next, by the name of argument and output.
 CACHES = ("past_key_values", "cache_params", "state")
 
@@ -208,11 +208,14 @@ def _require_finite(logprobs: Tensor, name: str) -> None:
 
 
 def _require_causal(model: Any, ids: Tensor, logprobs: Tensor, name: str) -> None:
-    """logprobs (1, S, V) are those of all of `ids`; the prefix's own must be among them."""
+    """logprobs (1, S, V) are those of all of `ids`; the first half's own must be among them.
+
+    How far they are off is compared with how much probabilities differ from place to place.
+    """
     half = max(1, ids.shape[1] // 2)
     moved = (next_token_logprobs(model, ids[:, :half]) - logprobs[:, :half]).exp().sub(1).abs().max()
     varied = (logprobs - logprobs[:, :1]).exp().sub(1).abs().max()
-    if bool(moved > MAX_FORESIGHT * varied):
+    if bool(moved > REFUSE_BEYOND * tolerance(model) * varied):
         raise InputError(
             f"model {name}",
             got="predictions of a token that change with the text after it",
