@@ -53,9 +53,17 @@ def probe_ids(model: Any, tokens: int | None = None) -> Tensor:
 
 @torch.no_grad()
 def next_token_logprobs(model: Any, ids: Tensor, **inputs: Any) -> Tensor:
-    """log π(·|prefix) at every place of `ids` (B, S), without autocast: (B, S, V), at least float32."""
-    with torch.autocast(ids.device.type, enabled=False):
-        logits: Tensor = model(input_ids=ids, use_cache=False, **inputs).logits
+    """log π(·|prefix) at every place of `ids` (B, S), without dropout and autocast: (B, S, V), at least float32."""
+    inner = language_model_in(model)
+    training = inner.training
+    if training:
+        inner.eval()
+    try:
+        with torch.autocast(ids.device.type, enabled=False):
+            logits: Tensor = model(input_ids=ids, use_cache=False, **inputs).logits
+    finally:
+        if training:
+            inner.train()
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
 
 

@@ -101,6 +101,7 @@ def encoder() -> Any:
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=8,
+        initializer_range=0.5,
         is_decoder=False,
     )
     return BertLMHeadModel(config).eval()
