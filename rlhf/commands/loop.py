@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rlhf.commands.staged import StagedWork
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.records import read_labels, write_records
 from rlhf.options import option, parse, read_config
 
@@ -100,6 +101,10 @@ class Loop:
 
     def run(self) -> str:
         """Do what is not done yet; the table of rounds. Raises InputError; LabelsMissing when people are awaited."""
+        with sole_writer(self.root):
+            return self._run()
+
+    def _run(self) -> str:
         today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
         work = StagedWork(self.root, self.root / "loop.json", today)
         self.check_recipes()

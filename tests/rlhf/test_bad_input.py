@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from rlhf.cli import main
 from rlhf.foundation.files import write_jsonl
+from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.model_directory import save_model
 from rlhf.language_model.tokenizer import train_tokenizer
 
@@ -130,6 +131,18 @@ def test_output_directories_in_use(refused: Refused, model: Path, tmp_path: Path
     assert "files that are no run" in refused(*ppo(model, "--resume", *short))
     assert "without demo.json" in refused("demo", "--output_dir", "run")
     assert (tmp_path / "run" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_directory_that_another_command_writes(refused: Refused, model: Path) -> None:
+    to_here = ("--output_dir", "held")
+    with sole_writer("held"):
+        for words in (
+            ("reward", "--model_name_or_path", model, "--labels", "labels.jsonl"),
+            ("pretrain",),
+            ("demo",),
+            ("loop", "--model_name_or_path", model),
+        ):
+            assert "held, in use by another command" in refused(*words, *to_here)
 
 
 def test_corpora(refused: Refused, tmp_path: Path) -> None:
