@@ -28,6 +28,18 @@ from rlhf.language_model.chat import Prompt, chat_ids, prompt_from_text
 from rlhf.language_model.randomness import Stream, uniforms
 
 
+class LogitsNotFinite(InputError):
+    """A model whose next-token distribution is no distribution."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "model",
+            got="logits that are not finite numbers",
+            expected="a distribution over the next token",
+            fix="check its weights, and its dtype (float16 overflows)",
+        )
+
+
 class Completions(NamedTuple):
     """What was sampled. Masks are True on real tokens; `logprobs` (nats, temperature 1) are 0 where masked."""
 
@@ -130,6 +142,7 @@ def generate(
     """Sample one completion a prompt, of at most T = uniform.shape[1] tokens.
 
     `model` is a causal LM in eval mode; `uniform` (B, T) holds one number a token. The tensors come back on the CPU.
+    Raises LogitsNotFinite (an InputError).
     """
     device = next(model.parameters()).device
     ids, mask = pad_prompts(prompts, pad_token_id)
@@ -155,6 +168,8 @@ def generate(
         logits = suppress(output.logits[:, -1].to(logprobs.dtype), suppress_tokens)  # (B, V)
         drawn = invert_cdf((logits / temperature).softmax(-1), draws[:, t])
         drawn = torch.where(alive, drawn, pad_token_id)
+        if bool((drawn == logits.shape[-1]).any()):
+            raise LogitsNotFinite
         tokens[:, t], kept[:, t] = drawn, alive
         at_one = logits.gather(-1, drawn[:, None]).squeeze(-1) - logits.logsumexp(-1)
         logprobs[:, t] = torch.where(alive, at_one, 0.0).cpu()

@@ -46,6 +46,16 @@ class Processes:
         """What accelerate really does: NO, MULTI_CPU, MULTI_GPU, FSDP or DEEPSPEED."""
         return str(self.accelerator.distributed_type.value)
 
+    def require_divisor_of(self, minibatch_size: int) -> None:
+        """Raise InputError when a minibatch cannot be shared out evenly."""
+        if minibatch_size % self.world_size:
+            raise InputError(
+                "--minibatch_size",
+                got=minibatch_size,
+                fix="choose another value",
+                expected=f"a multiple of the {self.world_size} processes",
+            )
+
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over processes, on the CPU; where each row is non-zero on one process only it is exact."""
         if self.world_size == 1:

@@ -89,7 +89,7 @@ def _call(
         values = call(slice(None))
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in a function must not end a run as if it were done
         raise InputError(
             f"reward function {name}",
             got=f"{type(error).__name__}: {error}{_culprit(call, completions)}",
@@ -119,7 +119,7 @@ def _culprit(call: Callable[[slice], object], completions: Sequence[Any]) -> str
     for index, completion in enumerate(completions):
         try:
             call(slice(index, index + 1))
-        except Exception:
+        except (Exception, SystemExit):
             return f" on sample {index}, {_shown(completion)}"
     return ""
 
