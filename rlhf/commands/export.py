@@ -6,10 +6,15 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
 from rlhf.options import option, parse
+
+if TYPE_CHECKING:
+    from rlhf.inspection.run_directory import Run
+    from rlhf.ppo.ladder import Rung
 
 
 @dataclass(kw_only=True)
@@ -29,6 +34,7 @@ class ExportConfig:
 def run(config: ExportConfig) -> Path:
     """Copy the rung's checkpoint, write its model card, upload if asked; the directory. Raises InputError."""
     from rlhf.foundation.model_directory import replacing_directory
+    from rlhf.inspection.checkpoints import require_whole
     from rlhf.inspection.model_card import model_card
     from rlhf.inspection.run_directory import read_run
 
@@ -38,6 +44,7 @@ def run(config: ExportConfig) -> Path:
     rungs = {rung.name: rung for rung in ladder.rungs}
     if name not in rungs:
         raise InputError("--rung", got=name, expected=f"one of {', '.join(rungs) or 'no rung yet'}", fix="check it")
+    require_whole(ladder, rungs[name])
     checkpoint = ladder.directory / rungs[name].path
     adapter = (checkpoint / "adapter_config.json").is_file()
     if not adapter and not (checkpoint / "config.json").is_file():
@@ -48,7 +55,7 @@ def run(config: ExportConfig) -> Path:
     target = Path(config.output_dir)
     with replacing_directory(target) as temporary:
         if adapter:
-            write_merged(checkpoint, temporary)
+            write_merged(ladder, rungs[name], temporary)
         else:
             shutil.copytree(checkpoint, temporary, dirs_exist_ok=True)
         (temporary / "README.md").write_text(card, encoding="utf-8")
@@ -57,26 +64,19 @@ def run(config: ExportConfig) -> Path:
     return target
 
 
-def write_merged(checkpoint: Path, target: Path) -> None:
+def write_merged(run: Run, rung: Rung, target: Path) -> None:
     """A LoRA rung as an ordinary model: the adapter added to the weights of its base, so that it stands alone.
 
-    Raises InputError when the base cannot be loaded.
+    Raises InputError when the base cannot be loaded, or is not the run's original.
     """
-    from peft import AutoPeftModelForCausalLM
+    import torch
 
     from rlhf.foundation.model_directory import load_tokenizer
+    from rlhf.inspection.checkpoints import load_rung
 
-    try:
-        model = AutoPeftModelForCausalLM.from_pretrained(checkpoint)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            str(checkpoint),
-            got=f"an adapter whose base does not load ({str(error).splitlines()[0]})",
-            expected="the base that adapter_config.json names",
-            fix="restore it",
-        ) from error
-    model.merge_and_unload().save_pretrained(target)
-    load_tokenizer(str(checkpoint)).save_pretrained(target)
+    dtype = getattr(torch, run.info.get("resolved", {}).get("dtype", "float32"))
+    load_rung(run, rung, dtype=dtype).merge_and_unload().save_pretrained(target)
+    load_tokenizer(str(run.directory / rung.path)).save_pretrained(target)
 
 
 def recommended(evaluation_path: Path) -> str:

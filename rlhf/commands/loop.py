@@ -269,10 +269,16 @@ class Loop:
 
 
 def last_checkpoint(run: Path) -> str:
-    """The model directory of a finished run's last rung."""
+    """The model directory of a finished run's last rung. Raises InputError when it is not what the run wrote."""
     from rlhf.ppo.ladder import read_rungs
 
-    return str(run / read_rungs(run / "ladder.json")[-1].path)
+    rung = read_rungs(run / "ladder.json")[-1]
+    wrong = rung.damage(run, rung.path)
+    if wrong:
+        raise InputError(
+            f"rung {rung.name} of {run}", got=wrong, expected="the checkpoint as the run wrote it", fix="restore it"
+        )
+    return str(run / rung.path)
 
 
 def waiting(name: str, samples: Path, labels: Path) -> str:

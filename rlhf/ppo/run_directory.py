@@ -19,12 +19,11 @@ from rlhf.foundation.files import append_jsonl, read_json, write_failure, write_
 from rlhf.foundation.leftovers import leftover_of
 from rlhf.foundation.records import now
 from rlhf.ppo.provenance import Inputs, changed_inputs
+from rlhf.ppo.run_paths import PATHS, recorded_paths
 
 # Options that may differ when a run is continued.
 FREE_ON_RESUME = {"resume", "quiet", "output_dir", "max_iterations", "kl_budget", "use_cpu", "report_to"}
 FREE_ON_RESUME |= {"accept_changes"}
-# Options that name files: what is in them is compared, by its digest, wherever they are now.
-PATHS = {"model_name_or_path", "reward_model_path", "reward_func", "prompts", "eval_prompts", "critic_model_path"}
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft", "numpy", "safetensors")
 
 
@@ -124,6 +123,7 @@ class RunDirectory:
             told = "has no digests of its inputs: whether they are the same could not be checked"
             print(f"rlhf: {self.run_json} {told}", file=sys.stderr)
             return []
+        # What is in a file is compared by its digest, wherever the file is now.
         self._require_same(record["resolved"], resolved, FREE_ON_RESUME | PATHS)
         changed = changed_inputs(record["inputs"], inputs)
         if changed and not accept:
@@ -158,6 +158,7 @@ class RunDirectory:
             "command": sys.argv,
             "config": given,
             "resolved": resolved,
+            "paths": recorded_paths(resolved, self.root),
             "seed": resolved["seed"],
             "versions": versions(),
             "git_revision": git_revision(),
