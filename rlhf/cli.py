@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from rlhf import __version__, environment
-from rlhf.foundation.errors import InputError
+from rlhf.foundation.errors import InputError, Told
 
 # command -> (module with `main(argv)`, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -79,8 +79,11 @@ def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except SystemExit as request:
-        return request.code if isinstance(request.code, int) else int(request.code is not None)
+    except Told as end:
+        return int(end.code or 0)
+    except SystemExit as request:  # no command of ours ends so: the work is not done
+        print(f"rlhf: {exited(request)}", file=sys.stderr)
+        return 2
     except Exception as error:
         lost = peer_lost(error)
         if lost is not None:
@@ -91,6 +94,16 @@ def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
         print("rlhf: this is a fault of ours, please report it with the lines above", file=sys.stderr)
         return 1
     return 0
+
+
+def exited(request: SystemExit) -> InputError:
+    """The line on a function of the user's, such as a reward, that ended the process."""
+    return InputError(
+        "a function that this command called",
+        got=f"sys.exit({'' if request.code is None else repr(request.code)})",
+        expected="a function that returns",
+        fix="let it raise an exception instead",
+    )
 
 
 def peer_lost(error: Exception) -> InputError | None:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import yaml
 from trl import TrlParser
 
-from rlhf.foundation.errors import InputError
+from rlhf.foundation.errors import InputError, Told
 from rlhf.foundation.files import read_text
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -83,7 +83,7 @@ def parse(config: type[Config], argv: Sequence[str], *, prog: str, description: 
     arguments = list(argv)
     if "--help" in arguments or "-h" in arguments:
         print_help(config, prog, description)
-        raise SystemExit(0)
+        raise Told(0)
     name, arguments = _take_config(arguments)
     values = read_config(name) if name is not None else {}
     known = {f.name: f for f in dataclasses.fields(config) if f.init}  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from rlhf.foundation.errors import InputError
+from rlhf.foundation.errors import InputError, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Processes:
         if failure is not None:
             raise failure
         if failed:
-            raise SystemExit(2)
+            raise Told(2)
 
     def wait(self) -> None:
         """Wait for all processes."""
@@ -92,13 +92,13 @@ def start(*, use_cpu: bool) -> Processes:
     """The processes of this run, their kind said on stderr where a launcher started them.
 
     Raises InputError when they are not what the launcher was asked for. Every process finds the same fault; the one
-    that is there first tells it (the launcher ends the others as soon as one has failed), the others raise SystemExit.
+    that is there first tells it (the launcher ends the others as soon as one has failed), the others raise Told.
     """
     try:
         processes = _start(use_cpu)
     except InputError:
         if not first_to_tell():
-            raise SystemExit(2) from None
+            raise Told(2) from None
         raise
     if "WORLD_SIZE" in os.environ and processes.is_main:
         print(f"rlhf: {processes.world_size} processes, distributed type {processes.distributed_type}", file=sys.stderr)

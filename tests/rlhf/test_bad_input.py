@@ -123,6 +123,19 @@ def test_rewards_that_are_none(refused: Refused, model: Path, tmp_path: Path) ->
     assert "mine.py" in refused(*base, "--reward_func", "mine.py:whisper")
 
 
+@pytest.mark.parametrize("code", ["", "0", "3", "'no'"])
+def test_a_reward_that_ends_the_process_has_not_succeeded(
+    refused: Refused, model: Path, tmp_path: Path, code: str
+) -> None:
+    (tmp_path / "mine.py").write_text(f"import sys\ndef leave(prompts, completions, **_):\n    sys.exit({code})\n")
+    words = ("--reward_func", "mine.py:leave", "--normalization_samples", "4", "--max_completion_length", "8")
+    line = refused("ppo", "--model_name_or_path", model, "--output_dir", "run", *words)
+    assert "reward function leave: got SystemExit" in line
+    write_jsonl(tmp_path / "s.jsonl", [{"uid": str(i), "prompt": "", "completion": "a", "source": "m"} for i in "ab"])
+    line = refused("compare", "mine.py:leave", "full_stop", "--samples", "s.jsonl")
+    assert "sys.exit" in line or "SystemExit" in line
+
+
 def test_output_directories_in_use(refused: Refused, model: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("years of work")
