@@ -134,6 +134,6 @@ def _settings(config: Any) -> dict[str, Any]:
     """A configuration of transformers or peft without its origin; {} for None."""
     if config is None:
         return {}
-    said = config.to_diff_dict() if hasattr(config, "to_diff_dict") else config.to_dict()
+    said = config.to_diff_dict() if hasattr(config, "to_diff_dict") else vars(config)  # peft's, or anyone's own
     plain = {key: sorted(map(str, value)) if isinstance(value, set) else value for key, value in said.items()}
     return {key: value for key, value in plain.items() if key not in _ORIGIN}

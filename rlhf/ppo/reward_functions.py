@@ -67,7 +67,7 @@ def require_scores(scored: Tensor, what: str) -> None:
             "reward",
             got=f"{count} of {len(scored)} completions scored in {what}",
             expected="at least 2",
-            fix="let the reward functions return a number more often, then --resume",
+            fix="let the reward functions return a number more often, then --resume --accept_changes",
         )
 
 
@@ -94,14 +94,14 @@ def _call(
             f"reward function {name}",
             got=f"{type(error).__name__}: {error}{_culprit(call, completions)}",
             expected="a list of numbers",
-            fix="mend the function; the run can be continued with --resume",
+            fix="mend the function; the run can be continued with --resume --accept_changes",
         ) from error
     if values is None or len(values) != len(completions):
         raise InputError(
             f"reward function {name}",
             got="nothing" if values is None else f"{len(values)} rewards",
             expected=f"{len(completions)}, one a completion",
-            fix="mend the function, then --resume",
+            fix="mend the function, then --resume --accept_changes",
         )
     for value, completion in zip(values, completions, strict=True):
         if value is not None and not math.isfinite(value):
@@ -109,7 +109,7 @@ def _call(
                 f"reward function {name}",
                 got=f"{value} for {_shown(completion)}",
                 expected="a finite number, or None for not applicable",
-                fix="mend the function, then --resume",
+                fix="mend the function, then --resume --accept_changes",
             )
     return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float64)
 
