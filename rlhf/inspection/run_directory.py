@@ -73,9 +73,9 @@ def read_run(directory: Path) -> Run:
 
 def damage_of(run: Run) -> str | None:
     """What is wrong with the files of the rungs, in words: checkpoints by their sizes, samples by their content."""
-    if any(rung.files is None for rung in run.rungs):
-        return "ladder.json has no digests: whether checkpoints and samples are whole could not be checked"
-    found = []
+    silent = [rung.name for rung in run.rungs if rung.files is None]
+    found = [f"{', '.join(silent)}: no digests in ladder.json, so whether the files are whole could not be checked"]
+    found = found if silent else []
     for rung in run.rungs:
         wrong = rung.damage(run.directory, rung.path, sizes_only=True) or rung.damage(run.directory, rung.samples)
         if wrong:

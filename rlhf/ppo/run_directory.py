@@ -151,6 +151,8 @@ class RunDirectory:
         if self.run_json.exists():
             self.record = read_json(self.run_json)
             facts = {**facts, "normalization": self.record.get("normalization")}
+            if "inputs" not in self.record:  # today's say nothing of what it began with
+                facts.pop("inputs", None)
         else:
             self.record = {"created_at": now()}
         self._note_changes(iteration, changed, facts.get("inputs", {}))
