@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class ExportConfig:
+class ExportConfig(Options):
     """Options of `rlhf export`."""
 
     run: str = option("", help="the run directory; also as first word: rlhf export RUN")
@@ -27,6 +28,7 @@ class ExportConfig:
     push_to_hub: str = option("", help="repository of the hub to upload to as well, such as name/model")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.run:
             raise InputError("rlhf export", got="no run", expected="a run directory", fix="name it first")
 

@@ -9,11 +9,12 @@ from typing import Literal
 from labeling.importing import Columns, Imported, import_comparisons, import_labels, parse_map
 from rlhf.commands.label_output import check_output, listed_counts, tally
 from rlhf.foundation.records import read_comparisons, read_labels, write_records
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass
-class ImportConfig:
+class ImportConfig(Options):
     """Options of `rlhf label import`."""
 
     input: str = option(help="file to read: .csv, .tsv, .jsonl, or .json for Label Studio's full JSON export")

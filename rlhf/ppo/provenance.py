@@ -59,6 +59,17 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return value_digest({"rules": rules, "special": special})
 
 
+def run_inputs(
+    model: Any,
+    critic_path: str | None,
+    train: Sequence[Mapping[str, Any]],
+    evaluation: Sequence[Mapping[str, Any]],
+    rewards: Sequence[RewardFunction],
+) -> Inputs:
+    """All that is not the original itself: adapter and critic, prompts, rewards."""
+    return training_inputs(model, critic_path) | prompt_inputs(train, evaluation) | reward_inputs(rewards)
+
+
 def prompt_inputs(train: Sequence[Mapping[str, Any]], evaluation: Sequence[Mapping[str, Any]]) -> Inputs:
     """The prompts with all their columns."""
     rows = {"prompts": train, "evaluation prompts": evaluation}

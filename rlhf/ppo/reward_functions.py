@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhf.foundation.conversation import assistant_turn
 from rlhf.foundation.errors import InputError
-from rlhf.language_model.chat import assistant_turn
 
 RewardFunction = Callable[..., Sequence[float | None]]
 
@@ -22,6 +22,18 @@ RewardFunction = Callable[..., Sequence[float | None]]
 def reward_name(function: RewardFunction) -> str:
     """The stable name a reward is logged under."""
     return str(getattr(function, "__name__", type(function).__name__))
+
+
+def weights_of(functions: Sequence[RewardFunction], given: Sequence[float]) -> list[float]:
+    """One weight a function, all 1 where none is given. Raises InputError on another number of them."""
+    if given and len(given) != len(functions):
+        raise InputError(
+            "--reward_weights",
+            got=f"{len(given)} weights",
+            expected=f"{len(functions)}, one a reward function",
+            fix="give one a function",
+        )
+    return list(given) or [1.0] * len(functions)
 
 
 def score(

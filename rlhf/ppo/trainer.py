@@ -12,9 +12,9 @@ the steps. How this differs from TRL's deleted PPOTrainer:
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -22,11 +22,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rlhf.foundation.digests import digest_files
+from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
 from rlhf.foundation.records import write_records
+from rlhf.language_model.endings import never_sampled
 from rlhf.language_model.randomness import Stream
-from rlhf.language_model.sampler import LogitsNotFinite, beginning_token, check_context
+from rlhf.language_model.sampler import LogitsNotFinite, check_context
 from rlhf.ppo import critic, distributed, divergence, normalization, policy, provenance, resuming, rungs, state
 from rlhf.ppo.advantages import Targets, targets
 from rlhf.ppo.config import PPOConfig
@@ -35,8 +37,8 @@ from rlhf.ppo.doctor import Doctor
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.ladder import Ladder
 from rlhf.ppo.normalization import Normalization
-from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row
-from rlhf.ppo.reward_functions import RewardFunction, require_scores, reward_name, score, veto_share
+from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row, as_rows
+from rlhf.ppo.reward_functions import RewardFunction, require_scores, reward_name, score, veto_share, weights_of
 from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.ppo.run_directory import RunDirectory
 from rlhf.ppo.statistics import finite_or_null, rollout_statistics, update_statistics
@@ -81,20 +83,15 @@ class PPOTrainer:
         self.tokenizer = processing_class if processing_class is not None else load_tokenizer(source)
         self.model = load_causal_lm(model, dtype=getattr(torch, args.dtype)) if isinstance(model, str) else model
         self.source = source
+        left_out = never_sampled(self.model, self.tokenizer, args.suppress_tokens)
+        self.args = args = dataclasses.replace(args, suppress_tokens=left_out)
         self.model.eval().to(self.processes.accelerator.device)
         self.original = provenance.model_inputs(self.model, self.tokenizer) if self.processes.is_main else {}
         self._choose_what_is_trained(peft_config)
         self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, Sequence) else [reward_funcs]
-        self.reward_weights = args.reward_weights or [1.0] * len(self.reward_funcs)
-        if len(self.reward_weights) != len(self.reward_funcs):
-            raise InputError(
-                "--reward_weights",
-                got=f"{len(self.reward_weights)} weights",
-                fix="give one a function",
-                expected=f"{len(self.reward_funcs)}, one a reward function",
-            )
-        self.train_rows = list(train_dataset) if train_dataset is not None else [{"prompt": ""}]
-        self.eval_rows = list(eval_dataset) if eval_dataset is not None else self.train_rows
+        self.reward_weights = weights_of(self.reward_funcs, args.reward_weights)
+        self.train_rows = as_rows(train_dataset if train_dataset is not None else [{"prompt": ""}], "train_dataset")
+        self.eval_rows = as_rows(eval_dataset, "eval_dataset") if eval_dataset is not None else self.train_rows
         self.encode = PromptEncoder(self.tokenizer)
         longest = self.encode.longest([*self.train_rows, *self.eval_rows])
         check_context(self.model, longest, args.max_completion_length)
@@ -249,7 +246,7 @@ class PPOTrainer:
             samples = rungs.samples_of(evaluation, name, self.args.seed)
             write_records(self.run.root / rung.samples, samples)
             save_model(self.model, self.tokenizer, self.run.root / rung.path)
-            self.ladder.add(replace(rung, files=digest_files(self.run.root, rung.path, rung.samples)))
+            self.ladder.add(dataclasses.replace(rung, files=digest_files(self.run.root, rung.path, rung.samples)))
             if self.tracking:
                 self.tracking.rung(name, self.iteration, samples)
         else:
@@ -270,6 +267,7 @@ class PPOTrainer:
         if saved is not None:
             self._restore(saved)
         self.processes.main_does(self._begin_files)
+        self._try_rewards()
         if self.normalization is None:
             rows = [self.train_rows[i % len(self.train_rows)] for i in range(self.args.normalization_samples)]
             self.normalization = normalization.measure(self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False))
@@ -288,12 +286,9 @@ class PPOTrainer:
 
     def _check_inputs(self) -> None:
         """Digest what the numbers depend on; on resuming compare it. Raises InputError when it changed."""
-        self.inputs = {
-            **self.original,
-            **provenance.training_inputs(self.model, self.args.critic_model_path),
-            **provenance.prompt_inputs(self.train_rows, self.eval_rows),
-            **provenance.reward_inputs(self.reward_funcs),
-        }
+        rows = (self.train_rows, self.eval_rows)
+        critic_path = self.args.critic_model_path
+        self.inputs = self.original | provenance.run_inputs(self.model, critic_path, *rows, self.reward_funcs)
         self.changed = self.run.check(self.args.resolved(), self.inputs, accept=self.args.accept_changes)
 
     def _begin_files(self) -> None:
@@ -313,6 +308,12 @@ class PPOTrainer:
             "trained_parameters": sum(p.numel() for p in self.learner.parameters() if p.requires_grad),
         }
 
+    def _try_rewards(self) -> None:
+        """Score one completion of a training and of an evaluation prompt: what fails does so before the long work."""
+        columns = {**dict.fromkeys([*self.train_rows[0], *self.eval_rows[0]])}
+        rows = [{**columns, **self.train_rows[0]}, {**columns, **self.eval_rows[0]}]
+        self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False)
+
     def _save_state(self) -> None:
         if self.processes.is_main:
             values = {
@@ -320,7 +321,7 @@ class PPOTrainer:
                 "optimizer_steps": self.optimizer_steps,
                 "controller": self.controller.state(),
                 "beta": self.kl_controller.beta,
-                "rungs": [asdict(rung) for rung in self.ladder.rungs],
+                "rungs": [dataclasses.asdict(rung) for rung in self.ladder.rungs],
                 "normalization": self.normalization._asdict() if self.normalization else None,
             }
             tensors = state.optimizer_tensors(self.learner, self.optimizer)
