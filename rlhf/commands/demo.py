@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rlhf.commands.staged import StagedWork
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json
+from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.records import Sample, read_samples, write_records
 from rlhf.option_fields import Options
 from rlhf.options import option, parse, read_config
@@ -76,12 +77,13 @@ class Demo:
         ]
 
     def run(self) -> None:
-        """Do what is not done yet, and note the seconds of each stage."""
+        """Do what is not done yet, and note the seconds of each stage. Raises InputError, also while another does."""
         today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
-        work, stages = StagedWork(self.root, self.root / "demo.json", today), self.stages()
-        self.seconds = work.seconds
-        for number, (name, product, stage) in enumerate(stages, start=1):
-            work.do(name, product, stage, announce=f"[{number}/{len(stages)}] {name}")
+        with sole_writer(self.root):
+            work, stages = StagedWork(self.root, self.root / "demo.json", today), self.stages()
+            self.seconds = work.seconds
+            for number, (name, product, stage) in enumerate(stages, start=1):
+                work.do(name, product, stage, announce=f"[{number}/{len(stages)}] {name}")
 
     # -- stages --------------------------------------------------------------------------------------------------
 

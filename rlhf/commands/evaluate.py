@@ -63,6 +63,10 @@ class EvaluateConfig(Options):
     )  # fmt: skip
     draw: int = option(1, help="number of the fresh draw, at least 1; another number gives other samples")
     heat_samples: int = option(60, help="samples a rung whose KL is kept token by token, for the report's colours")
+    reward_model_path: list[str] = option(
+        [], help="where the run's reward models are now, if not where the run had them, nor moved along with it"
+    )
+    reward_func: list[str] = option([], help="the same for the run's reward functions, FILE.py:NAME or FILE.yaml")
     stored_samples: bool = option(False, help="score the samples stored with the rungs and load no model")
     quiet: bool = option(False, help="no progress bar")
 
@@ -99,6 +103,7 @@ def run(config: EvaluateConfig) -> Evaluation:
     """
     from rlhf.inspection.evaluation import evaluate_samples, write_evaluation
     from rlhf.inspection.fresh_evaluation import evaluate_fresh
+    from rlhf.inspection.fresh_samples import run_rewards
     from rlhf.inspection.run_directory import read_ladder_samples, read_run
 
     directory = Path(config.run)
@@ -128,6 +133,7 @@ def run(config: EvaluateConfig) -> Evaluation:
         draw=config.draw,
         heat_samples=config.heat_samples,
         quiet=config.quiet,
+        rewards=run_rewards(ladder, config.reward_model_path, config.reward_func),
     )
 
 

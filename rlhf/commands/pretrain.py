@@ -29,10 +29,18 @@ class PretrainResult:
 
 
 def run(config: PretrainConfig) -> PretrainResult:
-    """Read the corpus, train, write the model directory whole or not at all. Raises InputError.
+    """Read the corpus, train, write the model directory whole or not at all.
 
-    A KeyboardInterrupt says that nothing was written: a training of seconds to minutes keeps no checkpoints.
+    Raises InputError, also when another command writes there. A KeyboardInterrupt says that nothing was written: a
+    training of seconds to minutes keeps no checkpoints.
     """
+    from rlhf.foundation.locks import sole_writer
+
+    with sole_writer(config.output_dir):
+        return _run(config)
+
+
+def _run(config: PretrainConfig) -> PretrainResult:
     from rlhf.foundation.model_directory import replacing_directory
     from rlhf.language_model.corpus import read_corpus
     from rlhf.language_model.pretrain import build_language_model

@@ -107,12 +107,18 @@ class RewardResult:
 
 
 def run(config: RewardConfig) -> RewardResult:
-    """Fit, test and save as configured. Raises InputError on unusable input and on a model no better than chance."""
-    if config.comparisons is not None:
-        from rlhf.commands.reward_comparisons import run_comparisons
+    """Fit, test and save as configured.
 
-        return run_comparisons(config)
-    return _run_labels(config, str(config.labels))
+    Raises InputError on unusable input, on a model no better than chance, and when another command writes there.
+    """
+    from rlhf.foundation.locks import sole_writer
+
+    with sole_writer(config.output_dir):
+        if config.comparisons is not None:
+            from rlhf.commands.reward_comparisons import run_comparisons
+
+            return run_comparisons(config)
+        return _run_labels(config, str(config.labels))
 
 
 def _run_labels(config: RewardConfig, path: str) -> RewardResult:

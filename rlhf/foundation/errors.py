@@ -1,4 +1,4 @@
-"""The one exception that means: the person at the keyboard can mend this."""
+"""The exception that means that the person at the keyboard can mend this, and the end that needs no further word."""
 
 from __future__ import annotations
 
@@ -15,3 +15,7 @@ class InputError(ValueError):
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
         line = f"{what}: got {got}; expected {expected}; {fix}"
         super().__init__(" ".join(line.split()))
+
+
+class Told(SystemExit):
+    """The end of a command whose reason has been said: by the help, or by another process. Carries the exit status."""

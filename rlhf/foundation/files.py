@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.leftovers import sweep
 
 
 def fsync_directory(directory: Path) -> None:
@@ -24,12 +26,17 @@ def fsync_directory(directory: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it."""
+    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it.
+
+    What a killed writer of `path` left is removed first.
+    """
     temporary: Path | None = None
+    held: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(descriptor)
+        sweep(path.parent, path.name)
+        held, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        fcntl.flock(held, fcntl.LOCK_EX)  # says that its writer lives
         temporary = Path(name)
         yield temporary
         with temporary.open("rb") as stream:
@@ -42,6 +49,8 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if held is not None:
+            os.close(held)
 
 
 def current_umask() -> int:

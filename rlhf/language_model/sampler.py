@@ -31,6 +31,18 @@ from rlhf.language_model.endings import Ending, ending_of, never_sampled, pad_to
 from rlhf.language_model.randomness import Stream, uniforms
 
 
+class LogitsNotFinite(InputError):
+    """A model whose next-token distribution is no distribution."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "model",
+            got="logits that are not finite numbers",
+            expected="a distribution over the next token",
+            fix="check its weights, and its dtype (float16 overflows)",
+        )
+
+
 class Completions(NamedTuple):
     """What was sampled. Masks are True on real tokens; `logprobs` (nats, temperature 1) are 0 where masked."""
 
@@ -99,6 +111,7 @@ def generate(
     `model` is a causal LM in eval mode; `uniform` (B, T) holds one number a token. The tensors come back on the CPU.
     A model without a cache reads the whole text again for every token; one that reads masked tokens takes prompts of
     one length at a time.
+    Raises LogitsNotFinite (an InputError).
     """
     if len(set(map(len, prompts))) > 1 and not reads_left_padding(model):
         return _generate_by_length(
@@ -136,6 +149,8 @@ def generate(
         logits = suppress(output.logits[:, -1].to(logprobs.dtype), suppress_tokens)  # (B, V)
         drawn = invert_cdf((logits / temperature).softmax(-1), draws[:, t])
         drawn = torch.where(alive, drawn, pad_token_id)
+        if bool((drawn == logits.shape[-1]).any()):
+            raise LogitsNotFinite
         tokens[:, t], kept[:, t] = drawn, alive
         at_one = logits.gather(-1, drawn[:, None]).squeeze(-1) - logits.logsumexp(-1)
         logprobs[:, t] = torch.where(alive, at_one, 0.0).cpu()

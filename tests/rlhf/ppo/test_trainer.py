@@ -89,7 +89,12 @@ def test_reward_rises_and_the_budget_stops(model: GPT2LMHeadModel, tokenizer: An
     assert logged[-1]["kl_per_completion"] >= 1.0
     assert all(line["kl_per_completion"] < 1.0 for line in logged[:-1])
     assert logged[-1]["reward"] > logged[0]["reward"] + 5 * logged[0]["reward_se"]
-    assert read_rungs(run.ladder)[-1].name == "kl-01.00"
+    last = read_rungs(run.ladder)[-1]
+    assert last.target_sqrt_kl == 1.0
+    # A rung beyond the budget by more than a step, (1 + 0.25)² = 1.5625 nats, is named by its own KL.
+    far = last.kl_per_completion > 1.5625
+    assert last.name == (f"kl-{last.kl_per_completion:05.2f}" if far else "kl-01.00")
+    assert (logged[-1]["step_too_large"] is not None) == (logged[-1]["kl_per_completion"] > 1.5625)
 
 
 def test_a_rung_remeasured_on_fresh_samples_has_the_kl_it_states(
@@ -224,7 +229,7 @@ def test_resume_refuses_other_options_and_another_model(build_model: Build, toke
     other = build_model()
     with torch.no_grad():
         other.transformer.wte.weight[0, 0] += 1
-    with pytest.raises(InputError, match="began from other weights"):
+    with pytest.raises(InputError, match="changed since the run began: original model's weights; expected"):
         train(other, tokenizer, tmp_path / "run", resume=True)
 
 
