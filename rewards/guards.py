@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.calibration import Proportion
 from rewards.held_out import HeldOut
 from rewards.trust import ranking, words_of
+from rlhf.foundation.proportion import Proportion
 
 Array = NDArray[np.float64]
 SMALLEST_SPREAD = 0.05

@@ -13,12 +13,12 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import fisher_exact
 
 from rewards.calibration import (
-    Proportion,
     accuracy,
     expected_calibration_error,
     reliability_table,
     sigmoid,
 )
+from rlhf.foundation.proportion import Proportion
 
 _LARGEST_TEMPERATURE = 20.0
 ASSOCIATION_P = 0.025  # one side of 95 %

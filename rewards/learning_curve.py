@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.calibration import Proportion, wilson
 from rewards.held_out import HeldOut
 from rewards.targets import LabelledText, fold_of_text
 from rewards.token_recipe import Recipe
+from rlhf.foundation.proportion import Proportion, wilson
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 NEXT = 100

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.calibration import Proportion, accuracy
+from rewards.calibration import accuracy
 from rewards.held_out import HeldOut
+from rlhf.foundation.proportion import Proportion
 
 Array = NDArray[np.float64]
 WORD = re.compile(r"\w+|[^\w\s]")

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from rewards.calibration import wilson
 from rewards.held_out import HeldOut
 from rewards.learning_curve import CurvePoint, curve_steps, expected_gain, measure_curve, suggest_labels
 from rewards.targets import pool_labels
 from rewards.token_recipe import Recipe
 from rewards.token_training import FitSettings
+from rlhf.foundation.proportion import wilson
 
 from .conftest import toy_labels, toy_model, toy_tokenizer
 
