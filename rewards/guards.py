@@ -44,7 +44,7 @@ class Guard:
 
 def sign_guard(held_out: HeldOut) -> Guard:
     """Held-out texts that raters call good score above those they call bad: the ranking's interval is above 1/2."""
-    found: Proportion = ranking(held_out.log_odds[held_out.targets > 0.5], held_out.log_odds[held_out.targets < 0.5])
+    found: Proportion = ranking(held_out.log_odds[held_out.said > 0.5], held_out.log_odds[held_out.said < 0.5])
     passed = found.low > 0.5
     return Guard(
         "sign",

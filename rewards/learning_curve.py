@@ -100,8 +100,8 @@ def expected_gain(sizes: Sequence[int], tested: Sequence[HeldOut], n_now: int, *
 
 def _right(part: HeldOut) -> NDArray[np.float64]:
     """1 where a judged text's side is right, 1/2 where the model does not decide, else 0."""
-    judged = part.targets != 0.5
-    agrees = np.sign(part.log_odds[judged]) * np.sign(part.targets[judged] - 0.5)
+    judged = part.said != 0.5
+    agrees = np.sign(part.log_odds[judged]) * np.sign(part.said[judged] - 0.5)
     return np.asarray((agrees + 1) / 2, dtype=np.float64)
 
 

@@ -20,6 +20,7 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
     import numpy as np
 
     from rewards.guards import scale_guard
+    from rewards.preference_pooling import pool_preferences
     from rewards.preference_recipe import PreferenceRecipe
     from rewards.preference_training import PreferenceSettings
     from rewards.preferences import read_preferences, require_comparisons
@@ -29,7 +30,8 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
 
     begin = time.perf_counter()
     path = Path(str(config.comparisons))
-    pairs = read_preferences(path)
+    pooled = pool_preferences(read_preferences(path), config.pooling, str(path))
+    pairs = pooled.pairs
     require_comparisons(pairs, str(path))
     require_free(config)
     samples = read_samples(Path(config.samples)) if config.samples else []
@@ -68,9 +70,7 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
         "comparisons": {
             "file": str(path),
             "sha256": hashlib.sha256(read_text(path).encode("utf-8", "surrogatepass")).hexdigest(),
-            "answers": sum(p.n_answers for p in pairs),
-            "pairs": len(pairs),
-            "undecided": sum(p.target == 0.5 for p in pairs),
+            **pooled.report(),
         },
         "held_out": fitted.held_out.report(),
         "better_than_chance": better,
@@ -80,7 +80,8 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
         "guards": [scale_guard(np.array(scores)).as_dict()] if samples else [],
     }
     report["seconds"] = round(time.perf_counter() - begin, 2)
-    return RewardResult(fitted.reward, fitted.reward.save(Path(config.output_dir), report), report)
+    directory = fitted.reward.save(Path(config.output_dir), report)
+    return RewardResult(fitted.reward, directory, report, pooled.lines())
 
 
 def summary_of_comparisons(result: RewardResult) -> str:
@@ -89,6 +90,7 @@ def summary_of_comparisons(result: RewardResult) -> str:
     data, tested = report["comparisons"], report["held_out"]["accuracy"]
     lines = [
         f"{data['answers']} answers on {data['pairs']} pairs, {data['undecided']} undecided (soft 1/2)",
+        *result.pooling,
         f"held-out accuracy {tested['share']:.1%} (95 % interval {tested['low']:.1%} to {tested['high']:.1%}, "
         f"n = {tested['n']} decided pairs)",
     ]

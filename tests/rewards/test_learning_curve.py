@@ -39,7 +39,7 @@ def test_a_flat_curve_gains_nothing() -> None:
 
 
 def test_points_grow_on_the_same_held_out_texts() -> None:
-    texts = pool_labels(toy_labels(150))
+    texts = pool_labels(toy_labels(150)).texts
     settings = FitSettings(num_train_epochs=10, learning_rate=5e-3, dense_weight=1.0)
     recipe = Recipe(toy_model(), toy_tokenizer(), target="positive", settings=settings, seed=0)
     steps: list[int] = []

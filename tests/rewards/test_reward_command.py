@@ -115,7 +115,7 @@ def test_comparisons_from_file_to_directory(
     reward = load_reward_model(result.directory, device="cpu")
     assert isinstance(reward, PreferenceRewardModel)
     assert reward(["p: "], ["joy king"])[0] > reward(["p: "], ["king"])[0]
-    assert "60 answers on " in summary(result)
+    assert "57 answers on 57 pairs" in summary(result)  # three of the 60 texts come twice, so under one uid
     assert capsys.readouterr().out == ""
 
 

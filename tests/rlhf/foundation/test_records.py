@@ -11,7 +11,7 @@ from rlhf.foundation.records import Comparison, Label, rater_name
 @pytest.mark.parametrize("name", ["", " \u00a0", "a\x1b[31m", "ana\n", "a\u2028b", "\ud800", "x" * 201, 5, None])
 def test_no_name_a_control_character_or_too_long_is_refused(name: object) -> None:
     for make in (lambda: Label("u", "", "t", "positive", name), lambda: Comparison("u", "", "a", "b", name)):  # type: ignore[arg-type]
-        with pytest.raises(InputError, match="field 'annotator'.*1 to 200 characters on one line") as caught:
+        with pytest.raises(InputError, match=r"field 'annotator'.*1 to 200 characters on one line") as caught:
             make()
         assert len(str(caught.value)) < 250
         assert str(caught.value).isprintable()
