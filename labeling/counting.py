@@ -48,11 +48,15 @@ class Counted:
         told = []
         if self.doubled:
             changed = f" ({self.changed} with another answer)" if self.changed else ""
-            told.append(f"{self.doubled} rows repeat a rater's row on the same task{changed}: the later one counts")
+            told.append(
+                f"rows that repeat a rater's row on the same task: {self.doubled}{changed}; the later one counts"
+            )
         if self.twins:
-            told.append(f"{self.twins} texts differ from another by white space or Unicode form only: counted with it")
+            told.append(
+                f"texts that differ from another by white space or Unicode form only: {self.twins}; counted with it"
+            )
         if self.equal:
-            told.append(f"{self.equal} answers to pairs of two texts that look the same: left out")
+            told.append(f"answers to pairs of two texts that look the same: {self.equal}; left out")
         for name, ways in self.spellings.items():
             told.append(f"{shown(name, 40)} is written in {len(ways)} ways ({_listed(ways)}): counted as one rater")
         for names in self.similar:

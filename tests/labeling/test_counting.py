@@ -37,8 +37,8 @@ def test_rows_names_and_texts_are_told() -> None:
     ]
     assert counted.kept == [1, 2, 3, 4]
     assert counted.lines() == [
-        "1 rows repeat a rater's row on the same task (1 with another answer): the later one counts",
-        "1 texts differ from another by white space or Unicode form only: counted with it",
+        "rows that repeat a rater's row on the same task: 1 (1 with another answer); the later one counts",
+        "texts that differ from another by white space or Unicode form only: 1; counted with it",
         "Ana is written in 2 ways ('Ana', 'Ana '): counted as one rater",
         "José is written in 2 ways ('José', 'José'): counted as one rater".replace("José'", "Jose\u0301'", 1),
         "'Ana', 'ana' differ by case only: counted as 2 raters; rename one if it is one",
