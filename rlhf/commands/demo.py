@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf.commands.staged import StagedWork
+from rlhf.foundation import terminal
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json
 from rlhf.foundation.records import Sample, read_samples, write_records
@@ -231,8 +232,7 @@ def shown(estimate: Estimate | None) -> str:
 def first_sample(path: Path) -> str:
     """The first sample of a rung on one short line."""
     sample: Sample = read_samples(path)[0]
-    text = " / ".join(sample.completion.split("\n"))
-    return text if len(text) <= 70 else text[:67] + "..."
+    return terminal.shown(" / ".join(sample.completion.split("\n")), 70)
 
 
 def run(config: DemoConfig) -> Demo:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labeling.pooling import METHODS, POOLING_HELP, Method
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_labels, read_samples
+from rlhf.foundation.terminal import shown
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -340,7 +341,7 @@ def summary(result: RewardResult) -> str:
     lines += [f"guard failed: {guard['name']}: {guard['says']}" for guard in report["guards"] if not guard["passed"]]
     if "learning_curve" in report:
         lines += _curve_lines(report["learning_curve"])
-    lines.append(f"{result.directory}, {report['seconds']:.1f} s")
+    lines.append(f"{shown(result.directory)}, {report['seconds']:.1f} s")
     return "\n".join(lines)
 
 

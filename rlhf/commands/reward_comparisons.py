@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
 from rlhf.foundation.records import read_samples
+from rlhf.foundation.terminal import shown
 
 if TYPE_CHECKING:
     from rlhf.commands.reward import RewardConfig, RewardResult
@@ -103,4 +104,4 @@ def summary_of_comparisons(result: RewardResult) -> str:
             f"standard deviation {constants['scale']:.3f} (n = {constants['n']})"
         )
     lines += [f"guard failed: {guard['name']}: {guard['says']}" for guard in report["guards"] if not guard["passed"]]
-    return "\n".join([*lines, f"{result.directory}, {report['seconds']:.1f} s"])
+    return "\n".join([*lines, f"{shown(result.directory)}, {report['seconds']:.1f} s"])
