@@ -187,7 +187,7 @@ class Demo:
         from rlhf.inspection.evaluation import read_evaluation
 
         evaluation = read_evaluation(self.ppo / "evaluation.json")
-        gold = self.gold().__name__
+        (gold, *_) = evaluation.golds  # the demo's only one, under the name it was written with
         lines = ["", *self.model_lines(), *self.reward_lines(), "", LADDER_HEAD]
         for rung in evaluation.rungs:
             sample = first_sample(self.ppo / "samples" / f"{rung.name}.jsonl")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,6 +52,11 @@ def run(config: AnnotateConfig) -> dict[str, int]:
             fix="give one share for all or one for each",
         )
     rule = GoldRule(check_lines=config.gold == "embedded")
+    texts = [text for task in tasks.values() for text in (task.text, task.second) if text is not None]
+    asked = [task.prompt for task in tasks.values() for text in (task.text, task.second) if text is not None]
+    rule.require_known(texts, asked, config.output_dir)
+    if ignorance := rule.ignorance(texts, asked, "--gold lexicon"):
+        print(f"rlhf: warning: {ignorance}", file=sys.stderr)
     judge, score = functools.cache(rule.label), functools.cache(rule.score)
     done: dict[str, int] = {}
     with tqdm(total=len(tasks) * len(plan.projects), unit="answer", desc="annotate", disable=config.quiet) as bar:
