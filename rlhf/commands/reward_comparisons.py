@@ -90,7 +90,7 @@ def summary_of_comparisons(result: RewardResult) -> str:
     report = result.report
     data, tested = report["comparisons"], report["held_out"]["accuracy"]
     lines = [
-        f"{data['answers']} answers on {data['pairs']} pairs, {data['undecided']} undecided (soft 1/2)",
+        f"{data['counted']} answers on {data['pairs']} pairs, {data['undecided']} undecided (soft 1/2)",
         *result.pooling,
         f"held-out accuracy {tested['share']:.1%} (95 % interval {tested['low']:.1%} to {tested['high']:.1%}, "
         f"n = {tested['n']} decided pairs)",

@@ -24,6 +24,7 @@ from rlhf.inspection.best_of_n import BestOfN, best_of_n_curve, share_of_ties
 from rlhf.inspection.curve_fits import CurveFit, fit_curve, fit_points
 from rlhf.inspection.diversity import distinct_n, top_completion_share, verbatim_lines
 from rlhf.inspection.estimates import Estimate, Floats, bootstrap_means, mean_estimate, score_matrix
+from rlhf.inspection.labelled_gold import LabelledGold
 from rlhf.inspection.memorisation import Corpus, compression_ratio
 from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.inspection.run_directory import Run, read_ladder_samples, read_run, sqrt_kl
@@ -176,7 +177,7 @@ def evaluate_samples(
     original = scores[rungs[0].name]
     pooled = original if pool is None else score_rung(pool, functions)
     best = _best_of_n(pooled)
-    onsets = _onsets(rungs, scores, _ignorance(gold_funcs, samples))
+    onsets = _onsets(rungs, scores, _notes(gold_funcs, samples))
     constant = {name for name, onset in onsets.items() if onset.status == "constant"}
     texts = {rung.name: [row.completion for row in samples[rung.name]] for rung in rungs}
     return Evaluation(
@@ -256,13 +257,14 @@ def _mostly_scored(values: Sequence[float | None]) -> bool:
     return 2 * sum(value is not None for value in values) >= len(values)
 
 
-def _ignorance(gold_funcs: Mapping[str, RewardFunc], samples: Mapping[str, Sequence[Sample]]) -> dict[str, str]:
-    """What the built-in gold rules do not know of the samples, by name."""
+def _notes(gold_funcs: Mapping[str, RewardFunc], samples: Mapping[str, Sequence[Sample]]) -> dict[str, str]:
+    """What the built-in gold rules do not know of the samples, and whose labels count, by gold."""
     rows = [row for rung in samples.values() for row in rung]
     texts, prompts = [row.completion for row in rows], [row.prompt for row in rows]
     option = "--gold_reward_func lexicon"
     rules = {name: rule for name, rule in gold_funcs.items() if isinstance(rule, GoldRule)}
-    return {name: rule.ignorance(texts, prompts, option) for name, rule in rules.items()}
+    people = {name: gold.note for name, gold in gold_funcs.items() if isinstance(gold, LabelledGold)}
+    return people | {name: rule.ignorance(texts, prompts, option) for name, rule in rules.items()}
 
 
 def _ppo_fits(rungs: Sequence[RungEvaluation], scores: Mapping[str, Scores], constant: set[str]) -> dict[str, CurveFit]:

@@ -25,6 +25,13 @@ class LabelledGold:
         self.targets = {plain(text.prompt + text.completion): text.target for text in self.pooled.texts}
         self.__name__ = path.stem
 
+    @property
+    def note(self) -> str:
+        """How many labels of whom count, and what was done with the raters."""
+        labels = self.pooled.counted.labels
+        raters, texts = len({x.annotator for x in labels}), len({x.uid for x in labels})
+        return "; ".join([f"{len(labels)} labels on {texts} texts by {raters} annotators", *self.pooled.lines()])
+
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], completion_ids: Any = None, **kwargs: Any
     ) -> list[float | None]:
