@@ -54,11 +54,16 @@ def rater_name(name: str) -> str:
     return unicodedata.normalize("NFC", name.strip())
 
 
+def is_name(name: object) -> bool:
+    """Whether `name` may be a rater's: 1 to 200 characters on one line, not white space alone, nothing of control."""
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
+        return False
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)
+
+
 def _require_name(record: Label | Comparison) -> None:
-    name = record.annotator
-    named = isinstance(name, str) and bool(name.strip()) and len(name) <= LONGEST_NAME
-    plain = named and not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)
-    _require(record, "annotator", plain, f"a name of 1 to {LONGEST_NAME} characters on one line, no control characters")
+    expected = f"a name of 1 to {LONGEST_NAME} characters on one line, no control characters"
+    _require(record, "annotator", is_name(record.annotator), expected)
 
 
 def _number_or_none(value: object) -> bool:
