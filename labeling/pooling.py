@@ -17,7 +17,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,6 @@ from rlhf.foundation.terminal import shown
 
 Floats = npt.NDArray[np.float64]
 Method = Literal["dawid_skene", "share"]
-METHODS: tuple[Method, ...] = get_args(Method)
 POOLING_HELP = (
     "how several raters become one target: dawid_skene (raters no better than chance are left out, the others weigh "
     "by how well they fit each other) or share (every label of everyone counts the same)"

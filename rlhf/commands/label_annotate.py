@@ -15,11 +15,12 @@ from labeling.folder import Folder
 from labeling.server_raters import annotate_as, simulated_comparisons, simulated_judgements
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.terminal import shown
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass
-class AnnotateConfig:
+class AnnotateConfig(Options):
     """Options of `rlhf label annotate`."""
 
     output_dir: str = option(help="folder of `rlhf label push`; each of its projects gets one annotator")

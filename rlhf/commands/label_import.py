@@ -10,11 +10,12 @@ from labeling.importing import Columns, Imported, import_comparisons, import_lab
 from rlhf.commands.label_output import check_output, listed_counts, tally
 from rlhf.foundation.records import read_comparisons, read_labels, write_records
 from rlhf.foundation.terminal import shown
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass
-class ImportConfig:
+class ImportConfig(Options):
     """Options of `rlhf label import`."""
 
     input: str = option(help="file to read: .csv, .tsv, .jsonl, or .json for Label Studio's full JSON export")

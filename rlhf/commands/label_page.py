@@ -25,6 +25,7 @@ class PageConfig(TaskConfig):
     answers: list[str] = option([], help="files that the page saved: their answers become labels")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if bool(self.samples) == bool(self.answers):
             raise InputError(
                 "rlhf label page",
@@ -32,15 +33,15 @@ class PageConfig(TaskConfig):
                 expected="one of them",
                 fix="--samples FILE makes a page, --answers FILE takes in what came back",
             )
-        TaskConfig.__post_init__(self)
+        super().__post_init__()
 
 
 def make_page(config: PageConfig) -> tuple[Path, int, Counter[str]]:
     """Write `label.html` into the folder; its path, the number of tasks, what cleaning changed. Raises InputError."""
     folder = Folder(Path(config.output_dir))
-    new, cleaning, _ = make_tasks(config)
+    new, screen, cleaning, _ = make_tasks(config)
     with folder.in_use():
-        plan, tasks = plan_tasks(folder, config.screen, config.title, new)
+        plan, tasks = plan_tasks(folder, screen, config.title, new)
         plan = page_plan(plan)
         folder.write_plan(plan)
         if any(task.priority is not None for task in tasks):

@@ -34,7 +34,7 @@ class PushConfig(TaskConfig):
     timeout: float = option(60.0, help="seconds to wait for an answer of the server, 0.1 to 3600")
 
     def __post_init__(self) -> None:
-        TaskConfig.__post_init__(self)
+        super().__post_init__()
         self.raters = [name for text in self.raters for name in text.split(",") if name]
         check_ranges(self, [("chunk", 1, 1000), ("timeout", 0.1, 3600), ("settle_seconds", 0, 3600)])
         if self.raters and len(self.title) > 38:
@@ -57,8 +57,7 @@ def run(config: PushConfig) -> PushSummary:
     """Push the samples; run again it sends only what is missing. Raises InputError."""
     folder = Folder(Path(config.output_dir))
     server_dir = Path(config.server_dir) if config.server_dir else default_directory()
-    screen = config.screen
-    new, cleaning, version = make_tasks(config)
+    new, screen, cleaning, version = make_tasks(config)
     with folder.in_use():
         plan, tasks = plan_tasks(folder, screen, config.title, new)
         raters = config.raters or [project.rater for project in plan.projects] or [""]

@@ -18,11 +18,12 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.proportion import Proportion
 from rlhf.foundation.records import LABELS, Label, read_comparisons, read_labels
 from rlhf.foundation.terminal import shown
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass
-class StatusConfig:
+class StatusConfig(Options):
     """Options of `rlhf label status`."""
 
     output_dir: str = option("", help="labelling folder of `rlhf label push` or `rlhf label page`")
@@ -33,6 +34,7 @@ class StatusConfig:
     seed: int = option(0, help="seed of the bootstrap intervals")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if sum(map(bool, (self.output_dir, self.labels, self.comparisons))) != 1:
             raise InputError(
                 "rlhf label status",

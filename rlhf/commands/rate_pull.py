@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass
-class RatePullConfig:
+class RatePullConfig(Options):
     """Options of `rlhf rate pull`."""
 
     output_dir: str = option("rating", help="folder of the study; ratings.jsonl is written there")

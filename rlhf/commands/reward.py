@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labeling.pooling import METHODS, POOLING_HELP, Method
+from labeling.pooling import POOLING_HELP, Method
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_labels, read_samples
 from rlhf.foundation.terminal import shown
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass
-class RewardConfig:
+class RewardConfig(Options):
     """Options of `rlhf reward`."""
 
     model_name_or_path: str = option(help="language model to start from: a directory or a hub name")
@@ -65,6 +66,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         """Raises InputError on a value out of range."""
+        super().__post_init__()
         rules = {
             "target": (self.target in ("positive", "negative"), "positive or negative"),
             "dense_weight": (self.dense_weight >= 0, "a number of at least 0"),
@@ -77,7 +79,6 @@ class RewardConfig:
         rules["ensemble"] = (1 <= self.ensemble <= 16, "a whole number from 1 to 16")
         rules["aggregate"] = (self.aggregate in ("mean", "worst", "penalty"), "mean, worst or penalty")
         rules["penalty"] = (self.penalty >= 0, "a number of at least 0")
-        rules["pooling"] = (self.pooling in METHODS, " or ".join(METHODS))
         rules["rater_noise"] = (0 <= self.rater_noise < 1, "a share from 0 to below 1")
         for name, (ok, expected) in rules.items():
             if not ok:
@@ -241,12 +242,13 @@ def _trust(
 
     from rewards.guards import distribution_guard, scale_guard, sign_guard
     from rewards.trust import trust_report
+    from rlhf.foundation.conversation import readable
 
     guards = [sign_guard(fitted.held_out)]
     if samples:
         guards.append(scale_guard(np.array(scores)))
         guards.append(
-            distribution_guard([t.prompt + t.completion for t in texts], [s.text for s in samples], seed=seed)
+            distribution_guard([readable(t.prompt, t.completion) for t in texts], [s.text for s in samples], seed=seed)
         )
     return {
         "trust": trust_report(fitted.held_out, [s.text for s in samples], np.array(scores) if samples else None),
@@ -270,13 +272,11 @@ def normalization(reward: RewardModel, samples: list[Sample], scores: list[float
     """The fixed offset and scale, from the reward's scores of the base policy's samples."""
     from rewards.normalization import measure_normalization
 
-    completions = [s.completion for s in samples]
-    empty = [""] * len(completions)
     return measure_normalization(
         scores,
         prompts=[s.prompt for s in samples],
         sources=[s.source for s in samples],
-        completion_tokens=[len(ids) - 1 for ids in reward.encoder.encode(empty, completions)],
+        completion_tokens=reward.encoder.completion_lengths([s.completion for s in samples]),
         place=str(place),
     ).as_dict()
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, write_records
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass(kw_only=True)
-class SampleConfig:
+class SampleConfig(Options):
     """What to sample and how many."""
 
     model_name_or_path: str = option(help="a model directory or a hub name")
@@ -25,6 +26,9 @@ class SampleConfig:
     max_new_tokens: int = option(32, help="tokens of a completion at most, the end token included")
     best_of: int = option(1, help="sample this many for each completion and keep the one the reward model likes best")
     reward_model_path: str | None = option(None, help="the reward model of --best_of, a directory of `rlhf reward`")
+    stop_strings: list[str] = option(
+        [], help="texts that end a completion and are left out of it, besides the model's end tokens"
+    )
     temperature: float = option(1.0, help="softmax temperature; recorded log-probs are those of temperature 1")
     per_device_eval_batch_size: int = option(256, help="completions sampled at once")
     seed: int = option(0, help="completion i depends on (seed, i) and its prompt alone; at least 0")
@@ -32,6 +36,7 @@ class SampleConfig:
     quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("num_samples", "num_return_sequences", "max_new_tokens", "per_device_eval_batch_size", "best_of"):
             if getattr(self, name) < 1:
                 raise InputError(
@@ -60,8 +65,8 @@ def run(config: SampleConfig) -> list[Sample]:
             expected="a new file",
             fix="choose another path, or give --overwrite",
         )
+    from rlhf.foundation.conversation import prompt_to_text
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
-    from rlhf.language_model.chat import prompt_to_text
     from rlhf.language_model.prompt_files import read_prompts
     from rlhf.language_model.sampler import sample_texts
 
@@ -76,6 +81,7 @@ def run(config: SampleConfig) -> list[Sample]:
         seed=config.seed,
         source=config.model_name_or_path,
         temperature=config.temperature,
+        stop_strings=config.stop_strings,
         batch_size=config.per_device_eval_batch_size,
         quiet=config.quiet,
     )
@@ -91,7 +97,7 @@ def keep_best(samples: Sequence[Sample], n: int, reward_model_path: str) -> list
     The bound is that of Beirami et al. 2024, "Theoretical guarantees on the best-of-n alignment policy".
     """
     from rewards.loading import load_reward_model
-    from rlhf.language_model.chat import prompt_from_text
+    from rlhf.foundation.conversation import prompt_from_text
 
     reward = load_reward_model(reward_model_path)
     prompts: list[Any] = [prompt_from_text(sample.prompt) for sample in samples]

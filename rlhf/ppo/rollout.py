@@ -18,17 +18,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rlhf.foundation.causal_lm import reads_left_padding, vocabulary_rows
+from rlhf.language_model.endings import ending_of, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
-from rlhf.language_model.sampler import (
-    chunks,
-    decode,
-    end_token,
-    generate,
-    pad_prompts,
-    pad_token,
-    position_ids,
-    suppress,
-)
+from rlhf.language_model.sampler import chunks, generate, pad_prompts, position_ids, suppress
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic, ValuedOutput
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1, kl_k3
@@ -54,7 +47,8 @@ class Rollout:
     k1: Tensor  # (B,)
     k3: Tensor  # (B,)
     entropy: Tensor  # (B,) summed over tokens
-    eos_token_id: int
+    ended: Tensor  # (B,) bool, by an end token or stop string; the others were cut
+    end_token_ids: tuple[int, ...]
     vocabulary: int  # tokens that the policy chose from
     ref_logprobs: Tensor | None = None  # (B, T), with a critic
     values: Tensor | None = None  # (B, T) the critic's, of the prefix before each token, 0 where masked
@@ -92,6 +86,8 @@ def completion_forward(
     """
     ids = torch.cat([prompt_ids, completion_ids], 1)
     padded = not bool(prompt_mask.all())
+    if padded and not reads_left_padding(model):
+        return _forward_without_mask(model, ids, prompt_mask, completion_ids.shape[1], config)
     mask = torch.cat([prompt_mask, torch.ones_like(completion_ids, dtype=torch.bool)], 1)
     length = completion_ids.shape[1]
     output = model(
@@ -101,9 +97,35 @@ def completion_forward(
         use_cache=False,
         logits_to_keep=length + 1,
     )
-    logits = suppress(output.logits[:, -length - 1 : -1], config.suppress_tokens)
     values = output.values[:, -length - 1 : -1] if isinstance(output, ValuedOutput) else None
-    return Forward(logits if config.temperature == 1 else logits / config.temperature, values)
+    return Forward(_as_sampled(output.logits[:, -length - 1 : -1], config), values)
+
+
+def _forward_without_mask(model: Any, ids: Tensor, prompt_mask: Tensor, length: int, config: PPOConfig) -> Forward:
+    """The same for a model that reads masked tokens: each row's padding is moved behind it, where no token sees it.
+
+    ids (B, S), prompt_mask (B, P). Costs the logits of as many more places as the longest padding has.
+    """
+    pads = (~prompt_mask).sum(1, keepdim=True)  # (B, 1)
+    places = torch.arange(ids.shape[1], device=ids.device)[None]
+    kept = length + 1 + int(pads.max())
+    output = model(
+        input_ids=ids.gather(1, (places + pads) % ids.shape[1]),
+        attention_mask=None,
+        position_ids=places.expand_as(ids),
+        use_cache=False,
+        logits_to_keep=kept,
+    )
+    before = torch.arange(kept - length - 1, kept - 1, device=ids.device) - pads  # (B, length), among the kept places
+    logits = output.logits[:, -kept:]
+    logits = logits.gather(1, before[..., None].expand(-1, -1, logits.shape[-1]))
+    values = output.values[:, -kept:].gather(1, before) if isinstance(output, ValuedOutput) else None
+    return Forward(_as_sampled(logits, config), values)
+
+
+def _as_sampled(logits: Tensor, config: PPOConfig) -> Tensor:
+    logits = suppress(logits, config.suppress_tokens)
+    return logits if config.temperature == 1 else logits / config.temperature
 
 
 def rows_per_chunk(length: int, vocabulary: int, config: PPOConfig, device: torch.device, times: int = 1) -> int:
@@ -138,6 +160,7 @@ class RolloutWorker:
         self.rank, self.world_size = rank, world_size
         self.sum_over_processes, self.score = sum_over_processes, score
         self.device = next(model.parameters()).device
+        self.ending = ending_of(model, tokenizer, config.stop_strings)
 
     def __call__(
         self,
@@ -191,7 +214,7 @@ class RolloutWorker:
                 self.model,
                 [encoded[i] for i in chunk],
                 numbers,
-                eos_token_id=end_token(self.tokenizer),
+                ending=self.ending,
                 pad_token_id=pad,
                 temperature=config.temperature,
                 suppress_tokens=config.suppress_tokens,
@@ -207,7 +230,7 @@ class RolloutWorker:
         empty = torch.zeros(count, dtype=torch.float64)
         return Rollout(
             prompts=[row["prompt"] for row in rows],
-            completions=decode(self.tokenizer, ids, mask),
+            completions=self.ending.texts(encoded, [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]),
             prompt_ids=prompt_ids,
             prompt_mask=prompt_mask,
             completion_ids=ids,
@@ -219,8 +242,9 @@ class RolloutWorker:
             k1=empty,
             k3=empty,
             entropy=empty,
-            eos_token_id=end_token(self.tokenizer),
-            vocabulary=int(self.model.config.vocab_size),
+            ended=self.ending.ended(ids, mask),
+            end_token_ids=self.ending.token_ids,
+            vocabulary=vocabulary_rows(self.model),
         )
 
     def _score(self, rollout: Rollout, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from tokenizers import Tokenizer, models
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
@@ -138,7 +139,10 @@ def enumerated_kl(policy: Any, reference: Any, length: int) -> float:
     return total
 
 
-def test_kl_covers_the_enumerated_truth(tokenizer: Any, tmp_path: Path) -> None:
+def test_kl_covers_the_enumerated_truth(tmp_path: Path) -> None:
+    words = Tokenizer(models.WordLevel({"<end>": 0, "a": 1, "b": 2, ".": 3}, unk_token="<end>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<end>", eos_token="<end>", pad_token="<end>")
+
     def tiny(seed: int) -> GPT2LMHeadModel:
         torch.manual_seed(seed)
         config = GPT2Config(
@@ -250,11 +254,11 @@ def test_unscored_completions_are_counted_and_left_out(build_model: Build, token
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (lambda completions, **_: [1.0], "1 rewards; expected 256"),
+        (lambda completions, **_: [1.0], "1 rewards; expected 2, one a completion"),
         (lambda completions, **_: [math.nan] * len(completions), "got nan for"),
         (lambda completions, **_: [math.inf] * len(completions), "got inf for"),
         (lambda completions, **_: [1.0] * len(completions), "no spread over 256"),
-        (lambda completions, **_: [1 / (c != completions[3]) for c in completions], "ZeroDivisionError"),
+        (lambda completions, **_: [1 / (c != completions[1]) for c in completions], "ZeroDivisionError"),
     ],
 )
 def test_bad_rewards_are_one_line(
