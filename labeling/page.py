@@ -23,7 +23,8 @@ from labeling.returned import Returned, add_up, write_returned
 from labeling.screens import Screen
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json, write_text
-from rlhf.foundation.records import new_uid
+from rlhf.foundation.records import is_name, new_uid
+from rlhf.foundation.terminal import shown
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SLOT = "{{ data }}"
@@ -62,6 +63,13 @@ def read_answers(
     if not isinstance(row, dict) or not isinstance(row.get("answers"), list) or not row.get("annotator"):
         raise InputError(
             str(path), got="JSON of another shape", expected="a file that the page saved", fix="save it again"
+        )
+    if not is_name(row["annotator"]):
+        raise InputError(
+            f"{path}, annotator",
+            got=shown(repr(row["annotator"]), 80),
+            expected="a name of 1 to 200 characters on one line",
+            fix="mend the name in the file",
         )
     if row.get("packet") != packet:
         raise InputError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf.commands.staged import StagedWork
+from rlhf.foundation import terminal
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json
 from rlhf.foundation.locks import sole_writer
@@ -190,7 +191,7 @@ class Demo:
         from rlhf.inspection.evaluation import read_evaluation
 
         evaluation = read_evaluation(self.ppo / "evaluation.json")
-        gold = self.gold().__name__
+        (gold, *_) = evaluation.golds  # the demo's only one, under the name it was written with
         lines = ["", *self.model_lines(), *self.reward_lines(), "", LADDER_HEAD]
         for rung in evaluation.rungs:
             sample = first_sample(self.ppo / "samples" / f"{rung.name}.jsonl")
@@ -235,8 +236,7 @@ def shown(estimate: Estimate | None) -> str:
 def first_sample(path: Path) -> str:
     """The first sample of a rung on one short line."""
     sample: Sample = read_samples(path)[0]
-    text = " / ".join(sample.completion.split("\n"))
-    return text if len(text) <= 70 else text[:67] + "..."
+    return terminal.shown(" / ".join(sample.completion.split("\n")), 70)
 
 
 def run(config: DemoConfig) -> Demo:

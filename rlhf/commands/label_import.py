@@ -9,6 +9,7 @@ from typing import Literal
 from labeling.importing import Columns, Imported, import_comparisons, import_labels, parse_map
 from rlhf.commands.label_output import check_output, listed_counts, tally
 from rlhf.foundation.records import read_comparisons, read_labels, write_records
+from rlhf.foundation.terminal import shown
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -55,6 +56,6 @@ def main(argv: list[str]) -> None:
     """Parse the options, import, and print what came in and what did not."""
     config = parse(ImportConfig, argv, prog="rlhf label import", description=(__doc__ or "").split(": ", 1)[1])
     imported = run(config)
-    print(f"{tally(imported.labels or imported.comparisons)} -> {config.output}")
+    print(f"{tally(imported.labels or imported.comparisons)} -> {shown(config.output)}")
     if left_out := listed_counts(imported.counts):
         print(f"left out or merged: {left_out}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.records import Sample
+from rlhf.foundation.terminal import shown
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.options import parse
 
@@ -98,4 +99,4 @@ def main(argv: Sequence[str]) -> None:
         f"{figures.tokens_per_second:,.0f} tokens/s\n"
     )
     for sample in result.samples:
-        print(f"--- sample\n{sample.completion}")
+        print("\n".join(["--- sample", *map(shown, sample.completion.split("\n"))]))

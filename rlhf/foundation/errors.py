@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from rlhf.foundation.terminal import shown
+
+LONGEST_GOT = 1000  # characters: what was got may be a whole file in one line
+
 
 class InputError(ValueError):
     """A user's mistake, told in one line: what, got, expected, fix.
@@ -11,10 +15,13 @@ class InputError(ValueError):
     """
 
     def __init__(self, what: str, *, got: object, expected: str, fix: str) -> None:
-        """`what` names the option, file or field; `got` is shown as given; `expected` and `fix` are clauses."""
+        """`what` names the option, file or field; `got` is shown as given; `expected` and `fix` are clauses.
+
+        File names, values and other people's exceptions may stand in any of them: the line is made fit for a terminal.
+        """
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
-        line = f"{what}: got {got}; expected {expected}; {fix}"
-        super().__init__(" ".join(line.split()))
+        line = f"{what}: got {shown(got, LONGEST_GOT)}; expected {expected}; {fix}"
+        super().__init__(shown(" ".join(line.split())))
 
 
 class Told(SystemExit):
