@@ -13,8 +13,8 @@ from rlhf.foundation.files import read_jsonl
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
-    from rlhf.ppo.diagnosis import Sampled
     from rlhf.ppo.doctor import Diagnosis
+    from rlhf.ppo.sampled import Sampled
 
 
 @dataclasses.dataclass
@@ -78,7 +78,7 @@ def read_rollouts(path: Path, eos_token_id: int, vocabulary: int) -> Sampled:
     import torch
 
     from rlhf.language_model.sampler import pad_prompts
-    from rlhf.ppo.diagnosis import Sampled
+    from rlhf.ppo.sampled import Sampled
 
     rows = read_jsonl(path)
     recorded = [name for name in ("logprobs", "ref_logprobs") if rows and name in rows[0]]

@@ -19,8 +19,9 @@ from rlhf.language_model import sampler
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
 from rlhf.ppo import rollout as rollouts
-from rlhf.ppo.diagnosis import Sampled, mask_faults
 from rlhf.ppo.doctor import THRESHOLD, Diagnosis, examine, paired_symptoms, standard_errors
+from rlhf.ppo.machinery import mask_faults
+from rlhf.ppo.sampled import Sampled
 
 Build = Callable[..., GPT2LMHeadModel]
 INVERT = sampler.invert_cdf
