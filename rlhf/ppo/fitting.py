@@ -28,6 +28,8 @@ READ_AT_MOST, TOKENS_AT_MOST = 2**26, 2**13
 FURTHER_GAIN = 8.0
 SMOOTH = ("repetition_penalty", "temperature")
 TOGETHER = (*SMOOTH, "top_k", "top_p")
+# Tokens of each prefix that those are first fitted to.
+NARROW = 512
 POLICY = Sampler()
 
 
@@ -44,6 +46,7 @@ class Evidence:
     prompt_width: int
     length: int
     eos_token_id: int
+    seen: Tensor | None = None  # (N, V) bool, kept where the vocabulary is narrowed
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,6 +56,31 @@ class Evidence:
         own = slice(0, tokens)
         return replace(
             self, logits=self.logits[own], ids=self.ids[own], rows=self.rows[own], positions=self.positions[own]
+        )
+
+    def narrowed(self, width: int) -> Evidence:
+        """The `width` likeliest tokens of each prefix as the whole vocabulary, and the sampled tokens among them.
+
+        Given that a token is one of them, temperature, repetition penalty and top-k choose among them just as among
+        all: a fit to them is a fit, from a little less evidence, at a small part of the cost.
+        """
+        if self.logits.shape[-1] <= width:
+            return self
+        values, tokens, seen = [], [], []
+        for logits, _, context in self.pieces():
+            top = logits.topk(width)
+            values.append(top.values)
+            tokens.append(top.indices)
+            seen.append(context.seen(logits.shape[-1]).gather(-1, top.indices))
+        among = torch.cat(tokens) == self.ids[:, None]
+        kept = among.any(-1)
+        return replace(
+            self,
+            logits=torch.cat(values)[kept],
+            ids=among[kept].int().argmax(-1),
+            rows=self.rows[kept],
+            positions=self.positions[kept],
+            seen=torch.cat(seen)[kept],
         )
 
     def pieces(self) -> Iterator[tuple[Tensor, Tensor, Context]]:
@@ -165,11 +193,12 @@ class Fit(NamedTuple):
 @torch.no_grad()
 def fitted(read: Evidence) -> list[Fit]:
     """The known samplers fitted to the samples, the most worth first; those that gain nothing are left out."""
-    own = read.logprobs(POLICY)
-    singles = [fit_settings(read, (setting,), POLICY) for setting in TOGETHER]
-    together = _together(read, max(value for value, _ in singles))
+    own, narrow = read.logprobs(POLICY), read.narrowed(NARROW)
+    singles = [((name,), *fit_settings(narrow, (name,), POLICY)) for name in TOGETHER]
+    together = _together(narrow, max(value for _, value, _ in singles))
+    refined = [refit(read, active, sampler) for active, _, sampler in [*singles, *together]]
     fits = []
-    for sampler in dict.fromkeys([*_lone_settings(read), *(sampler for _, sampler in singles), *together]):
+    for sampler in dict.fromkeys([*_lone_settings(read), *refined]):
         logprobs, named = read.logprobs(sampler), sampler.named()
         gain = float((logprobs - own).sum())
         if named and gain > 0:
@@ -184,14 +213,18 @@ def _lone_settings(read: Evidence) -> Iterator[Sampler]:
         yield POLICY._replace(min_new_tokens=earliest)
     yield POLICY._replace(forced_end=read.length)
     for size in range(1, 6):
-        yield POLICY._replace(no_repeat_ngram_size=size)
+        if not any(bool(_chosen(c.repeating(size, x.shape[-1]), ids).any()) for x, ids, c in read.pieces()):
+            yield POLICY._replace(no_repeat_ngram_size=size)
     for setting in ("min_p", "typical_p"):
         yield read.at_edge(POLICY, setting)
     if absent := read.traits(POLICY).absent():
         yield POLICY._replace(suppressed=tuple(absent))
 
 
-def _together(read: Evidence, alone: float) -> list[Sampler]:
+Found = tuple[float, Sampler]  # log-likelihood, and the sampler that has it
+
+
+def _together(read: Evidence, alone: float) -> list[tuple[tuple[str, ...], float, Sampler]]:
     """Several of `TOGETHER`: those that still gain `FURTHER_GAIN` each, if all make more than the best `alone`."""
     active: tuple[str, ...] = TOGETHER
     best, sampler = fit_settings(read, active, POLICY)
@@ -203,24 +236,31 @@ def _together(read: Evidence, alone: float) -> list[Sampler]:
         if best - value >= FURTHER_GAIN:
             break
         best, sampler, active = value, simpler, left
-    return [sampler]
+    return [(active, best, sampler)]
 
 
-def fit_settings(read: Evidence, active: tuple[str, ...], start: Sampler) -> tuple[float, Sampler]:
-    """Maximum likelihood of some of `TOGETHER`, the others left at their defaults: log-likelihood and sampler."""
+def fit_settings(read: Evidence, active: tuple[str, ...], start: Sampler) -> Found:
+    """Maximum likelihood of some of `TOGETHER`, the others left at their defaults."""
     for name in set(TOGETHER) - set(active):
         start = start.at(name, getattr(POLICY, name))
-    smooth = [name for name in SMOOTH if name in active]
-    found = _scored(read, active, smooth, start)
-    if smooth and len(active) > len(smooth):
-        found = _climbed(read, active, smooth, found)
-    return found
+    starts = [start]
+    if start.top_k == 0 and {"top_k", "top_p"} <= set(active):  # the likelihood has a peak at each of many k
+        tightest = read.at_edge(start, "top_k").top_k
+        starts = [start.at("top_k", tightest * 1.2**i) for i in range(10)]
+    found = max((_scored(read, active, s, 10 if len(starts) == 1 else 5) for s in starts), key=lambda f: f[0])
+    return _climbed(read, active, found, (1.15, 1.04, 1.01))
 
 
-def _scored(read: Evidence, active: tuple[str, ...], smooth: list[str], start: Sampler) -> tuple[float, Sampler]:
+def refit(read: Evidence, active: tuple[str, ...], start: Sampler) -> Sampler:
+    """The same from a start nearby."""
+    return _climbed(read, active, _scored(read, active, start), (1.01,))[1]
+
+
+def _scored(read: Evidence, active: tuple[str, ...], start: Sampler, steps: int = 10) -> Found:
     """Fisher scoring of the smooth settings, the truncations moved to their edges before each step."""
+    smooth = [name for name in SMOOTH if name in active]
     sampler, best = start, (-float("inf"), POLICY)
-    for _ in range(10):
+    for _ in range(steps):
         sampler = _at_edges(read, sampler, active)
         value, slope, information = _scores(read, sampler)
         moved = _step(sampler, smooth, slope, information)
@@ -232,25 +272,36 @@ def _scored(read: Evidence, active: tuple[str, ...], smooth: list[str], start: S
     return best
 
 
-def _climbed(
-    read: Evidence, active: tuple[str, ...], smooth: list[str], found: tuple[float, Sampler]
-) -> tuple[float, Sampler]:
-    """Smaller and smaller steps to both sides: scoring does not see that the edges move with the smooth settings."""
-    for factor in (1.15, 1.04, 1.01):
-        for name, by in ((name, by) for name in smooth for by in (factor, 1 / factor)):
-            while True:
-                moved = found[1].at(name, getattr(found[1], name) * by)
+def _climbed(read: Evidence, active: tuple[str, ...], found: Found, factors: tuple[float, ...]) -> Found:
+    """Smaller and smaller steps to both sides: scoring does not see that the edges move with the other settings."""
+    if not set(active) & {"top_k", "top_p"}:
+        return found
+    free = [name for name in active if name in SMOOTH or (name == "top_k" and "top_p" in active)]
+    for factor in factors:
+        improved = True
+        while improved:
+            improved = False
+            for moved in [_moved(found[1], name, by) for name in free for by in (factor, 1 / factor)]:
                 tried = _at_edges(read, moved, active)
                 value = float(read.logprobs(tried).sum())
-                if value <= found[0]:
-                    break
-                found = value, tried
+                if value > found[0] + 0.01:
+                    found, improved = (value, tried), True
     return found
 
 
+def _moved(sampler: Sampler, name: str, by: float) -> Sampler:
+    value = getattr(sampler, name)
+    if name == "top_k":
+        return sampler.at(name, max(value * by, value + 1) if by > 1 else min(value * by, value - 1))
+    return sampler.at(name, value * by)
+
+
 def _at_edges(read: Evidence, sampler: Sampler, active: tuple[str, ...]) -> Sampler:
+    """Truncations that just keep every sampled token; with top-p, which counts what top-k left, k may be larger."""
     if "top_k" in active:
-        sampler = read.at_edge(sampler._replace(top_k=0, top_p=1.0), "top_k")
+        tightest = read.at_edge(sampler._replace(top_k=0, top_p=1.0), "top_k")
+        wider = max(tightest.top_k, sampler.top_k) if "top_p" in active else tightest.top_k
+        sampler = tightest._replace(top_k=wider)
     if "top_p" in active:
         sampler = read.at_edge(sampler._replace(top_p=1.0), "top_p")
     return sampler

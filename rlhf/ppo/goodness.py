@@ -48,7 +48,7 @@ class Traits:
     def add(self, logq: Tensor, ids: Tensor, context: Context) -> None:
         """Tokens `ids` (n,) and the distributions log q (n, V) that they are said to come from."""
         p = logq.exp()
-        self.expected = self.expected + p.double().sum(0).cpu()
+        self.expected = self.expected + p.sum(0, dtype=torch.float64).cpu()
         self.observed = self.observed + ids.bincount(minlength=logq.shape[-1]).cpu()
         self._add_set("tokens seen before", p, ids, context.seen(logq.shape[-1]))
         for size, name in ((2, "pairs"), (3, "triples")):

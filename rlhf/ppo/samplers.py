@@ -30,9 +30,12 @@ class Context(NamedTuple):
     position: Tensor  # (n,) its position in the completion, from 0
     length: int  # tokens of the longest completion
     eos_token_id: int
+    marked: Tensor | None = None  # (n, V) bool: `seen`, where it was kept
 
     def seen(self, vocabulary: int) -> Tensor:
         """Tokens that stand before, in prompt or completion: (n, V) bool."""
+        if self.marked is not None:
+            return self.marked
         places = torch.arange(self.sequences.shape[1], device=self.sequences.device)
         before = (places >= self.first[:, None]) & (places < self.place[:, None])
         return _marked(torch.where(before, self.sequences, vocabulary), vocabulary)
@@ -107,7 +110,7 @@ class Sampler(NamedTuple):
 
     def at(self, setting: str, value: float) -> Sampler:
         """The sampler with one setting changed."""
-        changed: dict[str, Any] = {setting: value}
+        changed: dict[str, Any] = {setting: round(value) if setting == "top_k" else value}
         return self._replace(**changed)
 
     def named(self) -> dict[str, str]:
