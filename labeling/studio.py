@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from labeling.deadline import hold_to
 from rlhf.foundation.errors import InputError
 
 READ = {"max_retries": 2}
@@ -65,6 +66,7 @@ class Studio:
         self._no_connection, self._api_error = (httpx.ConnectError, httpx.ConnectTimeout), ApiError
         loopback = parts.hostname in ("127.0.0.1", "localhost")
         client = httpx.Client(timeout=timeout, follow_redirects=True, trust_env=not loopback)
+        hold_to(client, timeout)
         with self._told("connecting"):
             make: Any = LabelStudio  # its generated types disagree with what its server answers
             self._sdk: Any = make(base_url=self.url, api_key=key, max_retries=0, httpx_client=client, timeout=timeout)
@@ -98,7 +100,8 @@ class Studio:
             raise self._refused(place, status, getattr(error, "body", None)) from None
         except InputError:
             raise
-        except ValueError as error:  # an HTML page where JSON was due, or JSON of another shape
+        # An HTML page where JSON was due, or JSON of another shape, which the SDK hands on as it is.
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
             what = f"an answer that is not Label Studio's JSON ({type(error).__name__})"
             if write:
                 raise Uncertain(what) from None
@@ -229,7 +232,7 @@ class Studio:
                         project, export_type="JSON", download_all_tasks=unannotated, request_options=READ, **chosen
                     )
                 )
-                items += json.loads(raw)
+                items += [{**item, "id": int(item["id"])} for item in json.loads(raw)]
         return items
 
     def annotate(self, task: int, result: Sequence[Mapping[str, Any]], **fields: Any) -> int | None:

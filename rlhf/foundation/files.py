@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -44,6 +45,40 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def one_writer(path: Path) -> Iterator[None]:
+    """Wait until no other process changes `path`, and hold it: for whoever reads a file, adds to it and writes it.
+
+    The lock is the file `.NAME.lock` beside it; it ends with its process, and the file goes with the last holder.
+    """
+    lock = path.parent / f".{path.name}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _held(lock)
+    except OSError as error:
+        raise write_failure(path, error) from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _held(lock: Path) -> int:
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(descriptor), lock.stat()):  # else the last holder removed it meanwhile
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
 def current_umask() -> int:
     """The process's file mode mask (it can only be read by setting it)."""
     mask = os.umask(0)
@@ -73,22 +108,26 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON."""
+    """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON that Python can hold."""
     try:
         return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also nested too deep, or a number of too many digits
+        where = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
         raise InputError(
             str(path),
-            got=f"no valid JSON (line {error.lineno}: {error.msg})",
+            got=f"no valid JSON ({where.split(';')[0]})",
             expected="a JSON file",
             fix="restore the file or make it anew with the command that wrote it",
         ) from error
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 text file. Raises InputError when it is missing, a directory, unreadable or not UTF-8."""
+    """Read a UTF-8 text file, without a byte-order mark; line ends become "\\n".
+
+    Raises InputError when it is missing, a directory, unreadable or not UTF-8.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             str(path),
@@ -149,11 +188,12 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             torn = number == len(lines)
+            why = error.msg if isinstance(error, json.JSONDecodeError) else str(error).split(";")[0]
             raise InputError(
                 f"{path}, line {number}",
-                got="a torn last line" if torn else f"no valid JSON ({error.msg})",
+                got="a torn last line" if torn else f"no valid JSON ({why})",
                 expected="one JSON object a line",
                 fix="delete that line (its writer was interrupted)" if torn else "mend or delete that line",
             ) from error

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
+from labeling.answers import collect
 from labeling.folder import Folder
-from labeling.page import collect
 from rlhf.commands import label_page
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
