@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from labeling.annotations import Annotation, Item
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.moments import instant
 from rlhf.foundation.records import Comparison, Label
 
 NOBODY = "imported"
@@ -56,19 +57,18 @@ def person(by: Any, place: str, emails: Mapping[str, str]) -> str:
 def name_unknown(found: Sequence[Annotation], annotator: str) -> tuple[list[Annotation], int]:
     """Answers that name nobody get `annotator`; without one each further answer to a text is another person's.
 
-    Returns the answers and how many of them were such further ones: imported-2, imported-3, ...
+    Returns the answers and how many of them were such further ones: imported-2, imported-3, ... by time and number,
+    so that the order of a file does not matter.
     """
-    seen: dict[str, int] = defaultdict(int)
-    named, further = [], 0
-    for one in found:
-        if not one.annotator:
-            seen[one.uid] += 1
-            number = 1 if annotator else seen[one.uid]
-            further += number > 1
-            name = annotator or NOBODY
-            one = dataclasses.replace(one, annotator=name if number == 1 else f"{name}-{number}")
-        named.append(one)
-    return named, further
+    names: dict[int, str] = {}
+    seen: Counter[str] = Counter()
+    unnamed = [i for i, one in enumerate(found) if not one.annotator]
+    for i in sorted(unnamed, key=lambda i: (instant(found[i].updated_at, "an answer"), found[i].number)):
+        seen[found[i].uid] += 1
+        number = seen[found[i].uid]
+        names[i] = annotator or (NOBODY if number == 1 else f"{NOBODY}-{number}")
+    named = [dataclasses.replace(one, annotator=names[i]) if i in names else one for i, one in enumerate(found)]
+    return named, 0 if annotator else sum(seen.values()) - len(seen)
 
 
 def join_people(before: Sequence[Answered], new: Sequence[Answered], emails: Mapping[str, str]) -> Joined[Answered]:

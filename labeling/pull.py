@@ -82,7 +82,7 @@ def pull(
         place = f"{project.rater} {project.id}".strip()
         mine = _update(studio, project, plan, tasks, remembered.get(place, {}), pulled, progress, full)
         known[place] = mine
-        found += _of_rater([one for task in mine.values() for one in task.annotations], project, studio)
+        found += of_rater([one for task in mine.values() for one in task.annotations], project, studio)
         for task in mine.values():
             pulled.counts.update(task.counts)
     add_up(pulled, found, plan, tasks)
@@ -147,7 +147,7 @@ def _fetch(
     return {int(item["id"]): item for item in items if int(item["id"]) in wanted}
 
 
-def _of_rater(annotations: Sequence[Annotation], project: Project, studio: Studio) -> list[Annotation]:
+def of_rater(annotations: Sequence[Annotation], project: Project, studio: Studio) -> list[Annotation]:
     """The annotations of a rater's own project under the rater's name; what others left there is kept apart.
 
     The rater is who has that name as user or local part of the e-mail. On a server with one account for all raters
@@ -155,9 +155,9 @@ def _of_rater(annotations: Sequence[Annotation], project: Project, studio: Studi
     """
     names = {one.annotator for one in annotations}
     own = {name for name in names if name.split("@")[0] == project.rater}
-    if not project.rater or own == names:
+    if not project.rater:
         return list(annotations)
-    if not own and (account := studio.whoami().split("@")[0]) != project.rater:
+    if names and not own and (account := studio.whoami().split("@")[0]) != project.rater:
         others = {name for name in names if name.split("@")[0] != account}
         if len(others) > 1:  # nobody knows who of them is meant: each stays who they are
             return list(annotations)
