@@ -22,10 +22,11 @@ environment.prepare()
 from rlhf.commands.pretrain import run
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 from rlhf.gold import GoldRule
+from rlhf.language_model.endings import ending_of
 from rlhf.language_model.grammar import OPENING, generate_corpus, is_header, is_well_formed
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.language_model.randomness import Stream, uniforms
-from rlhf.language_model.sampler import decode, generate
+from rlhf.language_model.sampler import generate
 from rlhf.options import parse
 
 MAX_NEW_TOKENS = 32
@@ -44,9 +45,9 @@ def sample(directory: Path, prompt: str, count: int, seed: int) -> Texts:
     end = int(tokenizer.eos_token_id)
     ids = [end, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
     drawn = uniforms(seed, Stream.SAMPLE, range(count), MAX_NEW_TOKENS)
-    done = generate(model, [ids] * count, drawn, eos_token_id=end, pad_token_id=end)
+    done = generate(model, [ids] * count, drawn, ending=ending_of(model, tokenizer), pad_token_id=end)
     ended = ((done.completion_ids == end) & done.completion_mask).any(-1).tolist()
-    return Texts(decode(tokenizer, done.completion_ids, done.completion_mask), ended)
+    return Texts(done.texts(ending_of(model, tokenizer)), ended)
 
 
 def line_shares(samples: Texts, corpus_lines: set[str]) -> tuple[float, float, int]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labeling.campaign import plan_tasks
+from labeling.chat import clean_prompt, prompt_form
 from labeling.cleaning import MAX_CHARACTERS, clean_text
 from labeling.folder import Folder, Plan, Task
 from labeling.returned import Rating
@@ -52,13 +53,14 @@ def blind(samples: Sequence[Sample], *, seed: int) -> tuple[list[Task], list[Key
     An empty completion is shown as "(empty)": leaving it out would spare the model that wrote it.
     """
     order = list(samples)
+    form = prompt_form(sample.prompt for sample in samples)
     random.Random(f"blind {seed}").shuffle(order)
     tasks, key = [], []
     for sample in order:
         uid = new_uid()
         shown = clean_text(sample.completion, max_characters=MAX_CHARACTERS)
-        prompt = clean_text(sample.prompt).text if sample.prompt.strip() else ""
-        tasks.append(Task(uid, prompt, EMPTY if shown.refused else shown.text))
+        prompt = clean_prompt(sample.prompt, form, max_characters=MAX_CHARACTERS).text
+        tasks.append(Task(uid, prompt if prompt.strip() else "", EMPTY if shown.refused else shown.text))
         key.append(KeyRow(uid, sample.uid, sample.source))
     return tasks, key
 
@@ -88,9 +90,10 @@ def make_packet(
         # The key is written before the tasks: a run that died between the two starts over with new uids.
         if {row.uid for row in key} == folder.read_tasks().keys():
             return folder.need_plan(), list(folder.read_tasks().values())
+    form = prompt_form(sample.prompt for sample in samples)
     tasks, key = blind(samples, seed=seed)
     write_jsonl(path, (dataclasses.asdict(row) for row in key))
-    return plan_tasks(folder, screen, title, tasks)
+    return plan_tasks(folder, dataclasses.replace(screen, prompt_format=form), title, tasks)
 
 
 def read_key(path: Path) -> list[KeyRow]:

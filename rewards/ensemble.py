@@ -27,6 +27,7 @@ from rewards.reward_file import REWARD_FILE, read_reward_file
 from rewards.targets import LabelledText, fold_of_text
 from rewards.token_model import TokenRewardModel, rescale_log_odds
 from rewards.token_recipe import Plan, Recipe
+from rlhf.foundation.conversation import Text
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.model_directory import replacing_directory
@@ -102,19 +103,19 @@ class RewardEnsemble:
             write_json(temporary / REWARD_FILE, self.report)
         return directory
 
-    def member_rewards(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
+    def member_rewards(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
         """log P(target) of each member, (K, N)."""
         return torch.stack([member.log_probs(prompts, completions) for member in self.members])
 
-    def disagreement(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    def disagreement(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[float]:
         """Standard deviation of P(target) over the members, 0 to 1/2: what to label next where it is largest."""
         probabilities = self.member_rewards(prompts, completions).exp()
         return [float(value) for value in probabilities.std(0, unbiased=False).tolist()]
 
     def __call__(
         self,
-        prompts: Sequence[str],
-        completions: Sequence[str],
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
         completion_ids: Sequence[Sequence[int]] | None = None,
         **kwargs: Any,
     ) -> list[float]:

@@ -2,8 +2,8 @@
 
 Bradley and Terry 1952; Christiano et al. 2017, "Deep reinforcement learning from human preferences", eq. 1. The model
 is an ordinary sequence classifier of transformers with one output, so TRL loads it too. Its texts are encoded by
-rewards/encoding.py in training and in scoring alike: BOS first, no EOS. (TRL appends EOS in training, to plain text
-only, and GRPO scores without it: a model would be asked at a position it was never trained on.)
+rlhf/foundation/encoding.py in training and in scoring alike: BOS first, no EOS. (TRL appends EOS in training, to plain
+text only, and GRPO scores without it: a model would be asked at a position it was never trained on.)
 
 Shapes: N texts.
 """
@@ -20,10 +20,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from rewards.encoding import TextEncoder, batches
-from rewards.preferences import Text
+from rewards.batching import batches
 from rewards.reward_file import REWARD_FILE, read_reward_file
 from rewards.token_model import evaluating, pick_device
+from rlhf.foundation.conversation import Text
+from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.model_directory import load_tokenizer, replacing_directory
@@ -42,9 +43,7 @@ class PreferenceRewardModel:
         self.report: dict[str, Any] = report if report is not None else {}
         self.__name__ = "preference_score"
         self.encoder = TextEncoder(tokenizer, max_length=getattr(model.config, "max_position_embeddings", None))
-        # The classifier reads its score at the last token that is not this one.
         self.pad_id = self.encoder.first_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-        model.config.pad_token_id = self.pad_id
 
     @classmethod
     def from_pretrained(
@@ -54,37 +53,33 @@ class PreferenceRewardModel:
         report = read_reward_file(Path(directory), kind="preference")
         model = load_classifier(str(directory), new_head=False)
         torch.nn.Module.to(model, pick_device(device))
-        return cls(model, load_tokenizer(str(directory)), report=report)
+        reward = cls(model, load_tokenizer(str(directory)), report=report)
+        require_encoding(reward.encoder, report.get("encoding"), f"reward model {directory}")
+        return reward
 
     def save(self, directory: Path, report: dict[str, Any]) -> Path:
         """Write model, tokenizer and reward_model.json atomically. Raises InputError like TokenRewardModel.save."""
-        self.report = report
+        self.report = {**report, "encoding": self.encoder.describe()}
+        self.model.config.pad_token_id = self.pad_id
         with replacing_directory(directory, marker=REWARD_FILE) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
-            write_json(temporary / REWARD_FILE, report)
+            write_json(temporary / REWARD_FILE, self.report)
         return directory
 
     def encode(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[list[int]]:
         """Ids of each text: the one encoding of training and scoring; conversations through the chat template."""
-        texts = [self._text(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
-        return self.encoder.encode_texts(texts)
+        return self.encoder.encode(prompts, completions)
 
-    def _text(self, prompt: Text, completion: Text) -> str:
-        if isinstance(completion, str):
-            if isinstance(prompt, str):
-                return self.encoder.text(prompt, completion)
-            completion = [{"role": "assistant", "content": completion}]
-        if self.tokenizer.chat_template is None:
-            raise InputError(
-                "tokenizer",
-                got="no chat template, but a conversation to read",
-                expected="a chat template",
-                fix="set `tokenizer.chat_template` and save the tokenizer again, or give plain text",
-            )
-        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) and prompt else list(prompt)
-        messages = cast(list[dict[str, Any]], [*turns, *completion])
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False))
+    def pad_id_for(self, encoded: Sequence[Sequence[int]]) -> int:
+        """An id to pad these texts with that none of them ends with.
+
+        transformers' classifiers take the last id that is not the pad token for the text's end, and a pad token may
+        well stand in texts (pad = unk, pad = eos): then the score of another place would be read.
+        """
+        last = {ids[-1] for ids in encoded}
+        candidates = (self.pad_id, *range(int(self.model.config.get_text_config().vocab_size)))
+        return int(next(i for i in candidates if i not in last))
 
     @torch.no_grad()
     def scores(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
@@ -93,7 +88,8 @@ class PreferenceRewardModel:
         found = torch.empty(len(encoded))
         device = self.model.device
         with evaluating(self.model):
-            for batch in batches(encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=self.pad_id, device=device):
+            self.model.config.pad_token_id = pad_id = self.pad_id_for(encoded)
+            for batch in batches(encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=pad_id, device=device):
                 logits: Tensor = self.model(input_ids=batch.input_ids, attention_mask=batch.mask.long()).logits
                 found[batch.rows] = logits.squeeze(-1).float().cpu()
         return found

@@ -1,7 +1,7 @@
 """Fitting the comparison reward model with TRL's RewardTrainer.
 
 Where this departs from TRL 1.16:
-1. Texts are encoded by rewards/encoding.py (no EOS) before the trainer sees them.
+1. Texts are encoded by rlhf/foundation/encoding.py (no EOS) before the trainer sees them.
 2. The target is soft: pooled answers, a tie one half, cross-entropy instead of -log σ(δ).
 3. P = (1 - e) σ(δ) + e/2: a rater answers at random with probability e (Christiano et al. 2017, section 2.2.3).
 4. Changed defaults: use_cpu without an accelerator, bf16 off (TRL's default spoils small models on a CPU without a
@@ -134,11 +134,14 @@ def fit_preferences(
             disable_tqdm=quiet,
             seed=seed,
         )
+        pairs = as_dataset(reward, preferences)
+        pad_id = reward.pad_id_for([*pairs["chosen_ids"], *pairs["rejected_ids"]])
+        reward.model.config.pad_token_id = pad_id
         trainer = SoftRewardTrainer(
             model=reward.model,
             args=arguments,
-            train_dataset=as_dataset(reward, preferences),
-            data_collator=SoftPreferenceCollator(pad_token_id=reward.pad_id),
+            train_dataset=pairs,
+            data_collator=SoftPreferenceCollator(pad_token_id=pad_id),
             processing_class=reward.tokenizer,
         )
         trainer.rater_noise = settings.rater_noise

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlhf.foundation.conversation import Text
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_jsonl
 from rlhf.foundation.records import Comparison
-
-Messages = list[dict[str, Any]]
-Text = str | Messages
 
 
 @dataclass(frozen=True, slots=True)

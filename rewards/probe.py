@@ -16,9 +16,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rewards.attribution import PIECES, score
-from rewards.encoding import TextEncoder, batches
+from rewards.batching import batches
 from rewards.rules import RewardFunc
 from rewards.token_model import evaluating
+from rlhf.foundation.encoding import beginning_token, encode_continued, encode_prompt
 
 _TOKENS_PER_BATCH = 4096
 LogProbs = Callable[[Sequence[str], Sequence[str]], list[float]]
@@ -44,21 +45,18 @@ class BaseLogProbs:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.model = model
-        self.encoder = TextEncoder(tokenizer, max_length=getattr(model.config, "max_position_embeddings", None))
-        self.end_id = tokenizer.eos_token_id
+        self.model, self.tokenizer = model, tokenizer
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
         """One number a text. The text counts as ended, so that short fragments are not cheap."""
-        encoded = self.encoder.encode(prompts, completions)
-        if self.end_id is not None:
-            encoded = [[*ids, int(self.end_id)] for ids in encoded]
-        n_prompt = [len(ids) for ids in self.encoder.encode(prompts, [""] * len(prompts))]
+        end = [] if self.tokenizer.eos_token_id is None else [int(self.tokenizer.eos_token_id)]
+        encoded = [[*encode_continued(self.tokenizer, *pair), *end] for pair in zip(prompts, completions, strict=True)]
+        n_prompt = [len(encode_prompt(self.tokenizer, prompt)) for prompt in prompts]
         found = torch.empty(len(encoded))
         with evaluating(self.model):
             for batch in batches(
-                encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=self.encoder.first_id, device=self.model.device
+                encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=beginning_token(self.tokenizer), device=self.model.device
             ):
                 logits: Tensor = self.model(
                     input_ids=batch.input_ids, attention_mask=batch.mask.long(), use_cache=False

@@ -22,8 +22,10 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rewards.encoding import Batch, TextEncoder, batches
+from rewards.batching import Batch, batches
 from rewards.reward_file import REWARD_FILE, read_reward_file
+from rlhf.foundation.conversation import Text
+from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, replacing_directory
@@ -86,18 +88,20 @@ class TokenRewardModel:
         report = read_reward_file(Path(directory), kind="token")
         model, tokenizer = load_causal_lm(str(directory)), load_tokenizer(str(directory))
         torch.nn.Module.to(model, pick_device(device))
-        return cls(model, tokenizer, target=report["target"], report=report)
+        reward = cls(model, tokenizer, target=report["target"], report=report)
+        require_encoding(reward.encoder, report.get("encoding"), f"reward model {directory}")
+        return reward
 
     def save(self, directory: Path, report: dict[str, Any]) -> Path:
         """Write model, tokenizer and reward_model.json as one directory, atomically; `report` becomes its contents.
 
         Raises InputError when `directory` holds something else, or when the disk refuses.
         """
-        self.report = report
+        self.report = {**report, "encoding": self.encoder.describe()}
         with replacing_directory(directory, marker=REWARD_FILE) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
-            write_json(temporary / REWARD_FILE, report)
+            write_json(temporary / REWARD_FILE, self.report)
         return directory
 
     @property
@@ -148,7 +152,7 @@ class TokenRewardModel:
         return torch.allclose(logits.float(), product.float(), rtol=1e-3, atol=1e-3)
 
     @torch.no_grad()
-    def log_odds(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
+    def log_odds(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
         """log P(target) - log P(other) of each text, (N,) on the CPU. Texts may have any length and order."""
         encoded = self.encoder.encode(prompts, completions)
         scores = torch.empty(len(encoded))
@@ -159,26 +163,18 @@ class TokenRewardModel:
                 scores[batch.rows] = self.logit_difference(batch).cpu()
         return scores
 
-    def log_probs(self, prompts: Sequence[str], completions: Sequence[str]) -> Tensor:
+    def log_probs(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
         """log P(target) of each text in nats, (N,)."""
         return logsigmoid(self.log_odds(prompts, completions))
 
     def __call__(
         self,
-        prompts: Sequence[str],
-        completions: Sequence[str],
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
         completion_ids: Sequence[Sequence[int]] | None = None,
         **kwargs: Any,
     ) -> list[float]:
-        """TRL's reward function: log P(target) in nats. The text is scored, with this model's own tokenizer."""
-        for text in (*prompts[:1], *completions[:1]):
-            if not isinstance(text, str):
-                raise InputError(
-                    "token reward model",
-                    got=f"a {type(text).__name__} as text",
-                    expected="plain text prompts and completions",
-                    fix="use a comparison reward model for conversations",
-                )
+        """TRL's reward function: log P(target) in nats. Texts and conversations are scored with its own tokenizer."""
         return [float(score) for score in self.log_probs(prompts, completions).tolist()]
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import PreTrainedModel
 
-from rewards.encoding import Batch, pad
+from rewards.batching import Batch, pad
 from rewards.targets import LabelledText
 from rewards.token_model import TokenRewardModel
 

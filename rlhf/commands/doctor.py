@@ -63,17 +63,17 @@ def of_run(directory: Path) -> list[str]:
 def of_rollouts(config: DoctorConfig) -> Diagnosis:
     """Examine the rollouts of a file. Raises InputError."""
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
-    from rlhf.language_model.sampler import end_token
+    from rlhf.language_model.endings import ending_of
     from rlhf.ppo.doctor import examine
 
     assert config.rollouts is not None  # checked when made, as are the models
     policy, reference = (load_causal_lm(str(m)) for m in (config.model_name_or_path, config.ref_model_name_or_path))
-    eos = end_token(load_tokenizer(str(config.model_name_or_path)))
-    sampled = read_rollouts(Path(config.rollouts), eos, int(policy.config.vocab_size))
+    ends = ending_of(policy, load_tokenizer(str(config.model_name_or_path))).token_ids
+    sampled = read_rollouts(Path(config.rollouts), ends, int(policy.config.vocab_size))
     return examine(policy, reference, sampled, suppress_tokens=config.suppress_tokens)
 
 
-def read_rollouts(path: Path, eos_token_id: int, vocabulary: int) -> Sampled:
+def read_rollouts(path: Path, end_token_ids: tuple[int, ...], vocabulary: int) -> Sampled:
     """The rollouts of a file, padded. Raises InputError naming the line."""
     import torch
 
@@ -86,7 +86,7 @@ def read_rollouts(path: Path, eos_token_id: int, vocabulary: int) -> Sampled:
         _check(path, number, row, recorded, vocabulary)
     if len(rows) < 2:
         raise InputError(str(path), got=f"{len(rows)} rollouts", expected="at least 2", fix="give more of them")
-    prompt_ids, prompt_mask = pad_prompts([row["prompt_ids"] for row in rows], eos_token_id)
+    prompt_ids, prompt_mask = pad_prompts([row["prompt_ids"] for row in rows], end_token_ids[0])
     width = max(len(row["completion_ids"]) for row in rows)
 
     def padded(name: str, fill: float) -> torch.Tensor:
@@ -95,9 +95,9 @@ def read_rollouts(path: Path, eos_token_id: int, vocabulary: int) -> Sampled:
     return Sampled(
         prompt_ids,
         prompt_mask,
-        padded("completion_ids", eos_token_id).long(),
+        padded("completion_ids", end_token_ids[0]).long(),
         torch.tensor([[i < len(row["completion_ids"]) for i in range(width)] for row in rows]),
-        eos_token_id,
+        end_token_ids,
         *(padded(name, 0.0).double() if name in recorded else None for name in ("logprobs", "ref_logprobs")),
     )
 

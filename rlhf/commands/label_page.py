@@ -38,9 +38,9 @@ class PageConfig(TaskConfig):
 def make_page(config: PageConfig) -> tuple[Path, int, Counter[str]]:
     """Write `label.html` into the folder; its path, the number of tasks, what cleaning changed. Raises InputError."""
     folder = Folder(Path(config.output_dir))
-    new, cleaning, _ = make_tasks(config)
+    new, screen, cleaning, _ = make_tasks(config)
     with folder.in_use():
-        plan, tasks = plan_tasks(folder, config.screen, config.title, new)
+        plan, tasks = plan_tasks(folder, screen, config.title, new)
         plan = page_plan(plan)
         folder.write_plan(plan)
         if any(task.priority is not None for task in tasks):

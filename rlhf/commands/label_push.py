@@ -56,8 +56,7 @@ def run(config: PushConfig) -> PushSummary:
     """Push the samples; run again it sends only what is missing. Raises InputError."""
     folder = Folder(Path(config.output_dir))
     server_dir = Path(config.server_dir) if config.server_dir else default_directory()
-    screen = config.screen
-    new, cleaning, version = make_tasks(config)
+    new, screen, cleaning, version = make_tasks(config)
     with folder.in_use():
         plan, tasks = plan_tasks(folder, screen, config.title, new)
         raters = config.raters or [project.rater for project in plan.projects] or [""]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from labeling.campaign import chosen_tasks, comparison_tasks, judgement_tasks, mix_in
+from labeling.chat import prompt_form
 from labeling.cleaning import MAX_CHARACTERS
 from labeling.folder import Task
 from labeling.importing import parse_map
@@ -17,7 +19,7 @@ from labeling.selection import select
 from rlhf.commands.label_scores import p_positive
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
-from rlhf.foundation.records import read_samples
+from rlhf.foundation.records import Sample, read_samples
 from rlhf.options import option
 
 
@@ -34,9 +36,10 @@ class TaskConfig:
     question: str = option("", help="a question of your own; judgements then need --choices and --map")
     choices: list[str] = option([], help="answers to --question, with the keys 1, 2, 3, ...: Yes,No,Unsure")
     map: list[str] = option([], help="what each choice means: Yes=positive,No=negative,Unsure=neutral")
-    prompt_format: Literal["text", "hh", "messages"] = option(
-        "text",
-        help="how the prompt is shown: text; hh (turns of Human and Assistant); messages (JSON list of role, content)",
+    prompt_format: Literal["auto", "text", "hh", "messages"] = option(
+        "auto",
+        help="how prompts are shown: messages (the turns of a conversation); hh (text with turns of Human and "
+        "Assistant); text; auto: messages if a prompt is a conversation, else text",
     )
     mix_corpus: str = option("", help="text file whose passages (blank lines between) are mixed in, marked only here")
     mix_share: float = option(0.2, help="share of such passages in all tasks, 0 to below 1")
@@ -64,16 +67,16 @@ class TaskConfig:
                 "--choices", got="nothing", expected="answers to --question", fix="for example --choices Yes,No,Unsure"
             )
 
-    @property
-    def screen(self) -> Screen:
-        """What the raters are asked."""
+    def screen(self, samples: Sequence[Sample]) -> Screen:
+        """What the raters are asked about these samples."""
+        form = prompt_form(s.prompt for s in samples) if self.prompt_format == "auto" else self.prompt_format
         if self.kind == "comparison":
             question = self.question or COMPARISON.question
-            rest = (COMPARISON.choices, COMPARISON.meaning, COMPARISON.control, self.prompt_format)
+            rest = (COMPARISON.choices, COMPARISON.meaning, COMPARISON.control, form)
             return Screen("comparison", question, *rest)
         if self.question:
-            return own_question(self.question, self.choices, parse_map(self.map), prompt_format=self.prompt_format)
-        rest = (SENTIMENT.choices, SENTIMENT.meaning, SENTIMENT.control, self.prompt_format)
+            return own_question(self.question, self.choices, parse_map(self.map), prompt_format=form)
+        rest = (SENTIMENT.choices, SENTIMENT.meaning, SENTIMENT.control, form)
         return Screen("judgement", SENTIMENT.question, *rest)
 
 
@@ -85,18 +88,29 @@ def check_ranges(config: object, ranges: list[tuple[str, float, float]]) -> None
             raise InputError(f"--{name}", got=value, expected=f"{low:g} to {high:g}", fix="choose one in the range")
 
 
-def make_tasks(config: TaskConfig) -> tuple[list[Task], Counter[str], str]:
-    """Tasks of the samples file: cleaned, chosen, mixed; with counts, and the version of the scores ("" if none)."""
+class MadeTasks(NamedTuple):
+    """Tasks that were cleaned, chosen and mixed, their screen, counts of what was changed or left out, and the version
+    of the scores that chose them ("" if none)."""
+
+    tasks: list[Task]
+    screen: Screen
+    counts: Counter[str]
+    version: str
+
+
+def make_tasks(config: TaskConfig) -> MadeTasks:
+    """Tasks of the samples file. Raises InputError."""
     samples = read_samples(Path(config.samples))
+    screen = config.screen(samples)
     if config.kind == "comparison":
         pairs, left_over = pair_samples(samples)
         tasks, counts = comparison_tasks(
-            pairs, seed=config.seed, max_characters=config.max_characters, prompt_format=config.prompt_format
+            pairs, seed=config.seed, max_characters=config.max_characters, prompt_format=screen.prompt_format
         )
         counts["left over without a partner"] = left_over
     else:
         tasks, counts = judgement_tasks(
-            samples, max_characters=config.max_characters, prompt_format=config.prompt_format
+            samples, max_characters=config.max_characters, prompt_format=screen.prompt_format
         )
     if not tasks:
         raise InputError(config.samples, got="nothing that can be shown", expected="some text", fix="check the file")
@@ -117,4 +131,4 @@ def make_tasks(config: TaskConfig) -> tuple[list[Task], Counter[str], str]:
     if config.mix_corpus:
         snippets = read_text(Path(config.mix_corpus)).split("\n\n")
         tasks = mix_in(tasks, snippets, share=config.mix_share, seed=config.seed)
-    return tasks, counts, version
+    return MadeTasks(tasks, screen, counts, version)

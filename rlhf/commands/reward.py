@@ -235,12 +235,13 @@ def _trust(
 
     from rewards.guards import distribution_guard, scale_guard, sign_guard
     from rewards.trust import trust_report
+    from rlhf.foundation.conversation import readable
 
     guards = [sign_guard(fitted.held_out)]
     if samples:
         guards.append(scale_guard(np.array(scores)))
         guards.append(
-            distribution_guard([t.prompt + t.completion for t in texts], [s.text for s in samples], seed=seed)
+            distribution_guard([readable(t.prompt, t.completion) for t in texts], [s.text for s in samples], seed=seed)
         )
     return {
         "trust": trust_report(fitted.held_out, [s.text for s in samples], np.array(scores) if samples else None),
@@ -266,13 +267,11 @@ def normalization(reward: RewardModel, samples: list[Sample], scores: list[float
     """The fixed offset and scale, from the reward's scores of the base policy's samples."""
     from rewards.normalization import measure_normalization
 
-    completions = [s.completion for s in samples]
-    empty = [""] * len(completions)
     return measure_normalization(
         scores,
         prompts=[s.prompt for s in samples],
         sources=[s.source for s in samples],
-        completion_tokens=[len(ids) - 1 for ids in reward.encoder.encode(empty, completions)],
+        completion_tokens=reward.encoder.completion_lengths([s.completion for s in samples]),
         place=str(place),
     ).as_dict()
 

@@ -25,6 +25,9 @@ class SampleConfig:
     max_new_tokens: int = option(32, help="tokens of a completion at most, the end token included")
     best_of: int = option(1, help="sample this many for each completion and keep the one the reward model likes best")
     reward_model_path: str | None = option(None, help="the reward model of --best_of, a directory of `rlhf reward`")
+    stop_strings: list[str] = option(
+        [], help="texts that end a completion and are left out of it, besides the model's end tokens"
+    )
     temperature: float = option(1.0, help="softmax temperature; recorded log-probs are those of temperature 1")
     per_device_eval_batch_size: int = option(256, help="completions sampled at once")
     seed: int = option(0, help="completion i depends on (seed, i) and its prompt alone; at least 0")
@@ -60,8 +63,8 @@ def run(config: SampleConfig) -> list[Sample]:
             expected="a new file",
             fix="choose another path, or give --overwrite",
         )
+    from rlhf.foundation.conversation import prompt_to_text
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
-    from rlhf.language_model.chat import prompt_to_text
     from rlhf.language_model.prompt_files import read_prompts
     from rlhf.language_model.sampler import sample_texts
 
@@ -76,6 +79,7 @@ def run(config: SampleConfig) -> list[Sample]:
         seed=config.seed,
         source=config.model_name_or_path,
         temperature=config.temperature,
+        stop_strings=config.stop_strings,
         batch_size=config.per_device_eval_batch_size,
         quiet=config.quiet,
     )
@@ -91,7 +95,7 @@ def keep_best(samples: Sequence[Sample], n: int, reward_model_path: str) -> list
     The bound is that of Beirami et al. 2024, "Theoretical guarantees on the best-of-n alignment policy".
     """
     from rewards.loading import load_reward_model
-    from rlhf.language_model.chat import prompt_from_text
+    from rlhf.foundation.conversation import prompt_from_text
 
     reward = load_reward_model(reward_model_path)
     prompts: list[Any] = [prompt_from_text(sample.prompt) for sample in samples]

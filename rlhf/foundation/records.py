@@ -1,5 +1,7 @@
 """The records that pass between the parts: samples go out to be labelled, labels and comparisons come back.
 
+`prompt` is plain text, or a conversation in its canonical JSON (conversation.py); in files it is a list of messages.
+
 Every record validates when it is made; a file is read whole or refused with the line that is wrong.
 """
 
@@ -13,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from rlhf.foundation.conversation import as_completion, as_prompt, assistant_turn, prompt_from_text, readable
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_jsonl, write_jsonl
 
@@ -22,6 +25,7 @@ LABELS: tuple[LabelName, ...] = get_args(LabelName)
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
 # What a label says about P(positive); "neutral" is a soft 50 %.
 SOFT_TARGETS: Mapping[str, float] = {"positive": 1.0, "neutral": 0.5, "negative": 0.0}
+COMPLETIONS = ("completion", "chosen", "rejected")
 
 
 def new_uid() -> str:
@@ -78,8 +82,8 @@ class Sample:
 
     @property
     def text(self) -> str:
-        """Prompt and completion as one text."""
-        return self.prompt + self.completion
+        """Prompt and completion as one text; of a conversation what was said, turn below turn."""
+        return readable(self.prompt, self.completion)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,9 +153,18 @@ def _from_row(kind: type[Record], row: Mapping[str, Any], place: str) -> Record:
             fix="mend that row, or bring a foreign file in with `rlhf label import`",
         )
     try:
-        return kind(**{f.name: row[f.name] for f in fields if f.name in row})
+        return kind(**{f.name: _held(row[f.name], f.name, place) for f in fields if f.name in row})
     except InputError as error:
         raise InputError(f"{place}, {error.what}", got=error.got, expected=error.expected, fix=error.fix) from None
+
+
+def _held(value: Any, name: str, place: str) -> Any:
+    """A field as records hold it: conversations, which files hold as lists, become strings (conversation.py)."""
+    if name == "prompt" and isinstance(value, (str, list)):
+        return as_prompt(value, f"{place}, prompt")
+    if name in COMPLETIONS and isinstance(value, list):
+        return as_completion(value, f"{place}, {name}")
+    return value
 
 
 def _read(kind: type[Record], path: Path) -> list[Record]:
@@ -198,8 +211,15 @@ def write_records(path: Path, records: Iterable[Sample] | Iterable[Label] | Iter
 
 
 def to_row(record: Sample | Label | Comparison) -> dict[str, Any]:
-    """The record as a JSON object; `reward` and `gold` are left out of samples that were not scored."""
+    """The record as a JSON object; `reward` and `gold` are left out of samples that were not scored.
+
+    A conversation is a list of messages, and a completion of it the assistant's turn, as TRL's data sets have them.
+    """
     row = dataclasses.asdict(record)
+    prompt = prompt_from_text(record.prompt)
+    if not isinstance(prompt, str):
+        row["prompt"] = prompt
+        row |= {name: assistant_turn(row[name]) for name in COMPLETIONS if name in row}
     for optional in ("reward", "gold"):
         if optional in row and row[optional] is None:
             del row[optional]

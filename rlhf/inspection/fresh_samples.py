@@ -16,15 +16,15 @@ import torch
 from tqdm import tqdm
 
 from rewards.rules import RewardFunc
+from rlhf.foundation.conversation import prompt_from_text, prompt_to_text
+from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 from rlhf.foundation.records import Sample
 from rlhf.inspection.estimates import Estimate, mean_estimate
 from rlhf.inspection.heldout import heldout_loss
 from rlhf.inspection.run_directory import Run
-from rlhf.language_model.chat import Prompt, prompt_from_text, prompt_to_text
 from rlhf.language_model.randomness import Stream
-from rlhf.language_model.sampler import encode_prompt
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.objective import exact_kl
 from rlhf.ppo.reward_functions import score
@@ -205,16 +205,17 @@ def token_heat(worker: RolloutWorker, rollout: Rollout, rows: range) -> list[Tok
         values = exact_kl(logp, logq).kl[0].double().tolist()
         ids = rollout.completion_ids[row, :length].tolist()
         tokens = [str(worker.tokenizer.decode([i])) for i in ids]
-        pay = token_pay(worker, rollout.prompts[row], ids)
+        pay = token_pay(worker, rollout, row, ids)
         found.append(TokenHeat(tokens, [float(f"{max(v, 0.0):.3g}") for v in values], pay))
     return found
 
 
-def token_pay(worker: RolloutWorker, prompt: Prompt, ids: list[int]) -> list[float | None]:
-    """Reward gained with each token: R(ids[:t+1]) - R(ids[:t])."""
+def token_pay(worker: RolloutWorker, rollout: Rollout, row: int, ids: list[int]) -> list[float | None]:
+    """Reward gained with each token of a completion: R(ids[:t+1]) - R(ids[:t])."""
     parts = [ids[:t] for t in range(len(ids) + 1)]
-    texts = worker.tokenizer.batch_decode(parts, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    rewards = worker.score([prompt] * len(parts), list(texts), parts, {}).tolist()
+    before = rollout.prompt_ids[row][rollout.prompt_mask[row]].tolist()
+    texts = worker.ending.texts([before] * len(parts), parts)
+    rewards = worker.score([rollout.prompts[row]] * len(parts), texts, parts, {}).tolist()
     gains = [after - before for before, after in pairwise(rewards)]
     return [float(f"{gain:.3g}") if math.isfinite(gain) else None for gain in gains]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.estimates import Estimate, mean_estimate
-from rlhf.language_model.sampler import beginning_token
 
 BLOCKS = 64
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlhf.foundation.conversation import in_turns
 from rlhf.foundation.files import read_json
 from rlhf.foundation.records import Sample
 from rlhf.inspection.display import display_text
@@ -45,6 +46,7 @@ def run_data(run: Run, evaluation: Evaluation | None) -> dict[str, Any]:
     advised = recommend(evaluation)
     opening = [name for name in (peak, advised.rung if advised else None) if name in names[:-1]]
     first = next(iter(samples.values()), [])
+    prompts = [display_text(in_turns(row.prompt), cap) for row in first]
     heat = read_heat(run, evaluation)
     iterations = {rung.name: rung.iteration for rung in run.rungs}
     return {
@@ -63,7 +65,7 @@ def run_data(run: Run, evaluation: Evaluation | None) -> dict[str, Any]:
             }
             for rung in rungs
         ],
-        "prompts": [display_text(row.prompt, cap) for row in first] if any(row.prompt for row in first) else [],
+        "prompts": prompts if any(prompts) else [],
     }
 
 

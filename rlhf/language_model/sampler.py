@@ -22,9 +22,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from labeling.pairs import content_uid
+from rlhf.foundation.conversation import prompt_from_text
+from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample
-from rlhf.language_model.chat import Prompt, chat_ids, prompt_from_text
+from rlhf.language_model.endings import Ending, ending_of, never_sampled, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
 
 
@@ -37,47 +39,11 @@ class Completions(NamedTuple):
     completion_mask: Tensor  # (B, T) bool
     logprobs: Tensor  # (B, T)
 
-
-def beginning_token(tokenizer: Any) -> int:
-    """The id that starts an unconditional sample: BOS, or EOS where a tokenizer has no BOS. Raises InputError."""
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return int(token)
-    raise InputError(
-        "tokenizer",
-        got="neither a BOS nor an EOS token",
-        expected="at least one of them",
-        fix="set `tokenizer.bos_token` and save the tokenizer again",
-    )
-
-
-def end_token(tokenizer: Any) -> int:
-    """The id that ends a completion. Raises InputError when the tokenizer has none."""
-    if tokenizer.eos_token_id is None:
-        raise InputError(
-            "tokenizer",
-            got="no EOS token",
-            expected="an end token, so that completions can end",
-            fix="set `tokenizer.eos_token` and save the tokenizer again",
-        )
-    return int(tokenizer.eos_token_id)
-
-
-def pad_token(tokenizer: Any) -> int:
-    """The id that fills masked places: the pad token, or EOS where there is none (masks never read it)."""
-    return int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else end_token(tokenizer)
-
-
-def encode_prompt(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """A prompt as ids; "" is exactly one beginning token (PPO on unconditional samples starts there).
-
-    A conversation goes through the tokenizer's chat template. Raises InputError when it cannot.
-    """
-    if prompt == "":
-        return [beginning_token(tokenizer)]
-    if not isinstance(prompt, str):
-        return chat_ids(tokenizer, prompt)
-    return [int(i) for i in tokenizer(prompt)["input_ids"]]
+    def texts(self, ending: Ending) -> list[str]:
+        """The completions' texts, up to their ends."""
+        pairs = ((self.prompt_ids, self.prompt_mask), (self.completion_ids, self.completion_mask))
+        prompts, completions = ([i[m].tolist() for i, m in zip(*pair, strict=True)] for pair in pairs)
+        return ending.texts(prompts, completions)
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Tensor, Tensor]:
@@ -122,7 +88,7 @@ def generate(
     prompts: Sequence[Sequence[int]],
     uniform: NDArray[np.float64],
     *,
-    eos_token_id: int,
+    ending: Ending,
     pad_token_id: int,
     temperature: float = 1.0,
     suppress_tokens: Sequence[int] = (),
@@ -158,7 +124,7 @@ def generate(
         tokens[:, t], kept[:, t] = drawn, alive
         at_one = logits.gather(-1, drawn[:, None]).squeeze(-1) - logits.logsumexp(-1)
         logprobs[:, t] = torch.where(alive, at_one, 0.0).cpu()
-        alive = alive & (drawn != eos_token_id)
+        alive = alive & ~ending.after(tokens[:, : t + 1])
         if not bool(alive.any()):
             break
         step_ids, positions = drawn[:, None], positions[:, -1:] + 1
@@ -166,13 +132,6 @@ def generate(
             read = torch.cat([ids.to(device), tokens[:, : t + 1]], 1)
             step_ids, positions = read, position_ids(attention[:, : read.shape[1]])
     return Completions(ids, mask, tokens.cpu(), kept.cpu(), logprobs)
-
-
-def decode(tokenizer: Any, completion_ids: Tensor, completion_mask: Tensor) -> list[str]:
-    """Completion texts up to the first end token, which is left out."""
-    rows = [ids[mask].tolist() for ids, mask in zip(completion_ids, completion_mask, strict=True)]
-    texts = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return [str(text) for text in texts]
 
 
 def chunks(count: int, size: int) -> Iterator[range]:
@@ -191,6 +150,7 @@ def sample_texts(
     stream: Stream = Stream.SAMPLE,
     temperature: float = 1.0,
     batch_size: int = 256,
+    stop_strings: Sequence[str] = (),
     quiet: bool = True,
 ) -> list[Sample]:
     """One sample a prompt (repeat a prompt for several), decoded, with its log-probability in nats.
@@ -203,6 +163,7 @@ def sample_texts(
     """
     encoded = {prompt: encode_prompt(tokenizer, prompt_from_text(prompt)) for prompt in dict.fromkeys(prompts)}
     check_context(model, max(map(len, encoded.values()), default=1), max_new_tokens)
+    ending, left_out = ending_of(model, tokenizer, stop_strings), never_sampled(model, tokenizer)
     samples: list[Sample] = []
     with tqdm(total=len(prompts), desc="sampling", unit="sample", disable=quiet) as bar:
         for chunk in chunks(len(prompts), batch_size):
@@ -211,11 +172,12 @@ def sample_texts(
                 model,
                 [encoded[text] for text in texts],
                 uniforms(seed, stream, chunk, max_new_tokens),
-                eos_token_id=end_token(tokenizer),
+                ending=ending,
                 pad_token_id=pad_token(tokenizer),
                 temperature=temperature,
+                suppress_tokens=left_out,
             )
-            completions = decode(tokenizer, done.completion_ids, done.completion_mask)
+            completions = done.texts(ending)
             totals = done.logprobs.sum(-1).tolist()
             samples += [
                 Sample(

@@ -34,6 +34,9 @@ class PPOConfig:
     num_generations: int = option(1, help="completions per prompt")
     temperature: float = option(1.0, help="softmax temperature when sampling and scoring; other than 1 biases the KL")
     suppress_tokens: list[int] = option([], help="token ids never sampled; scoring leaves them out in the same way")
+    stop_strings: list[str] = option(
+        [], help="texts that end a completion and are left out of its text, besides the model's end tokens"
+    )
     per_device_generation_batch_size: int = option(256, help="completions sampled at once on one device")
 
     # update

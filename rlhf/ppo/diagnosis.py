@@ -41,7 +41,7 @@ class Sampled:
     prompt_mask: Tensor  # (B, P) bool
     completion_ids: Tensor  # (B, T)
     completion_mask: Tensor  # (B, T) bool
-    eos_token_id: int
+    end_token_ids: tuple[int, ...]
     logprobs: Tensor | None = None  # (B, T) of the policy, as recorded
     ref_logprobs: Tensor | None = None  # (B, T) of the original, as recorded
 
@@ -55,7 +55,7 @@ class Sampled:
             self.prompt_mask[picked],
             self.completion_ids[picked],
             self.completion_mask[picked],
-            self.eos_token_id,
+            self.end_token_ids,
             self.logprobs[picked] if self.logprobs is not None else None,
             self.ref_logprobs[picked] if self.ref_logprobs is not None else None,
         )
@@ -114,7 +114,7 @@ def mask_faults(sampled: Sampled) -> list[Cause]:
     holes = int((mask != (torch.arange(width) < count[:, None])).any(-1).sum())
     if holes:
         return [Cause("padding", f"{holes} masks are not one run of real tokens from the start")]
-    is_end = ids == sampled.eos_token_id
+    is_end = torch.isin(ids, torch.tensor(sampled.end_token_ids))
     first_end = torch.where(is_end.any(-1), is_end.int().argmax(-1), width)
     late = int((count > first_end + 1).sum())
     if late:
@@ -141,7 +141,7 @@ def padding_fault(policy: Any, sampled: Sampled, score: Score) -> list[Cause]:
             one.prompt_mask[:, start:],
             one.completion_ids[:, :length],
             one.completion_mask[:, :length],
-            one.eos_token_id,
+            one.end_token_ids,
         )
         gap = _apart(_chosen(policy, alone, score), together[place : place + 1, :length], alone.completion_mask)
         worst = max(worst, gap)

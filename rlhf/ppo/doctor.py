@@ -182,7 +182,7 @@ class Doctor:
             rollout.prompt_mask,
             rollout.completion_ids,
             mask,
-            rollout.eos_token_id,
+            rollout.end_token_ids,
             rollout.sampler_logprobs,
         )
         symptoms += absence_symptom(self.policy, sampled.rows(slice(0, max(32, len(sampled) // 8))), self._score)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from rlhf.foundation.conversation import Text, as_prompt, prompt_from_text, prompt_to_text
+from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
-from rlhf.language_model.chat import Prompt, prompt_to_text
 from rlhf.language_model.randomness import Stream, generator
-from rlhf.language_model.sampler import encode_prompt
 
 Row = Mapping[str, Any]
 
@@ -21,7 +21,7 @@ class PromptEncoder:
         self.tokenizer = tokenizer
         self._known: dict[tuple[type, str], list[int]] = {}
 
-    def __call__(self, prompt: Prompt) -> list[int]:
+    def __call__(self, prompt: Text) -> list[int]:
         """The ids of a prompt. Raises InputError when there are none, or a conversation cannot be written."""
         key = (type(prompt), prompt_to_text(prompt))
         if key not in self._known:
@@ -33,8 +33,8 @@ class PromptEncoder:
         return self._known[key]
 
     def longest(self, rows: Iterable[Row]) -> int:
-        """Tokens of the longest prompt. Raises InputError when there is no row, or one without a `prompt`."""
-        lengths = [len(self(_prompt_of(row))) for row in rows]
+        """Tokens of the longest prompt. Raises InputError when there is no row."""
+        lengths = [len(self(row["prompt"])) for row in rows]
         if not lengths:
             raise InputError(
                 "train_dataset", got="no prompts", expected="at least one row", fix="check the data set's columns"
@@ -42,16 +42,30 @@ class PromptEncoder:
         return max(lengths)
 
 
-def _prompt_of(row: Row) -> Prompt:
-    prompt: Any = row.get("prompt")
-    if not isinstance(prompt, (str, list)):
+def as_rows(dataset: Iterable[Any], name: str) -> list[dict[str, Any]]:
+    """The rows of a data set, their prompts text or messages with text as content; a column that a row lacks is None.
+
+    Raises InputError naming the row that has no such prompt, and for a data set of several splits.
+    """
+    if isinstance(dataset, Mapping):
+        splits = ", ".join(map(str, dataset))
         raise InputError(
-            "train_dataset",
-            got="a row without `prompt`" if prompt is None else f"a {type(prompt).__name__} as prompt",
-            expected="a `prompt` in each row: text, or a list of messages",
-            fix="check the data set's columns",
+            name, got=f"splits ({splits})", expected="the rows of one split", fix=f"give {name}['train'], for example"
         )
-    return prompt
+    rows = [_as_row(row, f"{name}, row {number}") for number, row in enumerate(dataset, start=1)]
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def _as_row(row: Any, place: str) -> dict[str, Any]:
+    prompt = row.get("prompt") if isinstance(row, Mapping) else None
+    if not isinstance(prompt, (str, list)):
+        got = f"a {type(row).__name__}" if not isinstance(row, Mapping) else "no `prompt`"
+        got = got if prompt is None else f"a {type(prompt).__name__} as prompt"
+        raise InputError(
+            place, got=got, expected="a `prompt`: text, or a list of messages", fix="check the data set's columns"
+        )
+    return {**row, "prompt": prompt_from_text(as_prompt(prompt, f"{place}, prompt"))}
 
 
 class PromptSchedule:

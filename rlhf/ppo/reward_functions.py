@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhf.foundation.conversation import assistant_turn
 from rlhf.foundation.errors import InputError
-from rlhf.language_model.chat import assistant_turn
 
 RewardFunction = Callable[..., Sequence[float | None]]
 

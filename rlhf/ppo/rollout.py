@@ -18,17 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rlhf.language_model.endings import ending_of, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
-from rlhf.language_model.sampler import (
-    chunks,
-    decode,
-    end_token,
-    generate,
-    pad_prompts,
-    pad_token,
-    position_ids,
-    suppress,
-)
+from rlhf.language_model.sampler import chunks, generate, pad_prompts, position_ids, suppress
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic, ValuedOutput
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1, kl_k3
@@ -54,7 +46,8 @@ class Rollout:
     k1: Tensor  # (B,)
     k3: Tensor  # (B,)
     entropy: Tensor  # (B,) summed over tokens
-    eos_token_id: int
+    ended: Tensor  # (B,) bool, by an end token or stop string; the others were cut
+    end_token_ids: tuple[int, ...]
     vocabulary: int  # tokens that the policy chose from
     ref_logprobs: Tensor | None = None  # (B, T), with a critic
     values: Tensor | None = None  # (B, T) the critic's, of the prefix before each token, 0 where masked
@@ -138,6 +131,7 @@ class RolloutWorker:
         self.rank, self.world_size = rank, world_size
         self.sum_over_processes, self.score = sum_over_processes, score
         self.device = next(model.parameters()).device
+        self.ending = ending_of(model, tokenizer, config.stop_strings)
 
     def __call__(
         self,
@@ -191,7 +185,7 @@ class RolloutWorker:
                 self.model,
                 [encoded[i] for i in chunk],
                 numbers,
-                eos_token_id=end_token(self.tokenizer),
+                ending=self.ending,
                 pad_token_id=pad,
                 temperature=config.temperature,
                 suppress_tokens=config.suppress_tokens,
@@ -207,7 +201,7 @@ class RolloutWorker:
         empty = torch.zeros(count, dtype=torch.float64)
         return Rollout(
             prompts=[row["prompt"] for row in rows],
-            completions=decode(self.tokenizer, ids, mask),
+            completions=self.ending.texts(encoded, [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]),
             prompt_ids=prompt_ids,
             prompt_mask=prompt_mask,
             completion_ids=ids,
@@ -219,7 +213,8 @@ class RolloutWorker:
             k1=empty,
             k3=empty,
             entropy=empty,
-            eos_token_id=end_token(self.tokenizer),
+            ended=self.ending.ended(ids, mask),
+            end_token_ids=self.ending.token_ids,
             vocabulary=int(self.model.config.vocab_size),
         )
 

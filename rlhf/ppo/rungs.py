@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from rlhf.foundation.conversation import prompt_to_text
 from rlhf.foundation.records import Sample
-from rlhf.language_model.chat import prompt_to_text
 from rlhf.ppo.ladder import Rung
 from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.statistics import mean_and_error

@@ -39,7 +39,6 @@ def rollout_statistics(rollout: Rollout, targets: Targets, constants: Normalizat
     lengths = rollout.completion_mask.sum(-1)
     advantages, mask = targets.advantages, targets.mask
     mean_advantage = masked_mean(advantages, mask)
-    ended = (lengths < rollout.completion_mask.shape[1]) | _ends_at_limit(rollout)
     return {
         "reward": reward,
         "reward_se": reward_se,
@@ -57,16 +56,11 @@ def rollout_statistics(rollout: Rollout, targets: Targets, constants: Normalizat
         "iteration_batch_size": len(rollout),
         "unscored": len(rollout) - len(scored),
         "completions/mean_length": float(lengths.double().mean()),
-        "completions/clipped_ratio": float((~ended).double().mean()),
+        "completions/clipped_ratio": float((~rollout.ended).double().mean()),
         "distinct_2": distinct_2(rollout.completion_ids, rollout.completion_mask),
         "top_completion_share": Counter(rollout.completions).most_common(1)[0][1] / len(rollout),
         **{f"seconds/{name}": seconds for name, seconds in rollout.seconds.items()},
     }
-
-
-def _ends_at_limit(rollout: Rollout) -> Tensor:
-    """Which completions end with the end token in the very last place, (B,) bool."""
-    return rollout.completion_mask[:, -1] & (rollout.completion_ids[:, -1] == rollout.eos_token_id)
 
 
 def update_statistics(statistics: UpdateStatistics | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ the steps. How this differs from TRL's deleted PPOTrainer:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,11 +20,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
 from rlhf.foundation.records import write_records
+from rlhf.language_model.endings import never_sampled
 from rlhf.language_model.randomness import Stream
-from rlhf.language_model.sampler import beginning_token, check_context
+from rlhf.language_model.sampler import check_context
 from rlhf.ppo import critic, distributed, normalization, policy, rungs, state
 from rlhf.ppo.advantages import Targets, targets
 from rlhf.ppo.config import PPOConfig
@@ -32,7 +35,7 @@ from rlhf.ppo.doctor import Doctor
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.ladder import Ladder, rung_name
 from rlhf.ppo.normalization import Normalization
-from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row
+from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row, as_rows
 from rlhf.ppo.reward_functions import RewardFunction, require_scores, reward_name, score, veto_share
 from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.ppo.run_directory import RunDirectory
@@ -78,6 +81,8 @@ class PPOTrainer:
         self.tokenizer = processing_class if processing_class is not None else load_tokenizer(source)
         self.model = load_causal_lm(model, dtype=getattr(torch, args.dtype)) if isinstance(model, str) else model
         self.source = source
+        left_out = never_sampled(self.model, self.tokenizer, args.suppress_tokens)
+        self.args = args = dataclasses.replace(args, suppress_tokens=left_out)
         self.model.eval().to(self.processes.accelerator.device)
         self.fingerprint = state.fingerprint(self.model)
         self._choose_what_is_trained(peft_config)
@@ -90,8 +95,8 @@ class PPOTrainer:
                 fix="give one a function",
                 expected=f"{len(self.reward_funcs)}, one a reward function",
             )
-        self.train_rows = list(train_dataset) if train_dataset is not None else [{"prompt": ""}]
-        self.eval_rows = list(eval_dataset) if eval_dataset is not None else self.train_rows
+        self.train_rows = as_rows(train_dataset if train_dataset is not None else [{"prompt": ""}], "train_dataset")
+        self.eval_rows = as_rows(eval_dataset, "eval_dataset") if eval_dataset is not None else self.train_rows
         self.encode = PromptEncoder(self.tokenizer)
         longest = self.encode.longest([*self.train_rows, *self.eval_rows])
         check_context(self.model, longest, args.max_completion_length)
@@ -250,6 +255,7 @@ class PPOTrainer:
         if saved is not None:
             self._restore(saved)
         self.processes.main_does(self._begin_files)
+        self._try_rewards()
         if self.normalization is None:
             self.normalization = self._measure_normalization()
         if self.processes.is_main:
@@ -279,6 +285,12 @@ class PPOTrainer:
             "distributed_type": self.processes.distributed_type,
             "trained_parameters": sum(p.numel() for p in self.learner.parameters() if p.requires_grad),
         }
+
+    def _try_rewards(self) -> None:
+        """Score one completion of a training and of an evaluation prompt: what fails does so before the long work."""
+        columns = {**dict.fromkeys([*self.train_rows[0], *self.eval_rows[0]])}
+        rows = [{**columns, **self.train_rows[0]}, {**columns, **self.eval_rows[0]}]
+        self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False)
 
     def _measure_normalization(self) -> Normalization:
         rows = [self.train_rows[i % len(self.train_rows)] for i in range(self.args.normalization_samples)]

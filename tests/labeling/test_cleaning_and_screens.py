@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from labeling.campaign import comparison_tasks, judgement_tasks, mix_in
-from labeling.chat import chat_turns
+from labeling.chat import chat_turns, prompt_form
 from labeling.cleaning import clean_text
 from labeling.folder import Task
 from labeling.pairs import Pair
@@ -44,9 +44,16 @@ def test_chat_turns() -> None:
     ]
     messages = [{"role": "user", "content": "Hi"}]
     assert chat_turns(json.dumps(messages), "messages") == messages
-    for form in ("hh", "messages"):
-        with pytest.raises(InputError, match="another --prompt_format"):
-            chat_turns("Hello", form)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="another --prompt_format"):
+        chat_turns("Hello", "hh")
+    # A plain prompt among conversations is a turn of its own.
+    assert chat_turns("Hello", "messages") == [{"role": "prompt", "content": "Hello"}]
+
+
+def test_conversations_are_shown_in_turns_unless_told_otherwise() -> None:
+    chat = json.dumps([{"role": "user", "content": "Hi"}])
+    assert prompt_form(["Hello", chat]) == "messages"
+    assert prompt_form(["Hello", "", "[1, 2]"]) == "text"
 
 
 ESCAPED = r'[{"role": "user", "content": "a\ud800b\u0000c"}, {"role": "assistant", "content": "\ud83d\ude00"}]'
@@ -74,8 +81,8 @@ def test_a_long_chat_is_cut_by_turns_and_stays_a_chat() -> None:
     assert counts == {"cut to 100 characters": 1}
     untouched = '[{"role":  "user", "content": "spaced as it came"}]'
     assert judgement_tasks([Sample("a", untouched, "r", "m")], prompt_format="messages")[0][0].prompt == untouched
-    with pytest.raises(InputError, match="another --prompt_format"):
-        judgement_tasks([Sample("a", "[" * 100_000, "r", "m")], prompt_format="messages")
+    nested = "[" * 10_000  # no conversation, and no end of recursion
+    assert judgement_tasks([Sample("a", nested, "r", "m")], prompt_format="messages")[0][0].prompt == nested
 
 
 def test_a_sample_without_a_prompt_among_others() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.encoding import TextEncoder, batches, pad
+from rewards.batching import batches, pad
+from rlhf.foundation.encoding import TextEncoder
 from rlhf.foundation.errors import InputError
 
 from .conftest import END, toy_tokenizer

@@ -68,7 +68,8 @@ def test_scoring_reads_the_ids_that_were_trained_token_by_token(base_directory: 
     for row, pair in zip(data, pairs, strict=True):
         assert reward.encode([pair.prompt] * 2, [pair.first, pair.second]) == [row["chosen_ids"], row["rejected_ids"]]
         assert 0 not in row["chosen_ids"][1:] + row["rejected_ids"][1:]  # no EOS, in neither
-    batch = SoftPreferenceCollator(pad_token_id=reward.pad_id)([data[0], data[1]])
+    pad_id = reward.model.config.pad_token_id = reward.pad_id_for([*data["chosen_ids"], *data["rejected_ids"]])
+    batch = SoftPreferenceCollator(pad_token_id=pad_id)([data[0], data[1]])
     trained = reward.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.squeeze(-1)
     texts = [pairs[0].first, pairs[1].first, pairs[0].second, pairs[1].second]
     assert reward(["p: "] * 4, texts) == pytest.approx(trained.tolist(), abs=1e-5)
@@ -109,7 +110,7 @@ def test_conversations_go_through_the_chat_template(base_directory: Path) -> Non
     reward.tokenizer.chat_template = TEMPLATE
     (ids,) = reward.encode([[{"role": "user", "content": "king"}]], [[{"role": "assistant", "content": "joy"}]])
     unknown, space, joy, king = 1, 2, 3, 7
-    assert ids == [0, unknown, space, king, 0, unknown, space, joy, 0]  # every turn's end stays
+    assert ids == [unknown, space, king, 0, unknown, space, joy, 0]  # the template alone; every turn's end stays
     # TRL hands plain completions to conversational prompts in some trainers: the same text.
     assert reward.encode([[{"role": "user", "content": "king"}]], ["joy"]) == [ids]
 

@@ -71,8 +71,10 @@ def test_base_log_probability_by_hand() -> None:
     # BOS the _ joy EOS = 0 6 2 3 0.
     logprobs = model(torch.tensor([[0, 6, 2, 3, 0]])).logits[0].log_softmax(-1)
     each = [logprobs[i, token].item() for i, token in enumerate([6, 2, 3, 0])]
+    # This tokenizer puts nothing in front of a prompt, so neither does the policy: the _ joy EOS = 6 2 3 0.
+    prompted = model(torch.tensor([[6, 2, 3, 0]])).logits[0].log_softmax(-1)
     found = base(["", "the ", ""], ["the joy", "joy", "king and queen"])
-    assert found[:2] == pytest.approx([sum(each), sum(each[2:])], abs=1e-4)
+    assert found[:2] == pytest.approx([sum(each), prompted[1, 3].item() + prompted[2, 0].item()], abs=1e-4)
 
 
 def test_edits_are_small() -> None:

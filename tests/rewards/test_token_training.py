@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rewards.encoding import Batch
+from rewards.batching import Batch
 from rewards.token_training import (
     every_position_loss,
     last_position_loss,

@@ -18,11 +18,12 @@ from trl.data_utils import is_conversational
 from labeling.chat import chat_turns
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
+from rlhf.foundation.conversation import is_messages, prompt_from_text, prompt_to_text
+from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_jsonl
 from rlhf.foundation.model_directory import save_model
 from rlhf.foundation.records import read_samples
-from rlhf.language_model.chat import chat_ids, is_messages, prompt_from_text, prompt_to_text
 from rlhf.ppo.ladder import read_rungs
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz .,\n!|"
@@ -68,34 +69,36 @@ def configure(directory: Path, **options: Any) -> PPOConfig:
 
 def test_ids_are_those_of_the_template(tokenizer: Any) -> None:
     rendered = "|user|hi\n|assistant|hm.\n|user|oh!\n|assistant|"
-    assert chat_ids(tokenizer, LONGER) == tokenizer(rendered)["input_ids"]
+    assert encode_prompt(tokenizer, LONGER) == tokenizer(rendered)["input_ids"]
     # An assistant's last message is continued: no new turn is opened.
-    assert chat_ids(tokenizer, LONGER[:2]) == tokenizer("|user|hi\n|assistant|hm.")["input_ids"]
+    assert encode_prompt(tokenizer, LONGER[:2]) == tokenizer("|user|hi\n|assistant|hm.")["input_ids"]
 
 
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
         ([], "expected a list of"),
-        ([{"role": "user"}], "expected a list of"),
-        ([{"role": "user", "content": 3}], "expected a list of"),
-        (["hi"], "expected a list of"),
+        ([{"role": "user"}], "message 1: got no content"),
+        ([{"role": "user", "content": None}], "message 1: got no content"),
+        ([{"role": "user", "content": 3}], "got a int as content"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "part of type 'image'"),
+        (["hi"], 'message 1: got .hi.; expected {"role", "content"}'),
         ([{"role": "system", "content": "be kind"}], "ends with the role 'system'"),
     ],
 )
 def test_bad_conversations_are_one_line(tokenizer: Any, messages: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        chat_ids(tokenizer, messages)
+        encode_prompt(tokenizer, messages)
 
 
 def test_a_template_that_refuses_is_one_line(tokenizer: Any) -> None:
     strict = copy.deepcopy(tokenizer)
     strict.chat_template = "{{ raise_exception('roles must alternate') }}"
     with pytest.raises(InputError, match="roles must alternate"):
-        chat_ids(strict, MORNING)
+        encode_prompt(strict, MORNING)
     strict.chat_template = None
     with pytest.raises(InputError, match="no chat template"):
-        chat_ids(strict, MORNING)
+        encode_prompt(strict, MORNING)
 
 
 TEXTS = st.text(max_size=8)

@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from rlhf.cli import main
 from rlhf.foundation.model_directory import save_model
+from rlhf.language_model.endings import Ending
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
 
@@ -40,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(model, tokenizer, root / "policy")
     for name, temperature in (("healthy", 1.0), ("cold", 0.6)):
         done = generate(
-            model, [[0]] * 300, uniforms(0, Stream.SAMPLE, range(300), 10), eos_token_id=0, pad_token_id=0,
+            model, [[0]] * 300, uniforms(0, Stream.SAMPLE, range(300), 10), ending=Ending((0,)), pad_token_id=0,
             temperature=temperature,
         )  # fmt: skip
         rows = [

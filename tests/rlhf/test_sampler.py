@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from rlhf.foundation.encoding import beginning_token, encode_prompt
 from rlhf.foundation.errors import InputError
+from rlhf.language_model.endings import Ending
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import (
     IMPOSSIBLE,
-    beginning_token,
     chunks,
-    encode_prompt,
     generate,
     invert_cdf,
     pad_prompts,
@@ -62,7 +62,9 @@ def test_invert_cdf_by_hand() -> None:
 
 def test_sampled_frequencies_match_the_model(model: GPT2LMHeadModel) -> None:
     count = 20_000
-    done = generate(model, [[0]] * count, uniforms(0, Stream.SAMPLE, range(count), 1), eos_token_id=0, pad_token_id=0)
+    done = generate(
+        model, [[0]] * count, uniforms(0, Stream.SAMPLE, range(count), 1), ending=Ending((0,)), pad_token_id=0
+    )
     with torch.no_grad():
         p = model(torch.tensor([[0]])).logits[0, -1].softmax(-1)
     share = torch.bincount(done.completion_ids[:, 0], minlength=11).double() / count
@@ -73,16 +75,16 @@ def test_sampled_frequencies_match_the_model(model: GPT2LMHeadModel) -> None:
 def test_batch_and_padding_change_nothing(model: GPT2LMHeadModel) -> None:
     prompts = [[0], [3, 4, 5], [0, 7], [0], [9, 9, 9, 9, 1]]
     numbers = uniforms(5, Stream.SAMPLE, range(5), 12)
-    whole = generate(model, prompts, numbers, eos_token_id=0, pad_token_id=0)
+    whole = generate(model, prompts, numbers, ending=Ending((0,)), pad_token_id=0)
     for i, prompt in enumerate(prompts):
-        alone = generate(model, [prompt], numbers[i : i + 1], eos_token_id=0, pad_token_id=0)
+        alone = generate(model, [prompt], numbers[i : i + 1], ending=Ending((0,)), pad_token_id=0)
         assert (whole.completion_ids[i] == alone.completion_ids[0]).all()
         assert (whole.completion_mask[i] == alone.completion_mask[0]).all()
         assert (whole.logprobs[i] - alone.logprobs[0]).abs().max() < 1e-12
 
 
 def test_mask_keeps_the_first_end_token_and_logprobs_are_the_model_s(model: GPT2LMHeadModel) -> None:
-    done = generate(model, [[0]] * 64, uniforms(2, Stream.SAMPLE, range(64), 8), eos_token_id=0, pad_token_id=0)
+    done = generate(model, [[0]] * 64, uniforms(2, Stream.SAMPLE, range(64), 8), ending=Ending((0,)), pad_token_id=0)
     lengths = done.completion_mask.sum(-1)
     assert len(set(lengths.tolist())) > 2  # ragged, or the test shows nothing
     for ids, mask, logprobs in zip(done.completion_ids, done.completion_mask, done.logprobs, strict=True):
@@ -103,7 +105,7 @@ def test_temperature_divides_the_logits_and_logprobs_stay_at_one(model: GPT2LMHe
         model,
         [[0]] * count,
         uniforms(0, Stream.SAMPLE, range(count), 1),
-        eos_token_id=0,
+        ending=Ending((0,)),
         pad_token_id=0,
         temperature=2.0,
     )
@@ -118,7 +120,7 @@ def test_temperature_divides_the_logits_and_logprobs_stay_at_one(model: GPT2LMHe
 
 def test_suppressed_tokens_never_come(model: GPT2LMHeadModel) -> None:
     numbers = uniforms(0, Stream.SAMPLE, range(256), 4)
-    done = generate(model, [[0]] * 256, numbers, eos_token_id=0, pad_token_id=0, suppress_tokens=[3, 5])
+    done = generate(model, [[0]] * 256, numbers, ending=Ending((0,)), pad_token_id=0, suppress_tokens=[3, 5])
     assert not np.isin(done.completion_ids.numpy(), [3, 5]).any()
     assert suppress(torch.zeros(1, 4), [1]).tolist() == [[0.0, IMPOSSIBLE, 0.0, 0.0]]
 
@@ -144,7 +146,7 @@ def test_unconditional_is_exactly_one_beginning_token(tmp_path: Path) -> None:
     class Tokenizer:
         bos_token_id, eos_token_id = None, 7
 
-        def __call__(self, text: str) -> dict[str, Any]:
+        def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, Any]:
             return {"input_ids": [1, 2]}
 
     assert encode_prompt(Tokenizer(), "") == [7]

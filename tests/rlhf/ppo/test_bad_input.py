@@ -84,12 +84,12 @@ def test_a_reward_that_fails_later_costs_nothing_but_its_iteration(
 
     def dots(completions: list[str], **_: Any) -> Any:
         calls.append(len(completions))
-        # normalisation, first rollout, first rung, then the second rollout
-        return fault(completions) if len(calls) >= 4 else full_stop([], completions)
+        # the trial, normalisation, first rollout, first rung, then the second rollout
+        return fault(completions) if len(calls) >= 5 else full_stop([], completions)
 
     with pytest.raises(InputError, match=message):
         trainer(build_model(), tokenizer, tmp_path / "cut", dots).train()
-    assert calls[:4] == [128, 64, 16, 64]
+    assert calls[:5] == [2, 128, 64, 16, 64]
     assert len(lines(tmp_path / "cut")) == 1
     trainer(build_model(), tokenizer, tmp_path / "cut", resume=True).train()
     trainer(build_model(), tokenizer, tmp_path / "whole").train()
@@ -147,8 +147,8 @@ def test_a_prompt_longer_than_the_context(build_model: Build, tokenizer: Any, tm
     ("rows", "message"),
     [
         ([], "train_dataset: got no prompts"),
-        ([{"text": "oh"}], "train_dataset: got a row without `prompt`"),
-        ([{"prompt": 3}], "train_dataset: got a int as prompt"),
+        ([{"text": "oh"}], "train_dataset, row 1: got no `prompt`"),
+        ([{"prompt": 3}], "train_dataset, row 1: got a int as prompt"),
         ([{"prompt": [{"role": "user", "content": "oh"}]}], "tokenizer: got no chat template"),
     ],
 )

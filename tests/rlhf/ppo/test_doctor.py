@@ -16,6 +16,7 @@ from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.foundation.errors import InputError
 from rlhf.language_model import sampler
+from rlhf.language_model.endings import Ending
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
 from rlhf.ppo import rollout as rollouts
@@ -136,9 +137,9 @@ def draw(model: Any, count: int, seed: int, width: int = 12) -> Sampled:
     """Completions of prompts of one and three tokens, with the log-probs the sampler saw."""
     prompts = [[0] if i % 2 else [0, 3, 4] for i in range(count)]
     done = generate(
-        model, prompts, uniforms(seed, Stream.SAMPLE, range(count), width), eos_token_id=EOS, pad_token_id=EOS
+        model, prompts, uniforms(seed, Stream.SAMPLE, range(count), width), ending=Ending((EOS,)), pad_token_id=EOS
     )
-    return Sampled(done.prompt_ids, done.prompt_mask, done.completion_ids, done.completion_mask, EOS, done.logprobs)
+    return Sampled(done.prompt_ids, done.prompt_mask, done.completion_ids, done.completion_mask, (EOS,), done.logprobs)
 
 
 def moved(model: GPT2LMHeadModel, size: float, seed: int = 3) -> GPT2LMHeadModel:

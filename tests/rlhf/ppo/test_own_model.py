@@ -21,6 +21,7 @@ from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import read_samples
+from rlhf.language_model.endings import Ending
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
 
@@ -105,7 +106,9 @@ def test_a_model_without_a_cache_samples_what_its_logits_say(own_model: Any) -> 
     from rlhf.foundation.model_directory import load_causal_lm
 
     model: Any = load_causal_lm("runs/own")
-    done = generate(model, [[0], [5, 6, 7]], uniforms(0, Stream.SAMPLE, range(2), 8), eos_token_id=0, pad_token_id=0)
+    done = generate(
+        model, [[0], [5, 6, 7]], uniforms(0, Stream.SAMPLE, range(2), 8), ending=Ending((0,)), pad_token_id=0
+    )
     for row, prompt in enumerate([[0], [5, 6, 7]]):
         completion = done.completion_ids[row][done.completion_mask[row]]
         sequence = torch.cat([torch.tensor(prompt), completion])[None]

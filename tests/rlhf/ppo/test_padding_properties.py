@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from rlhf import PPOConfig
+from rlhf.language_model.endings import Ending
 from rlhf.language_model.sampler import generate, pad_prompts
 from rlhf.ppo import objective
 from rlhf.ppo.advantages import Targets
@@ -132,7 +133,8 @@ def rollout_of(batch: Ragged, right: int) -> tuple[Rollout, Targets]:
         prompt_ids=torch.zeros(count, 1, dtype=torch.long), prompt_mask=torch.ones(count, 1, dtype=torch.bool),
         completion_ids=ids, completion_mask=mask, rewards=torch.arange(count, dtype=torch.float64),
         old_logprobs=clean[1], sampler_logprobs=clean[1], kl=k1.abs(), k1=k1,
-        k3=objective.kl_k3(clean[0], clean[2], mask), entropy=clean[3].abs().sum(-1), eos_token_id=0,
+        k3=objective.kl_k3(clean[0], clean[2], mask), entropy=clean[3].abs().sum(-1), end_token_ids=(0,),
+        ended=Ending((0,)).ended(ids, mask),
         vocabulary=8,
     )  # fmt: skip
     return rollout, Targets(clean[3], mask)
@@ -176,10 +178,10 @@ def test_scoring_and_sampling(
     """Each row alone without padding, and in a batch with `extra` places before it and `behind` after it."""
     uniform = np.random.default_rng(seed).random((len(rows), 6))
     alone = [
-        generate(language_model, [row], uniform[i : i + 1], eos_token_id=0, pad_token_id=0)
+        generate(language_model, [row], uniform[i : i + 1], ending=Ending((0,)), pad_token_id=0)
         for i, row in enumerate(rows)
     ]
-    together = generate(language_model, rows, uniform, eos_token_id=0, pad_token_id=0)
+    together = generate(language_model, rows, uniform, ending=Ending((0,)), pad_token_id=0)
     assert torch.equal(together.completion_ids, torch.cat([one.completion_ids for one in alone]))
     assert torch.equal(together.completion_mask, torch.cat([one.completion_mask for one in alone]))
     config = PPOConfig(output_dir="-")

@@ -250,11 +250,11 @@ def test_unscored_completions_are_counted_and_left_out(build_model: Build, token
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (lambda completions, **_: [1.0], "1 rewards; expected 256"),
+        (lambda completions, **_: [1.0], "1 rewards; expected 2, one a completion"),
         (lambda completions, **_: [math.nan] * len(completions), "got nan for"),
         (lambda completions, **_: [math.inf] * len(completions), "got inf for"),
         (lambda completions, **_: [1.0] * len(completions), "no spread over 256"),
-        (lambda completions, **_: [1 / (c != completions[3]) for c in completions], "ZeroDivisionError"),
+        (lambda completions, **_: [1 / (c != completions[1]) for c in completions], "ZeroDivisionError"),
     ],
 )
 def test_bad_rewards_are_one_line(
