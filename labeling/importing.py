@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from labeling.annotations import Annotation, Item, latest, read_item, read_items
+from labeling.dialogues import read_exchange
 from labeling.pairs import Answer, Pair, content_uid
 from labeling.people import NOBODY, emails_by_number, name_unknown, person
 from labeling.results import kind_of
 from labeling.tables import Columns, Row, annotator_of, as_items, is_studio, need, read_rows
 from labeling.union import union
-from rlhf.foundation.cells import read_bool, read_seconds, unix_lines
+from rlhf.foundation.cells import read_bool, read_seconds
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json
 from rlhf.foundation.moments import instant
@@ -25,7 +26,6 @@ from rlhf.foundation.records import LABELS, Comparison, Label, LabelName
 SKIP = "skip"
 SIDES: Mapping[str, Answer] = {"left": "first", "right": "second", "tie": "tie"}
 CONTROL = {"judgement": "sentiment", "comparison": "comparison"}
-LINE_ENDS = "texts with other line ends, now \\n"
 REFERENCE = "kept apart as reference (ground truth)"
 WORD = re.compile(r'(?:"(?:[^"]|"")*"|[^,])+')  # a comma inside quotes parts nothing
 
@@ -81,7 +81,9 @@ class _Answers:
     notes: list[str]
 
 
-def import_labels(path: Path, columns: Columns, mapping: Mapping[str, str], *, annotator: str = "") -> Imported:
+def import_labels(
+    path: Path, columns: Columns, mapping: Mapping[str, str] | None = None, *, annotator: str = ""
+) -> Imported:
     """Read judgements from `.csv`, `.tsv`, `.jsonl` or an export of Label Studio (JSON, JSON-MIN, CSV, TSV).
 
     `annotator` names answers whose file names nobody; without it they are "imported", and two to one text are two
@@ -94,15 +96,14 @@ def import_labels(path: Path, columns: Columns, mapping: Mapping[str, str], *, a
     counts: Counter[str] = Counter()
 
     def uid_of(item: Item) -> str:
-        prompt = _text(item, columns.prompt, counts) if columns.prompt else ""
-        text = _text(item, columns.text, counts)
+        prompt, (text,) = read_exchange(item, columns.prompt, [columns.text], counts)
         uid = content_uid(prompt, text)
         texts[uid] = prompt, text
         return uid
 
     fields = [columns.text, columns.prompt]
     answers = _read(path, _open(path), columns, fields, "judgement", annotator, uid_of)
-    meanings: Mapping[str, str] = {**{name: name for name in LABELS}, **mapping}
+    meanings: Mapping[str, str] = {**{name: name for name in LABELS}, **(mapping or {})}
     _check_values(path, answers, meanings, LABELS)
 
     def labels(found: Sequence[Annotation], counts: Counter[str]) -> list[Label]:
@@ -146,10 +147,10 @@ def import_comparisons(
     counts: Counter[str] = Counter()
 
     def key_of(item: Item) -> str:
-        prompt = _text(item, columns.prompt, counts) if columns.prompt in item.data else ""
-        sides = _text(item, "answer1", counts), _text(item, "answer2", counts)
-        key = content_uid(prompt, *sides)
-        shown[key] = Pair(content_uid(prompt, *sorted(sides)), prompt, *sides)
+        named = columns.prompt if columns.prompt in item.data else ""
+        prompt, (one, two) = read_exchange(item, named, ["answer1", "answer2"], counts)
+        key = content_uid(prompt, one, two)
+        shown[key] = Pair(content_uid(prompt, *sorted((one, two))), prompt, one, two)
         return key
 
     answers = _read(path, source, columns, ["answer1", "answer2"], "comparison", annotator, key_of)
@@ -186,8 +187,8 @@ def _preferences(path: Path, rows: Sequence[Row], columns: Columns, annotator: s
     for row in rows:
         need(row.cells, ["chosen", "rejected", columns.annotator], row.place)
         item = Item(row.place, row.cells, [])
-        prompt = _text(item, columns.prompt, counts) if columns.prompt in row.cells else ""
-        chosen, rejected = _text(item, "chosen", counts), _text(item, "rejected", counts)
+        named = columns.prompt if columns.prompt in row.cells else ""
+        prompt, (chosen, rejected) = read_exchange(item, named, ["chosen", "rejected"], counts)
         if not chosen.strip() and not rejected.strip():
             counts["empty text"] += 1
             continue
@@ -210,15 +211,6 @@ def _preferences(path: Path, rows: Sequence[Row], columns: Columns, annotator: s
     counts.update(superseded)
     _need_some(path, joined, counts)
     return Imported(comparisons=joined, counts=counts)
-
-
-def _text(item: Item, name: str, counts: Counter[str]) -> str:
-    value = item.data.get(name)
-    unix = unix_lines(value)
-    counts[LINE_ENDS] += unix != value
-    if not isinstance(unix, str):
-        raise InputError(f"{item.place}, {name}", got=f"{value!r}"[:60], expected="a text", fix="mend that row")
-    return unix
 
 
 def _open(path: Path) -> list[Row] | list[Item]:

@@ -62,9 +62,9 @@ def _text(value: object, kind: str, place: str) -> str:
         return str(int(value)) if value == int(value) else str(value)
     if kind in ("choices", "taxonomy") and isinstance(value, list) and value:  # a path through nested choices
         if all(isinstance(step, str) for step in value):
-            return "/".join(value)
+            return "/".join(step.strip() for step in value)
     elif isinstance(value, str):
-        return value
+        return value.strip()
     raise _other_shape(place, None, value)
 
 

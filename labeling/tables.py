@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labeling.annotations import Item
+from rlhf.foundation.conversation import prompt_from_text
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_jsonl, read_text
 
@@ -142,8 +143,16 @@ def as_items(rows: Sequence[Row], columns: Columns, fields: Sequence[str]) -> tu
             "result": [{"from_name": columns.label, "value": value} for value in values],
             **{name: row.cells.get(name) for name in ("created_at", "updated_at", "lead_time")},
         }
-        items.append(Item(row.place, row.cells, [annotation]))
+        items.append(Item(row.place, _decoded(row.cells) if studio else row.cells, [annotation]))
     return items, counts
+
+
+def _decoded(cells: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Label Studio writes a data field that is a conversation into CSV as JSON."""
+    return {
+        name: prompt_from_text(cell) if isinstance(cell, str) and cell.startswith("[{") else cell
+        for name, cell in cells.items()
+    }
 
 
 def _values(cell: Any, studio: bool) -> Iterator[Mapping[str, Any]]:

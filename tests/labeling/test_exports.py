@@ -87,6 +87,7 @@ def test_texts_are_told_apart_by_what_they_say_not_by_their_id(tmp_path: Path, i
         ([choice("Positive"), choice("Negative")], {}, "conflict"),
         ([choice("Positive", "Negative")], {}, "conflict"),
         ([choice("Positive"), choice("Positive")], {}, "positive"),
+        ([choice(" Positive ")], {}, "positive"),  # as a table's cell is read
         ([choice("glad", "merry")], {"glad": "positive", "merry": "positive"}, "positive"),
         ([choice("glad", "long")], {"glad": "positive", "long": "skip"}, "positive"),
         ([choice("long")], {"long": "skip"}, "skipped by --map"),
