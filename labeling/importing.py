@@ -86,9 +86,9 @@ def import_labels(
 ) -> Imported:
     """Read judgements from `.csv`, `.tsv`, `.jsonl` or an export of Label Studio (JSON, JSON-MIN, CSV, TSV).
 
-    `annotator` names answers whose file names nobody; without it they are "imported", and two to one text are two
-    people's. `columns.label` "" takes the control `sentiment`, or the only one. A value that is neither in `mapping`
-    nor one of our labels (in any case) is an InputError that lists such values. Uids depend on prompt and text alone,
+    `annotator` names answers that name nobody; without it they are "imported", and where others are named, two to one
+    text are two people's. `columns.label` "" takes the control `sentiment`, or the only one. A value that is neither
+    in `mapping` nor one of our labels (in any case) is an InputError that lists such values. Uids depend on prompt and text alone,
     so that two annotators of one text meet; of two answers of one annotator to one text the later in time wins, and
     the other is counted. Raises InputError, also when no label comes of it.
     """
@@ -246,6 +246,8 @@ def _read(
         rows = source
         control = columns.label or CONTROL[kind]
         items, left_out = as_items(rows, dataclasses.replace(columns, label=control), fields)
+        if not is_studio(rows) and not columns.annotator:
+            annotator = annotator or NOBODY  # nothing in such a table could tell two people apart
         if is_studio(rows):
             notes.append(f"{path.name} holds no skipped answers, marks of ground truth or untouched pre-labels: the "
                          "JSON export does")  # fmt: skip

@@ -87,10 +87,20 @@ def join_people(before: Sequence[Answered], new: Sequence[Answered], emails: Map
         else:
             same[number] = email
             notes.append(f"'{number}' is '{email}', says the export: {len(earlier)} earlier answers go by that name")
+    twice = sum(
+        answers.get((one.uid, one.annotator), _answer(one)) != _answer(one) for one in before if _is_nobody(one)
+    )
+    if twice:
+        notes.append(f"{NOBODY!r} answered {twice} texts differently before, and the later answer counts: if these are "
+                     "several people, give each file its --annotator NAME")  # fmt: skip
     joined: list[Answered] = [
         dataclasses.replace(one, annotator=same.get(one.annotator, one.annotator)) for one in before
     ]
     return Joined(joined, [*notes, *_doubtful({one.annotator for one in [*joined, *new]})])
+
+
+def _is_nobody(one: Label | Comparison) -> bool:
+    return one.annotator == NOBODY or one.annotator.startswith(f"{NOBODY}-")
 
 
 def _answer(one: Label | Comparison) -> object:

@@ -34,7 +34,7 @@ class ImportConfig:
     prompt: str = option("", help="column (or data field) of the prompt, if any; comparisons: default prompt")
     annotator_column: str = option("", help="column that names the annotator, if any; Label Studio's own is known")
     annotator: str = option(
-        "", help="who answered where the file names nobody; default: imported, and two to one text are two people"
+        "", help="who answered where a row names nobody; default: imported, or several such people if others are named"
     )
     map: list[str] = option(
         [],

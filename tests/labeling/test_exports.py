@@ -157,6 +157,14 @@ def test_answers_that_name_nobody_are_of_several_people_unless_one_is_named(tmp_
     assert [(x.label, x.annotator) for x in got.labels] == [("negative", "ana")]
 
 
+def test_a_table_without_names_is_one_persons_and_two_such_files_are_said(tmp_path: Path) -> None:
+    got = run(tmp_path, "text,sentiment\na,positive\na,positive\nb,negative\n", "a.csv")
+    assert {x.annotator for x in got.labels} == {"imported"}
+    assert got.counts["superseded"] == 1
+    got = run(tmp_path, "text,sentiment\na,negative\nb,negative\n", "b.csv", append=True)
+    assert "'imported' answered 1 texts differently before" in got.notes[0]
+
+
 def run(tmp_path: Path, value: object, name: str = "a.json", **options: Any) -> Imported:
     source = save(tmp_path / name, value)
     return label_import.run(label_import.ImportConfig(str(source), str(tmp_path / "labels.jsonl"), **options))

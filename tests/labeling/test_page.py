@@ -11,7 +11,10 @@ import pytest
 from playwright.sync_api import Page
 
 from labeling.answers import collect
-from labeling.folder import Folder
+from labeling.campaign import plan_tasks
+from labeling.folder import Folder, Task
+from labeling.page import page_plan
+from labeling.screens import RATING
 from rlhf.commands import label_import, label_page
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
@@ -204,6 +207,20 @@ def test_a_file_saved_again_counts_once_and_what_was_undone_is_gone(tmp_path: Pa
         assert found(folder) == [("u0", "positive", "ana"), ("u1", "negative", "ana")]
         assert {k: n for k, n in returned.counts.items() if n} == {"labelled": 2, "undone in a later file": 1}
         assert not returned.notes
+
+
+def test_ratings_of_two_files_of_one_name_are_added_up(tmp_path: Path) -> None:
+    """A blind packet of eight texts, rated by one person in two browsers, four each."""
+    folder = Folder(tmp_path / "folder")
+    folder.path.mkdir()
+    tasks = [Task(f"u{i}", "", f"text {i}") for i in range(8)]
+    plan, _ = plan_tasks(folder, RATING, "Ratings", tasks)
+    folder.write_plan(page_plan(plan))
+    halves = [[given(f"u{i}", str(1 + i % 5), i) for i in some] for some in (range(4), range(4, 8))]
+    files = [answers(folder, "ana", f"file {i}", answers=half, session=f"s{i}") for i, half in enumerate(halves)]
+    for order in (files, files[:1]):
+        ratings = collect(folder, order).ratings
+        assert [(x.uid, x.rating) for x in ratings] == [(f"u{i}", 1 + i % 5) for i in range(8)]
 
 
 def test_one_browser_under_two_names_is_said(tmp_path: Path) -> None:
