@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from labeling.answers import collect
 from labeling.campaign import plan_tasks
 from labeling.folder import Folder
-from labeling.page import collect, page_plan, write_page
+from labeling.page import page_plan, write_page
 from labeling.returned import Returned
-from rlhf.commands.label_output import listed_counts, tally
+from rlhf.commands.label_output import listed_counts, print_notes, tally
 from rlhf.commands.label_tasks import TaskConfig, make_tasks
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.terminal import shown
@@ -75,3 +76,4 @@ def main(argv: list[str]) -> None:
     name = "comparisons.jsonl" if returned.comparisons else "labels.jsonl"
     print(f"{tally(returned.labels or returned.comparisons)} -> {shown(Path(config.output_dir) / name)}")
     print(f"answers: {returned.annotations}; {listed_counts(returned.counts) or 'none'}")
+    print_notes(returned.notes)

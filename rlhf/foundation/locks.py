@@ -9,13 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import write_failure
 
 
-def take_lock(path: Path) -> int | None:
-    """Lock an existing file or directory: the descriptor that holds it, or None when a living process does."""
+def take_lock(path: Path, *, wait: bool = False) -> int | None:
+    """Lock an existing file or directory: the descriptor that holds it.
+
+    None when a living process holds it, unless told to `wait` for that one.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         os.close(descriptor)
         return None
@@ -54,12 +58,32 @@ def sole_writer(directory: str | Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _take_new(path: Path) -> int | None:
+@contextmanager
+def one_writer(path: Path) -> Iterator[None]:
+    """Wait until no other process changes a file, and hold it: for whoever reads it, adds to it and writes it.
+
+    The lock is the file .NAME.lock beside it. Raises InputError when the place cannot be written.
+    """
+    lock = path.parent / f".{path.name}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _take_new(lock, wait=True)
+    except OSError as error:
+        raise write_failure(path, error) from error
+    assert descriptor is not None  # it waited
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _take_new(path: Path, *, wait: bool = False) -> int | None:
     """`take_lock` on a file that its last holder may be removing at this moment."""
     while True:
         path.touch()
         try:
-            descriptor = take_lock(path)
+            descriptor = take_lock(path, wait=wait)
             if descriptor is None or os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         except FileNotFoundError:
