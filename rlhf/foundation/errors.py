@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rlhf.foundation.terminal import shown
 
 LONGEST_GOT = 1000  # characters: what was got may be a whole file in one line
@@ -22,6 +24,16 @@ class InputError(ValueError):
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
         line = f"{what}: got {shown(got, LONGEST_GOT)}; expected {expected}; {fix}"
         super().__init__(shown(" ".join(line.split())))
+
+
+def write_failure(path: Path, error: OSError) -> InputError:
+    """The line a person sees when the disk is full or a directory is read-only."""
+    return InputError(
+        f"writing {path}",
+        got=error.strerror or str(error),
+        expected="a writable disk with free space",
+        fix="free some space or choose another directory, then run the same command again; what stood there is kept",
+    )
 
 
 class Told(SystemExit):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rlhf.foundation.errors import InputError
+from rlhf.foundation.errors import InputError, write_failure
 from rlhf.foundation.leftovers import sweep
 
 
@@ -58,16 +58,6 @@ def current_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def write_failure(path: Path, error: OSError) -> InputError:
-    """The line a person sees when the disk is full or a directory is read-only."""
-    return InputError(
-        f"writing {path}",
-        got=error.strerror or str(error),
-        expected="a writable disk with free space",
-        fix="free some space or choose another directory, then run the same command again; what stood there is kept",
-    )
 
 
 def write_text(path: Path, text: str) -> None:

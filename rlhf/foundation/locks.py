@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import write_failure
+from rlhf.foundation.errors import InputError, write_failure
 
 
 def take_lock(path: Path, *, wait: bool = False) -> int | None:

@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from rlhf.foundation.adapters import adapter_base, load_adapter, merged
 from rlhf.foundation.causal_lm import settle
-from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import current_umask, fsync_directory, write_failure
+from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.files import current_umask, fsync_directory
 from rlhf.foundation.leftovers import sweep
 from rlhf.foundation.load_errors import LOAD_ERRORS, hub_in_silence, load_failure
 from rlhf.foundation.locks import take_lock

@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import torch
 
-from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import append_jsonl, read_json, write_failure, write_json
+from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.files import append_jsonl, read_json, write_json
 from rlhf.foundation.leftovers import leftover_of
 from rlhf.foundation.records import now
 from rlhf.ppo.provenance import Inputs, changed_inputs

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rlhf.foundation.digests import file_digest
-from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import fsync_directory, read_json, write_failure, write_json
+from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.files import fsync_directory, read_json, write_json
 
 KEPT = 2
 ADAM_TENSORS = ("exp_avg", "exp_avg_sq", "step")
