@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from labeling.pairs import content_uid
-from rlhf.foundation.causal_lm import cache_name, reads_left_padding
+from rlhf.foundation.causal_lm import cache_name, reads_left_padding, require_usable
 from rlhf.foundation.conversation import prompt_from_text
 from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
@@ -215,8 +215,9 @@ def sample_texts(
 
     Completion i depends on (seed, stream, i) and its prompt alone, its uid on (source's last name, seed, i) and the
     text: the same command gives the same uids, and so the same choices and simulated answers later on. Raises
-    InputError when prompt and completion together exceed the model's context.
+    InputError when the model is unusable (causal_lm.py), or prompt and completion together exceed the model's context.
     """
+    require_usable(model, tokenizer, source)
     encoded = {prompt: encode_prompt(tokenizer, prompt_from_text(prompt)) for prompt in dict.fromkeys(prompts)}
     check_context(model, max(map(len, encoded.values()), default=1), max_new_tokens)
     ending, left_out = ending_of(model, tokenizer, stop_strings), never_sampled(model, tokenizer)

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
@@ -144,10 +143,7 @@ def enumerated_kl(policy: Any, reference: Any, length: int) -> float:
     return total
 
 
-def test_kl_covers_the_enumerated_truth(tmp_path: Path) -> None:
-    words = Tokenizer(models.WordLevel({"<end>": 0, "a": 1, "b": 2, ".": 3}, unk_token="<end>"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<end>", eos_token="<end>", pad_token="<end>")
-
+def test_kl_covers_the_enumerated_truth(four_tokens: Any, tmp_path: Path) -> None:
     def tiny(seed: int) -> GPT2LMHeadModel:
         torch.manual_seed(seed)
         config = GPT2Config(
@@ -168,7 +164,7 @@ def test_kl_covers_the_enumerated_truth(tmp_path: Path) -> None:
     inside = 0
     for seed in range(100):
         config = configure(tmp_path / "unused", seed=seed, max_completion_length=4, dtype="float64")
-        trainer = PPOTrainer(policy, full_stop, config, processing_class=tokenizer)
+        trainer = PPOTrainer(policy, full_stop, config, processing_class=four_tokens)
         trainer.worker.ref_model = reference
         kl = trainer._roll([{"prompt": ""}] * 200, Stream.ROLLOUT, 0, 0, measure=False)
         trainer.worker._measure(kl)
