@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from rlhf.foundation.adapters import is_adapter
 from rlhf.foundation.digests import digest_files, file_digest, value_digest
-from rlhf.ppo.policy import is_adapter
 from rlhf.ppo.reward_functions import RewardFunction, reward_name
 
 Inputs = dict[str, str | None]

@@ -15,22 +15,24 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
+from rlhf.foundation.causal_lm import require_usable, settle, vocabulary_rows
 from rlhf.foundation.digests import digest_files
 from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 from rlhf.foundation.records import write_records
 from rlhf.language_model.endings import never_sampled
 from rlhf.language_model.randomness import Stream
 from rlhf.language_model.sampler import LogitsNotFinite, check_context
 from rlhf.ppo import critic, distributed, divergence, normalization, policy, provenance, resuming, rungs, state
 from rlhf.ppo.advantages import Targets, targets
+from rlhf.ppo.checkpoints import Checkpoints
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.doctor import Doctor
@@ -83,16 +85,19 @@ class PPOTrainer:
         self.tokenizer = processing_class if processing_class is not None else load_tokenizer(source)
         self.model = load_causal_lm(model, dtype=getattr(torch, args.dtype)) if isinstance(model, str) else model
         self.source = source
+        self.model = policy.without_adapter(self.model, source, another=peft_config is not None)
         left_out = never_sampled(self.model, self.tokenizer, args.suppress_tokens)
         self.args = args = dataclasses.replace(args, suppress_tokens=left_out)
         self.model.eval().to(self.processes.accelerator.device)
+        settle(self.model)
+        require_usable(self.model, self.tokenizer, source)
         self.original = provenance.model_inputs(self.model, self.tokenizer) if self.processes.is_main else {}
         self._choose_what_is_trained(peft_config)
         self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, Sequence) else [reward_funcs]
         self.reward_weights = weights_of(self.reward_funcs, args.reward_weights)
         self.train_rows = as_rows(train_dataset if train_dataset is not None else [{"prompt": ""}], "train_dataset")
         self.eval_rows = as_rows(eval_dataset, "eval_dataset") if eval_dataset is not None else self.train_rows
-        self.encode = PromptEncoder(self.tokenizer)
+        self.encode = PromptEncoder(self.tokenizer, vocabulary_rows(self.model))
         longest = self.encode.longest([*self.train_rows, *self.eval_rows])
         check_context(self.model, longest, args.max_completion_length)
         self.schedule = PromptSchedule(len(self.train_rows), num_generations=args.num_generations, seed=args.seed)
@@ -104,7 +109,7 @@ class PPOTrainer:
             rank=self.processes.rank,
             world_size=self.processes.world_size,
             sum_over_processes=self.processes.sum,
-            score=self._score,
+            score=partial(score, self.reward_funcs, self.reward_weights),
             critic=self.learner if isinstance(self.learner, critic.ActorCritic) else None,
         )
         self.doctor = Doctor(
@@ -123,6 +128,7 @@ class PPOTrainer:
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
+        self.checkpoints = Checkpoints(self.model, self.tokenizer)
         self.normalization = reward_constants
         wanted = self.processes.is_main and (callbacks or args.report_to)
         self.tracking = Tracking(callbacks, args, self.model, self.tokenizer) if wanted else None
@@ -245,7 +251,7 @@ class PPOTrainer:
         if self.processes.is_main:
             samples = rungs.samples_of(evaluation, name, self.args.seed)
             write_records(self.run.root / rung.samples, samples)
-            save_model(self.model, self.tokenizer, self.run.root / rung.path)
+            self.checkpoints.save(self.run.root / rung.path)
             self.ladder.add(dataclasses.replace(rung, files=digest_files(self.run.root, rung.path, rung.samples)))
             if self.tracking:
                 self.tracking.rung(name, self.iteration, samples)
@@ -294,9 +300,7 @@ class PPOTrainer:
     def _begin_files(self) -> None:
         facts = {**self._facts(), "inputs": self.inputs}
         self.run.begin(self.args.resolved(), self.args.given(), facts, iteration=self.iteration, changed=self.changed)
-        resuming.sweep_run(self.run)
-        resuming.tell_damage(self.run, self.ladder.rungs)
-        resuming.set_aside(self.run, self.ladder.rungs, self.iteration)
+        resuming.make_way(self.run, self.ladder.rungs, self.iteration)
         self.ladder.write()
 
     def _facts(self) -> dict[str, Any]:
@@ -351,11 +355,6 @@ class PPOTrainer:
         encoded = [self.encode(row["prompt"]) for row in rows]
         return self.worker(rows, encoded, stream=stream, iteration=iteration, first_index=first, measure=measure)
 
-    def _score(
-        self, prompts: list[Any], completions: list[str], ids: list[list[int]], columns: Mapping[str, list[Any]]
-    ) -> Tensor:
-        return score(self.reward_funcs, self.reward_weights, prompts, completions, ids, columns)
-
     def _choose_what_is_trained(self, peft_config: Any) -> None:
         """Freeze what stays as it is, keep the original to compare with, and add the critic if there is one."""
         trunk = None
@@ -365,8 +364,9 @@ class PPOTrainer:
             self.model = policy.add_adapter(self.model, peft_config, self.args.seed)
         elif self.args.train_scope == "last_layer":
             policy.train_last_layer_only(self.model)
+        policy.require_trainable(self.model, self.source)
+        self.ref_model = policy.reference_of(self.model)
         probe = [beginning_token(self.tokenizer)]
-        self.ref_model = policy.reference_of(self.model, probe)
         self.learner = self.model if self.args.critic == "none" else critic.add_critic(self.model, trunk, probe)
 
     def _log(self, rollout: Rollout, aims: Targets, statistics: UpdateStatistics | None) -> dict[str, Any]:
