@@ -6,16 +6,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
-
-if TYPE_CHECKING:
-    from rlhf.inspection.run_directory import Run
-    from rlhf.ppo.ladder import Rung
 
 
 @dataclass(kw_only=True)
@@ -35,8 +30,8 @@ class ExportConfig(Options):
 
 def run(config: ExportConfig) -> Path:
     """Copy the rung's checkpoint, write its model card, upload if asked; the directory. Raises InputError."""
-    from rlhf.foundation.model_directory import replacing_directory
-    from rlhf.inspection.checkpoints import require_whole
+    from rlhf.foundation.model_directory import load_tokenizer, replacing_directory
+    from rlhf.inspection.checkpoints import load_rung, require_whole
     from rlhf.inspection.model_card import model_card
     from rlhf.inspection.run_directory import read_run
 
@@ -56,30 +51,15 @@ def run(config: ExportConfig) -> Path:
     card = model_card(ladder, rungs[name], evaluation_path)
     target = Path(config.output_dir)
     with replacing_directory(target) as temporary:
-        if adapter:
-            write_merged(ladder, rungs[name], temporary)
+        if adapter:  # loaded with its base, and merged into it, so that the model stands alone
+            load_rung(ladder, rungs[name]).save_pretrained(temporary)
+            load_tokenizer(str(checkpoint)).save_pretrained(temporary)
         else:
             shutil.copytree(checkpoint, temporary, dirs_exist_ok=True)
         (temporary / "README.md").write_text(card, encoding="utf-8")
     if config.push_to_hub:
         upload(target, config.push_to_hub)
     return target
-
-
-def write_merged(run: Run, rung: Rung, target: Path) -> None:
-    """A LoRA rung as an ordinary model: the adapter added to the weights of its base, so that it stands alone.
-
-    Raises InputError when the base cannot be loaded, or is not the run's original.
-    """
-    import torch
-
-    from rlhf.foundation.adapters import merged
-    from rlhf.foundation.model_directory import load_tokenizer
-    from rlhf.inspection.checkpoints import load_rung
-
-    dtype = getattr(torch, run.info.get("resolved", {}).get("dtype", "float32"))
-    merged(load_rung(run, rung, dtype=dtype), f"of rung {rung.name}").save_pretrained(target)
-    load_tokenizer(str(run.directory / rung.path)).save_pretrained(target)
 
 
 def recommended(evaluation_path: Path) -> str:

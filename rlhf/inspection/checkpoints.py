@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from rlhf.foundation.adapters import load_adapter
+from rlhf.foundation.adapters import adapter_base, load_adapter, merged
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json
 from rlhf.foundation.model_directory import load_causal_lm
 from rlhf.inspection.run_directory import Run
 from rlhf.ppo.ladder import Rung
@@ -29,26 +27,25 @@ def require_whole(run: Run, rung: Rung) -> None:
         )
 
 
-def load_rung(run: Run, rung: Rung, *, dtype: torch.dtype = torch.float32) -> Any:
-    """A rung's model in eval mode on the CPU. Raises InputError when it, or an adapter's base, is not what it was."""
+def load_rung(run: Run, rung: Rung, *, dtype: torch.dtype | None = None) -> Any:
+    """A rung's model in eval mode on the CPU, in the run's own dtype if none is given; an adapter merged into its base.
+
+    Raises InputError when the checkpoint, or the base of an adapter, is not what it was.
+    """
     require_whole(run, rung)
-    checkpoint = run.directory / rung.path
-    if not (checkpoint / "adapter_config.json").is_file():
-        return load_causal_lm(str(checkpoint), dtype=dtype)
-    base = load_causal_lm(_base_of(run, checkpoint), dtype=dtype)
+    checkpoint = str(run.directory / rung.path)
+    trained = getattr(torch, run.info.get("resolved", {}).get("dtype", "float32"))
+    dtype = dtype or trained
+    base_name = adapter_base(checkpoint)
+    if base_name is None:
+        return load_causal_lm(checkpoint, dtype=dtype)
+    base = load_causal_lm(locate(run.info, run.directory, base_name), dtype=dtype)
     known = run.info.get("inputs", {}).get("original model's weights")
-    if known is not None and str(dtype).endswith(run.info["resolved"]["dtype"]) and weights_digest(base) != known:
+    if known is not None and dtype == trained and weights_digest(base) != known:
         raise InputError(
             f"rung {rung.name} of {run.directory}",
             got="an adapter whose base is no longer what it was",
             expected="the original model that the run began with",
             fix="restore it",
         )
-    return load_adapter(base, str(checkpoint))
-
-
-def _base_of(run: Run, checkpoint: Path) -> str:
-    """Directory or hub name of the model that an adapter stands on, which the run may have named from elsewhere."""
-    return locate(
-        run.info, run.directory, str(read_json(checkpoint / "adapter_config.json")["base_model_name_or_path"])
-    )
+    return merged(load_adapter(base, checkpoint), checkpoint)

@@ -110,8 +110,7 @@ def generate(
 
     `model` is a causal LM in eval mode; `uniform` (B, T) holds one number a token. The tensors come back on the CPU.
     A model without a cache reads the whole text again for every token; one that reads masked tokens takes prompts of
-    one length at a time.
-    Raises LogitsNotFinite (an InputError).
+    one length at a time. Raises LogitsNotFinite (an InputError).
     """
     if len(set(map(len, prompts))) > 1 and not reads_left_padding(model):
         return _generate_by_length(

@@ -41,6 +41,13 @@ def rungs_to_keep(run: RunDirectory, saved: State | None) -> list[Rung]:
     return [rung for rung in read_rungs(run.ladder) if rung.iteration < saved.next_iteration]
 
 
+def make_way(run: RunDirectory, kept: Sequence[Rung], iteration: int) -> None:
+    """Leave in the run directory what comes before `iteration`; only for who holds it."""
+    sweep_run(run)
+    tell_damage(run, kept)
+    set_aside(run, kept, iteration)
+
+
 def tell_damage(run: RunDirectory, kept: Sequence[Rung]) -> None:
     """Say which rungs' files are gone or cut, and whether ladder.json is; the run goes on without them."""
     if kept and not _ladder_names(run):

@@ -15,10 +15,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from rlhf.foundation.causal_lm import vocabulary_rows
@@ -100,7 +100,7 @@ class PPOTrainer:
             rank=self.processes.rank,
             world_size=self.processes.world_size,
             sum_over_processes=self.processes.sum,
-            score=self._score,
+            score=partial(score, self.reward_funcs, self.reward_weights),
             critic=self.learner if isinstance(self.learner, critic.ActorCritic) else None,
         )
         self.doctor = Doctor(
@@ -291,9 +291,7 @@ class PPOTrainer:
     def _begin_files(self) -> None:
         facts = {**self._facts(), "inputs": self.inputs}
         self.run.begin(self.args.resolved(), self.args.given(), facts, iteration=self.iteration, changed=self.changed)
-        resuming.sweep_run(self.run)
-        resuming.tell_damage(self.run, self.ladder.rungs)
-        resuming.set_aside(self.run, self.ladder.rungs, self.iteration)
+        resuming.make_way(self.run, self.ladder.rungs, self.iteration)
         self.ladder.write()
 
     def _facts(self) -> dict[str, Any]:
@@ -347,11 +345,6 @@ class PPOTrainer:
     ) -> Rollout:
         encoded = [self.encode(row["prompt"]) for row in rows]
         return self.worker(rows, encoded, stream=stream, iteration=iteration, first_index=first, measure=measure)
-
-    def _score(
-        self, prompts: list[Any], completions: list[str], ids: list[list[int]], columns: Mapping[str, list[Any]]
-    ) -> Tensor:
-        return score(self.reward_funcs, self.reward_weights, prompts, completions, ids, columns)
 
     def _choose_what_is_trained(self, peft_config: Any) -> None:
         """Freeze what stays as it is, keep the original to compare with, and add the critic if there is one."""

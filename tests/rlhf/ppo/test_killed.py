@@ -145,7 +145,7 @@ def one_thread() -> Iterator[None]:
     ("place", "count"),
     [
         ("rlhf.foundation.files:current_umask", 1),  # the first run.json written, not yet in place
-        ("rlhf.ppo.rollout:generate", 4),  # in the second rollout's generation
+        ("rlhf.ppo.rollout:generate", 5),  # in the second rollout's generation
         ("rlhf.ppo.update:clipped_loss", 4),  # in the second rollout's second update
         ("rlhf.foundation.model_directory:_swap", 2),  # a checkpoint written, not yet in place
         ("rlhf.ppo.ladder:write_json", 3),  # a checkpoint in place that ladder.json does not name yet

@@ -205,12 +205,18 @@ def test_a_run_that_diverges_stops_and_keeps_its_last_good_rung(go: Resume, tmp_
     assert not (run / "state").exists()
 
 
-def test_a_model_whose_logits_are_no_numbers_is_told(go: Resume, build_model: Any) -> None:
-    model = build_model()
-    with torch.no_grad():
-        model.transformer.h[0].mlp.c_fc.weight[0, 0] = float("nan")
-    with pytest.raises(InputError, match="got logits that are not finite numbers"):
-        go(1, model=model)
+def test_logits_that_overflow_in_a_later_rollout_are_a_divergence(
+    build_model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    config = PPOConfig(output_dir=str(tmp_path / "run"), max_iterations=3, **SMALL)
+    trainer = PPOTrainer(build_model(), full_stop, config, processing_class=tokenizer)
+    trainer.step(trainer.rollout())
+    with torch.no_grad():  # finite weights, whose products are not
+        trainer.model.transformer.ln_f.weight.fill_(3e38)
+        trainer.model.transformer.wte.weight.mul_(1e30)
+    with pytest.raises(InputError, match="diverged at iteration 1: got weights or logits that are not finite"):
+        trainer.rollout()
+    trainer.close()
 
 
 def test_a_reward_that_ends_the_process_is_one_line(go: Resume) -> None:
