@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rewards.rules import RewardFunc, load_reward_func
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_text
+from rlhf.foundation.yaml_files import read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +75,8 @@ class CombinedReward:
 
 def read_combination(path: Path) -> CombinedReward:
     """The combination in a YAML file, named by the file. Raises InputError naming the key that is wrong."""
-    try:
-        content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" (line {mark.line + 1})" if mark else ""
-        raise _refuse(path, f"no valid YAML{place}", "KEY: VALUE lines", "mend the file") from error
-    if not isinstance(content, dict) or not isinstance(content.get("weights"), dict) or not content["weights"]:
+    content = read_yaml(path, f"reward file {path}")
+    if not isinstance(content.get("weights"), dict) or not content["weights"]:
         raise _refuse(path, "no weights", "weights: {REWARD: WEIGHT, ...}", "name at least one reward and its weight")
     unknown = sorted(set(content) - {"weights", "constraints", "penalty"})
     if unknown:

@@ -15,6 +15,7 @@ from rlhf.commands.staged import StagedWork
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json
 from rlhf.foundation.records import Sample, read_samples, write_records
+from rlhf.option_fields import Options
 from rlhf.options import option, parse, read_config
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class DemoConfig:
+class DemoConfig(Options):
     """What the demo runs on; each stage's options stand in the packaged recipes."""
 
     output_dir: str = option("runs/demo", help="directory of everything the demo makes")
@@ -38,6 +39,7 @@ class DemoConfig:
     quiet: bool = option(False, help="no progress bars")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.num_labels < 20:
             raise InputError("--num_labels", got=self.num_labels, expected="at least 20", fix="choose another value")
         if not 0 <= self.noise < 1:

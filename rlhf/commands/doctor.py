@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_jsonl
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass
-class DoctorConfig:
+class DoctorConfig(Options):
     """Options of `rlhf doctor`."""
 
     run_directory: str | None = option(
@@ -35,6 +36,7 @@ class DoctorConfig:
 
     def __post_init__(self) -> None:
         """Raises InputError unless one run, or rollouts with both models, are named."""
+        super().__post_init__()
         if (self.run_directory is None) == (self.rollouts is None):
             raise InputError(
                 "rlhf doctor", got="both or neither", expected="a run directory or --rollouts", fix="name one of them"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(Options):
     """Options of `rlhf evaluate`."""
 
     run: str = option("", help="the run directory; also as first word: rlhf evaluate RUN")
@@ -66,6 +67,7 @@ class EvaluateConfig:
     quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.run:
             fix = "give the --output_dir of `rlhf ppo`"
             raise InputError("rlhf evaluate", got="no run", expected="a run directory", fix=fix)

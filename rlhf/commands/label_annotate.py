@@ -13,11 +13,12 @@ from labeling.connection import connect, default_directory
 from labeling.folder import Folder
 from labeling.server_raters import annotate_as, simulated_comparisons, simulated_judgements
 from rlhf.foundation.errors import InputError
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass
-class AnnotateConfig:
+class AnnotateConfig(Options):
     """Options of `rlhf label annotate`."""
 
     output_dir: str = option(help="folder of `rlhf label push`; each of its projects gets one annotator")

@@ -15,13 +15,14 @@ from rlhf.commands.label_output import check_output, listed_counts, print_notes,
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import one_writer
 from rlhf.foundation.records import Comparison, Label, read_comparisons, read_labels, write_records
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 Kept = TypeVar("Kept", Label, Comparison)
 
 
 @dataclass
-class ImportConfig:
+class ImportConfig(Options):
     """Options of `rlhf label import`."""
 
     input: str = option(help="file to read: .csv, .tsv, .jsonl, or .json for Label Studio's JSON or JSON-MIN export")
@@ -45,6 +46,7 @@ class ImportConfig:
     overwrite: bool = option(False, help="replace the output file if it exists")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.append and self.overwrite:
             raise InputError(
                 "--append --overwrite",

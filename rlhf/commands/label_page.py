@@ -25,6 +25,7 @@ class PageConfig(TaskConfig):
     answers: list[str] = option([], help="files that the page saved: their answers become labels")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if bool(self.samples) == bool(self.answers):
             raise InputError(
                 "rlhf label page",
@@ -32,7 +33,7 @@ class PageConfig(TaskConfig):
                 expected="one of them",
                 fix="--samples FILE makes a page, --answers FILE takes in what came back",
             )
-        TaskConfig.__post_init__(self)
+        super().__post_init__()
 
 
 def make_page(config: PageConfig) -> tuple[Path, int, Counter[str]]:

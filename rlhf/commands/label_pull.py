@@ -12,11 +12,12 @@ from labeling.folder import Folder
 from labeling.pull import pull
 from labeling.returned import Returned
 from rlhf.commands.label_output import listed_counts, tally
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass
-class PullConfig:
+class PullConfig(Options):
     """Options of `rlhf label pull`."""
 
     output_dir: str = option(help="labelling folder of the push; labels.jsonl or comparisons.jsonl is written there")

@@ -33,7 +33,7 @@ class PushConfig(TaskConfig):
     timeout: float = option(60.0, help="seconds to wait for an answer of the server, 0.1 to 3600")
 
     def __post_init__(self) -> None:
-        TaskConfig.__post_init__(self)
+        super().__post_init__()
         self.raters = [name for text in self.raters for name in text.split(",") if name]
         check_ranges(self, [("chunk", 1, 1000), ("timeout", 0.1, 3600), ("settle_seconds", 0, 3600)])
         if self.raters and len(self.title) > 38:

@@ -13,13 +13,14 @@ from labeling.simulate import simulate_answers, simulate_labels
 from rlhf.commands.label_output import check_output, tally
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Comparison, Label, read_samples, write_records
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 Item = TypeVar("Item")
 
 
 @dataclass
-class SimulateConfig:
+class SimulateConfig(Options):
     """Options of `rlhf label simulate`."""
 
     samples: str = option(help="samples.jsonl to be labelled")
@@ -43,6 +44,7 @@ class SimulateConfig:
     overwrite: bool = option(False, help="replace the output file if it exists")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names = [name for text in self.annotators for name in text.split(",") if name]
         self.annotators = names
         if not names or len(set(names)) < len(names):

@@ -12,11 +12,12 @@ from labeling.folder import Folder
 from labeling.pooling import Method, Pooled, pool, second_look
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import LABELS, Comparison, Label, LabelName, read_comparisons, read_labels
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass
-class StatusConfig:
+class StatusConfig(Options):
     """Options of `rlhf label status`."""
 
     output_dir: str = option("", help="labelling folder of `rlhf label push` or `rlhf label page`")
@@ -26,6 +27,7 @@ class StatusConfig:
     seed: int = option(0, help="seed of the bootstrap intervals")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if sum(map(bool, (self.output_dir, self.labels, self.comparisons))) != 1:
             raise InputError(
                 "rlhf label status",

@@ -16,6 +16,7 @@ from rlhf.commands.staged import StagedWork
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
 from rlhf.foundation.records import read_labels, write_records
+from rlhf.option_fields import Options
 from rlhf.options import option, parse, read_config
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ FROZEN = "frozen_reward"
 
 
 @dataclass(kw_only=True)
-class LoopConfig:
+class LoopConfig(Options):
     """Options of `rlhf loop`."""
 
     model_name_or_path: str = option(help="the original: a directory or a hub name")
@@ -50,6 +51,7 @@ class LoopConfig:
     quiet: bool = option(False, help="no progress bars")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         rules = {
             "rounds": (self.rounds >= 1, "at least 1"),
             "num_labels": (self.num_labels >= 20, "at least 20"),

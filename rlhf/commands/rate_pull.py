@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class RatePullConfig:
+class RatePullConfig(Options):
     """Options of `rlhf rate pull`."""
 
     output_dir: str = option("rating", help="folder of the study; ratings.jsonl is written there")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Label, Sample, read_labels, read_samples
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass
-class RewardConfig:
+class RewardConfig(Options):
     """Options of `rlhf reward`."""
 
     model_name_or_path: str = option(help="language model to start from: a directory or a hub name")
@@ -62,6 +63,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         """Raises InputError on a value out of range."""
+        super().__post_init__()
         rules = {
             "target": (self.target in ("positive", "negative"), "positive or negative"),
             "dense_weight": (self.dense_weight >= 0, "a number of at least 0"),

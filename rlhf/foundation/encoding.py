@@ -177,10 +177,14 @@ class TextEncoder:
         self._allowed = set(kinds) or None
 
     def _text(self, prompt: Text, completion: Text) -> tuple[str, Kind]:
-        """The one text that is tokenized: no end token and what follows it in the completion, no BOS spelled out."""
-        whole = joined(prompt, self._until_end(completion))
+        """The one text that is tokenized: no end token and what follows it in the completion, no BOS before the prompt.
+
+        A BOS that begins a completion was sampled, and stays.
+        """
+        spelled = prompt.removeprefix(self._start) if isinstance(prompt, str) else prompt
+        whole = joined(spelled, self._until_end(completion))
         if isinstance(whole, str):
-            return whole.removeprefix(self._start), self._seen("plain")
+            return whole, self._seen("plain")
         return render(self.tokenizer, whole), self._seen("conversation")
 
     def _until_end(self, completion: Text) -> Text:

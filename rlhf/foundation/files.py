@@ -109,16 +109,23 @@ def write_json(path: Path, value: object) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON that Python can hold."""
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:  # also nested too deep, or a number of too many digits
-        where = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(
             str(path),
-            got=f"no valid JSON ({where.split(';')[0]})",
+            got=f"no valid JSON ({_problem(error)})",
             expected="a JSON file",
             fix="restore the file or make it anew with the command that wrote it",
         ) from error
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong with JSON; nesting and numbers may be more than Python reads."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg}, line {error.lineno}" if error.lineno > 1 else error.msg
+    return "nested too deep" if isinstance(error, RecursionError) else "a number of thousands of digits"
 
 
 def read_text(path: Path) -> str:
@@ -190,10 +197,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             torn = number == len(lines)
-            why = error.msg if isinstance(error, json.JSONDecodeError) else str(error).split(";")[0]
             raise InputError(
                 f"{path}, line {number}",
-                got="a torn last line" if torn else f"no valid JSON ({why})",
+                got="a torn last line" if torn else f"no valid JSON ({_problem(error)})",
                 expected="one JSON object a line",
                 fix="delete that line (its writer was interrupted)" if torn else "mend or delete that line",
             ) from error

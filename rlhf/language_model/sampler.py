@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from labeling.pairs import content_uid
+from rlhf.foundation.causal_lm import cache_name, reads_left_padding
 from rlhf.foundation.conversation import prompt_from_text
 from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
@@ -96,7 +97,19 @@ def generate(
     """Sample one completion a prompt, of at most T = uniform.shape[1] tokens.
 
     `model` is a causal LM in eval mode; `uniform` (B, T) holds one number a token. The tensors come back on the CPU.
+    A model without a cache reads the whole text again for every token; one that reads masked tokens takes prompts of
+    one length at a time.
     """
+    if len(set(map(len, prompts))) > 1 and not reads_left_padding(model):
+        return _generate_by_length(
+            model,
+            prompts,
+            uniform,
+            ending=ending,
+            pad_token_id=pad_token_id,
+            temperature=temperature,
+            suppress_tokens=suppress_tokens,
+        )
     device = next(model.parameters()).device
     ids, mask = pad_prompts(prompts, pad_token_id)
     batch, length = uniform.shape
@@ -107,17 +120,19 @@ def generate(
     logprobs = torch.zeros(batch, length, dtype=torch.float64 if model.dtype == torch.float64 else torch.float32)
     alive = torch.ones(batch, dtype=torch.bool, device=device)
     kept = torch.zeros(batch, length, dtype=torch.bool, device=device)
-    step_ids, positions, cache = ids.to(device), position_ids(mask).to(device), None
+    step_ids, positions = ids.to(device), position_ids(mask).to(device)
+    carried, cache = cache_name(model), None
     for t in range(length):
         seen = attention[:, : ids.shape[1] + t]
         output = model(
             input_ids=step_ids,
-            attention_mask=seen if padded else None,
+            # A state, unlike keys and values, has no places left to mask.
+            attention_mask=seen if padded and (cache is None or carried == "past_key_values") else None,
             position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
+            use_cache=carried is not None,
+            **({carried: cache} if carried and cache is not None else {}),
         )
-        cache = output.past_key_values
+        cache = getattr(output, carried, None) if carried else None
         logits = suppress(output.logits[:, -1].to(logprobs.dtype), suppress_tokens)  # (B, V)
         drawn = invert_cdf((logits / temperature).softmax(-1), draws[:, t])
         drawn = torch.where(alive, drawn, pad_token_id)
@@ -132,6 +147,32 @@ def generate(
             read = torch.cat([ids.to(device), tokens[:, : t + 1]], 1)
             step_ids, positions = read, position_ids(attention[:, : read.shape[1]])
     return Completions(ids, mask, tokens.cpu(), kept.cpu(), logprobs)
+
+
+def _generate_by_length(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    uniform: NDArray[np.float64],
+    *,
+    pad_token_id: int,
+    **options: Any,
+) -> Completions:
+    """`generate` for each length of prompt apart, so that nothing is padded, and put together in the given order."""
+    lengths = sorted(set(map(len, prompts)))
+    groups = [[i for i, prompt in enumerate(prompts) if len(prompt) == length] for length in lengths]
+    parts = [
+        generate(
+            model,
+            [prompts[i] for i in group],
+            uniform[group],
+            pad_token_id=pad_token_id,
+            **options,
+        )
+        for group in groups
+    ]
+    order = torch.tensor([i for group in groups for i in group]).argsort()
+    completions = (torch.cat(tensors)[order] for tensors in zip(*(part[2:] for part in parts), strict=True))
+    return Completions(*pad_prompts(prompts, pad_token_id), *completions)
 
 
 def chunks(count: int, size: int) -> Iterator[range]:

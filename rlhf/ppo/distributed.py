@@ -109,8 +109,32 @@ def _first_to_tell() -> bool:
     return True
 
 
+def _processes_asked_for() -> int:
+    """How many processes this process's launcher was asked for, 1 without one.
+
+    With `--cpu` or `use_cpu: true` accelerate starts one process whatever the number asked for, and leaves no trace of
+    it in the environment: it stands in the launcher's own command line and file.
+    """
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    import psutil
+    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    for ancestor in psutil.Process().parents():
+        words = ancestor.cmdline()
+        names = [os.path.basename(word) for word in words[:3]]
+        start = 3 if "accelerate.commands.launch" in names else names.index("launch") + 1 if "launch" in names else 0
+        if start and any(name.startswith("accelerate") for name in names):
+            options, _ = launch_command_parser().parse_known_args(words[start:])
+            if options.num_processes is None and (options.config_file or os.path.isfile(default_config_file)):
+                return int(load_config_from_file(options.config_file).num_processes or 1)
+            return int(options.num_processes or 1)
+    return 1
+
+
 def _start(use_cpu: bool) -> Processes:
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    launched = _processes_asked_for()
     try:
         accelerator = Accelerator(cpu=use_cpu)
     except (ImportError, RuntimeError, ValueError, AssertionError) as error:  # no GPU, no deepspeed, a port in use
@@ -122,11 +146,13 @@ def _start(use_cpu: bool) -> Processes:
         ) from error
     got = str(accelerator.distributed_type.value)
     if launched != accelerator.num_processes:
+        alone = "WORLD_SIZE" not in os.environ
         raise InputError(
             "accelerate launch",
-            got=f"{launched} processes that each see only {accelerator.num_processes}",
-            expected="processes that see each other",
-            fix="on a machine without GPUs set ACCELERATE_USE_CPU=true, or start one process",
+            got="one process" if alone else f"{launched} processes that each see only {accelerator.num_processes}",
+            expected=f"the {launched} processes that were asked for" if alone else "processes that see each other",
+            fix="on a machine without GPUs set ACCELERATE_USE_CPU=true and take accelerate_config.yaml without "
+            "--cpu, or start one process",
         )
     for variable, wanted in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DEEPSPEED")):
         if os.environ.get(variable, "").lower() == "true" and got != wanted:

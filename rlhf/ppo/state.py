@@ -51,7 +51,7 @@ def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) 
     for name, parameter in model.named_parameters():
         for key in ADAM_TENSORS:
             if parameter in optimizer.state:
-                tensors[f"{name}/{key}"] = optimizer.state[parameter][key].detach().cpu().clone()
+                tensors[f"{name}/{key}"] = optimizer.state[parameter][key].detach().cpu().contiguous().clone()
     return tensors
 
 

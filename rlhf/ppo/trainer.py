@@ -20,15 +20,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from rlhf.foundation.causal_lm import require_usable, settle, vocabulary_rows
 from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 from rlhf.foundation.records import write_records
 from rlhf.language_model.endings import never_sampled
 from rlhf.language_model.randomness import Stream
 from rlhf.language_model.sampler import check_context
 from rlhf.ppo import critic, distributed, normalization, policy, rungs, state
 from rlhf.ppo.advantages import Targets, targets
+from rlhf.ppo.checkpoints import Checkpoints
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.doctor import Doctor
@@ -81,9 +83,12 @@ class PPOTrainer:
         self.tokenizer = processing_class if processing_class is not None else load_tokenizer(source)
         self.model = load_causal_lm(model, dtype=getattr(torch, args.dtype)) if isinstance(model, str) else model
         self.source = source
+        self.model = policy.without_adapter(self.model, source, another=peft_config is not None)
         left_out = never_sampled(self.model, self.tokenizer, args.suppress_tokens)
         self.args = args = dataclasses.replace(args, suppress_tokens=left_out)
         self.model.eval().to(self.processes.accelerator.device)
+        settle(self.model)
+        require_usable(self.model, self.tokenizer, source)
         self.fingerprint = state.fingerprint(self.model)
         self._choose_what_is_trained(peft_config)
         self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, Sequence) else [reward_funcs]
@@ -97,7 +102,7 @@ class PPOTrainer:
             )
         self.train_rows = as_rows(train_dataset if train_dataset is not None else [{"prompt": ""}], "train_dataset")
         self.eval_rows = as_rows(eval_dataset, "eval_dataset") if eval_dataset is not None else self.train_rows
-        self.encode = PromptEncoder(self.tokenizer)
+        self.encode = PromptEncoder(self.tokenizer, vocabulary_rows(self.model))
         longest = self.encode.longest([*self.train_rows, *self.eval_rows])
         check_context(self.model, longest, args.max_completion_length)
         self.schedule = PromptSchedule(len(self.train_rows), num_generations=args.num_generations, seed=args.seed)
@@ -128,6 +133,7 @@ class PPOTrainer:
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
+        self.checkpoints = Checkpoints(self.model, self.tokenizer)
         self.normalization = reward_constants
         wanted = self.processes.is_main and (callbacks or args.report_to)
         self.tracking = Tracking(callbacks, args, self.model, self.tokenizer) if wanted else None
@@ -236,7 +242,7 @@ class PPOTrainer:
         if self.processes.is_main:
             samples = rungs.samples_of(evaluation, name, self.args.seed)
             write_records(self.run.root / rung.samples, samples)
-            save_model(self.model, self.tokenizer, self.run.root / rung.path)
+            self.checkpoints.save(self.run.root / rung.path)
             self.ladder.add(rung)
             if self.tracking:
                 self.tracking.rung(name, self.iteration, samples)
@@ -355,8 +361,9 @@ class PPOTrainer:
             self.model = policy.add_adapter(self.model, peft_config, self.args.seed)
         elif self.args.train_scope == "last_layer":
             policy.train_last_layer_only(self.model)
+        policy.require_trainable(self.model, self.source)
+        self.ref_model = policy.reference_of(self.model)
         probe = [beginning_token(self.tokenizer)]
-        self.ref_model = policy.reference_of(self.model, probe)
         self.learner = self.model if self.args.critic == "none" else critic.add_critic(self.model, trunk, probe)
 
     def _require_divisible(self) -> None:

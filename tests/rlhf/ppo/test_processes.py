@@ -136,6 +136,43 @@ def test_processes_that_do_not_see_each_other_write_nothing(model_directory: Pat
     assert not (tmp_path / "run").exists()
 
 
+def test_processes_that_accelerate_leaves_out_are_noticed(tmp_path: Path) -> None:
+    """`--cpu` starts one process whatever was asked for, and says nothing: in the command line and in a file alike."""
+    file = tmp_path / "cpu.yaml"
+    file.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\nnum_processes: 3\n"
+    )
+    code = "from rlhf.ppo.distributed import _processes_asked_for as n; print('asked for', n())"
+    (tmp_path / "told.py").write_text(code)
+    environment = {key: value for key, value in os.environ.items() if key != "WORLD_SIZE"} | {"PYTHONPATH": str(ROOT)}
+    for options, expected in (
+        (["--cpu", "--num_processes", "2"], 2),
+        (["--cpu", "--num_processes=1"], 1),
+        (["--config_file", str(file)], 3),
+    ):
+        command = [sys.executable, "-m", "accelerate.commands.launch", *options, str(tmp_path / "told.py")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert f"asked for {expected}" in done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_one_process_where_two_were_asked_for_writes_nothing(model_directory: Path, tmp_path: Path) -> None:
+    words = ["--model_name_or_path", str(model_directory), "--reward_func", "full_stop", "--output_dir", "run"]
+    start = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "rlhf.ppo"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", *start, *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")]
+    assert line.startswith("rlhf: accelerate launch: got one process; expected the 2 processes that were asked for")
+    assert not (tmp_path / "run").exists()
+
+
 FILES = {"accelerate_config.yaml": "MULTI_GPU", "accelerate_fsdp2.yaml": "FSDP", "accelerate_zero3.yaml": "DEEPSPEED"}
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from tokenizers import Tokenizer, models
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
@@ -138,7 +139,10 @@ def enumerated_kl(policy: Any, reference: Any, length: int) -> float:
     return total
 
 
-def test_kl_covers_the_enumerated_truth(tokenizer: Any, tmp_path: Path) -> None:
+def test_kl_covers_the_enumerated_truth(tmp_path: Path) -> None:
+    words = Tokenizer(models.WordLevel({"<end>": 0, "a": 1, "b": 2, ".": 3}, unk_token="<end>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<end>", eos_token="<end>", pad_token="<end>")
+
     def tiny(seed: int) -> GPT2LMHeadModel:
         torch.manual_seed(seed)
         config = GPT2Config(
