@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/chat_labels.py MODEL_DIRECTORY [--work DIR]
 
-1. 40 chat prompts, four replies each; "Is this reply helpful?" (Yes, No, Unsure) and pairs go to Label Studio, are
+1. 40 chat prompts, two replies each; "Is this reply helpful?" (Yes, No, Unsure) and pairs go to Label Studio, are
    answered there by rule (a reply with more different words is better) and come back.
 2. A token reward model is fitted to the judgements, a comparison one to the pairs.
 3. The score of a reply in training (the ids of the fitted batches) and in PPO (the trainer's own call) are compared.
@@ -134,7 +134,7 @@ def main() -> None:
     print(f"in {work}")
     write_jsonl(work / "prompts.jsonl", prompts())
     call(
-        f"sample --model_name_or_path {options.model} --prompts {work / 'prompts.jsonl'} --num_return_sequences 4 "
+        f"sample --model_name_or_path {options.model} --prompts {work / 'prompts.jsonl'} --num_return_sequences 2 "
         f"--max_new_tokens 24 --output_path {work / 'samples.jsonl'} --quiet"
     )
     with label_studio(work / "server") as server_dir:

@@ -21,6 +21,8 @@ from rlhf.foundation.cells import read_seconds
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import json_line, read_json, write_json
 from rlhf.foundation.moments import instant
+from rlhf.foundation.records import is_name
+from rlhf.foundation.terminal import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,9 @@ def read_answers(path: Path, *, packet: str) -> Saved:
             fix="name the --output_dir that this page came from",
         )
     annotator = _word(row, "annotator", str(path)).strip()
-    if not annotator:
-        raise _shape(str(path), "no annotator", "the name that the page asks for")
+    if not is_name(annotator):
+        got = shown(repr(annotator), 80) if annotator else "no annotator"
+        raise _shape(f"{path}, annotator", got, "a name of 1 to 200 characters on one line")
     session, saved_at = _word(row, "session", str(path)), _word(row, "saved_at", str(path))
     instant(saved_at, f"{path}, saved_at")
     answers = tuple(_answer(one, f"{path}, answer {i}") for i, one in enumerate(row["answers"], start=1))

@@ -88,9 +88,9 @@ def import_labels(
 
     `annotator` names answers that name nobody; without it they are "imported", and where others are named, two to one
     text are two people's. `columns.label` "" takes the control `sentiment`, or the only one. A value that is neither
-    in `mapping` nor one of our labels (in any case) is an InputError that lists such values. Uids depend on prompt
-    and text alone, so that two annotators of one text meet; of two answers of one annotator to one text the later in
-    time wins, and the other is counted. Raises InputError, also when no label comes of it.
+    in `mapping` nor one of our labels (in any case) is an InputError that lists such values. Uids depend on prompt and
+    text alone, so that two annotators of one text meet; of two answers of one annotator to one text the later in time
+    wins, and the other is counted. Raises InputError, also when no label comes of it.
     """
     texts: dict[str, tuple[str, str]] = {}
     counts: Counter[str] = Counter()

@@ -8,7 +8,7 @@ everything it knows. A deleted task is missing from the listing; it goes.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -145,6 +145,16 @@ def _fetch(
         items = studio.export(project, [task.id for task in changed]) if changed else []
     wanted = {task.id for task in changed}
     return {int(item["id"]): item for item in items if int(item["id"]) in wanted}
+
+
+def task_addresses(folder: Folder) -> dict[str, dict[str, str]]:
+    """uid -> annotator -> where that answer stands on the server, as of the last pull; {} for an offline page."""
+    known, found = _read_known(folder), defaultdict[str, dict[str, str]](dict)
+    for project in folder.need_plan().projects:
+        for number, task in known.get(f"{project.rater} {project.id}".strip(), {}).items():
+            for answer in task.annotations:
+                found[answer.uid][answer.annotator] = f"{project.url}/projects/{project.id}/data?task={number}"
+    return dict(found)
 
 
 def of_rater(annotations: Sequence[Annotation], project: Project, studio: Studio) -> list[Annotation]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from labeling.annotations import Annotation, latest
 from labeling.folder import Folder, Plan, Task
-from rlhf.foundation.files import one_writer
+from rlhf.foundation.locks import one_writer
 from rlhf.foundation.records import Comparison, Label, read_comparisons, read_labels, write_records
 
 Kept = TypeVar("Kept", Label, Comparison)

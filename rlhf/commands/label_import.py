@@ -13,8 +13,9 @@ from labeling.tables import Columns
 from labeling.union import union
 from rlhf.commands.label_output import check_output, listed_counts, print_notes, tally
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import one_writer
+from rlhf.foundation.locks import one_writer
 from rlhf.foundation.records import Comparison, Label, read_comparisons, read_labels, write_records
+from rlhf.foundation.terminal import shown
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -101,7 +102,7 @@ def main(argv: list[str]) -> None:
     """Parse the options, import, and print what came in and what did not."""
     config = parse(ImportConfig, argv, prog="rlhf label import", description=(__doc__ or "").split(": ", 1)[1])
     imported = run(config)
-    print(f"{tally(imported.labels or imported.comparisons)} -> {config.output}")
+    print(f"{tally(imported.labels or imported.comparisons)} -> {shown(config.output)}")
     if left_out := listed_counts(imported.counts):
         print(f"left out or merged: {left_out}")
     print_notes(imported.notes)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rlhf.foundation.errors import InputError
+from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.leftovers import sweep
 
 
 def fsync_directory(directory: Path) -> None:
@@ -25,12 +26,17 @@ def fsync_directory(directory: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it."""
+    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it.
+
+    What a killed writer of `path` left is removed first.
+    """
     temporary: Path | None = None
+    held: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(descriptor)
+        sweep(path.parent, path.name)
+        held, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        fcntl.flock(held, fcntl.LOCK_EX)  # says that its writer lives
         temporary = Path(name)
         yield temporary
         with temporary.open("rb") as stream:
@@ -43,40 +49,8 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def one_writer(path: Path) -> Iterator[None]:
-    """Wait until no other process changes `path`, and hold it: for whoever reads a file, adds to it and writes it.
-
-    The lock is the file `.NAME.lock` beside it; it ends with its process, and the file goes with the last holder.
-    """
-    lock = path.parent / f".{path.name}.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _held(lock)
-    except OSError as error:
-        raise write_failure(path, error) from error
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _held(lock: Path) -> int:
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(descriptor), lock.stat()):  # else the last holder removed it meanwhile
-                return descriptor
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+        if held is not None:
+            os.close(held)
 
 
 def current_umask() -> int:
@@ -84,16 +58,6 @@ def current_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def write_failure(path: Path, error: OSError) -> InputError:
-    """The line a person sees when the disk is full or a directory is read-only."""
-    return InputError(
-        f"writing {path}",
-        got=error.strerror or str(error),
-        expected="a writable disk with free space",
-        fix="free some space or choose another directory, then run the same command again; what stood there is kept",
-    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -109,7 +73,7 @@ def write_json(path: Path, value: object) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON that Python can hold."""
-    text = read_text(path)
+    text = read_text(path)  # its InputError is a ValueError too
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -12,7 +12,7 @@ import pytest
 
 from rlhf.commands import label_import
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import one_writer
+from rlhf.foundation.locks import one_writer
 from rlhf.foundation.records import read_labels
 
 PROCESSES, FILES, ROWS = 8, 3, 20
