@@ -73,8 +73,9 @@ def write_json(path: Path, value: object) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON that Python can hold."""
+    text = read_text(path)  # its InputError is a ValueError too
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
             str(path),
