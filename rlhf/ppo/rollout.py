@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf.language_model.endings import ending_of, pad_token
+from rlhf.language_model.endings import ending_of, pad_token, vocabulary_size
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import chunks, generate, pad_prompts, position_ids, suppress
 from rlhf.ppo.config import PPOConfig
@@ -213,9 +213,9 @@ class RolloutWorker:
             k1=empty,
             k3=empty,
             entropy=empty,
-            ended=self.ending.ended(ids, mask),
+            ended=self.ending.ended(ids, mask, encoded),
             end_token_ids=self.ending.token_ids,
-            vocabulary=int(self.model.config.vocab_size),
+            vocabulary=vocabulary_size(self.model),
         )
 
     def _score(self, rollout: Rollout, rows: Sequence[Mapping[str, Any]]) -> None:
