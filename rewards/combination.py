@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rewards.rules import RewardFunc, load_reward_func
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_text
+from rlhf.foundation.yaml_files import read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +75,13 @@ class CombinedReward:
 
 def read_combination(path: Path) -> CombinedReward:
     """The combination in a YAML file, named by the file. Raises InputError naming the key that is wrong."""
-    try:
-        content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" (line {mark.line + 1})" if mark else ""
-        raise _refuse(path, f"no valid YAML{place}", "KEY: VALUE lines", "mend the file") from error
-    if not isinstance(content, dict) or not isinstance(content.get("weights"), dict) or not content["weights"]:
+    content = read_yaml(path, f"reward file {path}")
+    if not isinstance(content.get("weights"), dict) or not content["weights"]:
         raise _refuse(path, "no weights", "weights: {REWARD: WEIGHT, ...}", "name at least one reward and its weight")
     unknown = sorted(set(content) - {"weights", "constraints", "penalty"})
     if unknown:
         raise _refuse(path, f"the key {unknown[0]}", "weights, constraints, penalty", "check its spelling")
-    parts = [(load_reward_func(str(spec)), _number(path, spec, w)) for spec, w in content["weights"].items()]
+    parts = [(_load(path, str(spec)), _number(path, spec, w)) for spec, w in content["weights"].items()]
     constraints = [_constraint(path, row) for row in content.get("constraints") or []]
     return CombinedReward(path.stem, parts, constraints, _number(path, "penalty", content.get("penalty", -1.0)))
 
@@ -102,7 +95,14 @@ def _constraint(path: Path, row: Any) -> Constraint:
     high = _number(path, "at_most", row.get("at_most", math.inf))
     if len(row) == 1 or low > high:
         raise _refuse(path, f"the constraint {row}", "at_least, at_most or both, in this order", "give a bound")
-    return Constraint(load_reward_func(str(row["reward"])), low, high)
+    return Constraint(_load(path, str(row["reward"])), low, high)
+
+
+def _load(path: Path, spec: str) -> RewardFunc:
+    """A part of the combination in `path`; a file that is not in the working directory may stand beside it."""
+    file, colon, name = spec.rpartition(":")
+    beside = path.parent / file
+    return load_reward_func(f"{beside}:{name}" if colon and not Path(file).exists() and beside.exists() else spec)
 
 
 def _number(path: Path, name: object, value: Any) -> float:

@@ -1,9 +1,10 @@
 """The comparison reward model: one score a text, fitted so that σ(score difference) is the chance of preference.
 
 Bradley and Terry 1952; Christiano et al. 2017, "Deep reinforcement learning from human preferences", eq. 1. The model
-is an ordinary sequence classifier of transformers with one output, so TRL loads it too. Its texts are encoded by
-rlhf/foundation/encoding.py in training and in scoring alike: BOS first, no EOS. (TRL appends EOS in training, to plain
-text only, and GRPO scores without it: a model would be asked at a position it was never trained on.)
+is an ordinary sequence classifier of transformers with one output, so TRL loads it too (where transformers has one for
+its class; score_head.py makes one where not). Its texts are encoded by rlhf/foundation/encoding.py in training and in
+scoring alike: BOS first, no EOS. (TRL appends EOS in training, to plain text only, and GRPO scores without it: a model
+would be asked at a position it was never trained on.)
 
 Shapes: N texts.
 """
@@ -16,17 +17,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rewards.batching import batches
 from rewards.reward_file import REWARD_FILE, read_reward_file
+from rewards.score_head import has_classifier, is_scored, load_scored, scored
 from rewards.token_model import evaluating, pick_device
+from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
+from rlhf.foundation.load_errors import LOAD_ERRORS, load_failure
 from rlhf.foundation.model_directory import load_tokenizer, replacing_directory
 
 _TOKENS_PER_BATCH = 4096
@@ -78,7 +81,7 @@ class PreferenceRewardModel:
         well stand in texts (pad = unk, pad = eos): then the score of another place would be read.
         """
         last = {ids[-1] for ids in encoded}
-        candidates = (self.pad_id, *range(int(self.model.config.get_text_config().vocab_size)))
+        candidates = (self.pad_id, *range(vocabulary_rows(self.model)))
         return int(next(i for i in candidates if i not in last))
 
     @torch.no_grad()
@@ -108,22 +111,25 @@ class PreferenceRewardModel:
 def load_classifier(name_or_path: str, *, new_head: bool) -> PreTrainedModel:
     """A sequence classifier with one output in eval mode; with `new_head` on top of a language model, a random one.
 
-    Raises InputError when the directory is damaged, or lacks the head although `new_head` is false.
+    transformers' own where its class has one, else a score on the causal language model (score_head.py). Raises
+    InputError when the directory is damaged, or lacks the head although `new_head` is false.
     """
+    own = not new_head and is_scored(name_or_path)
+    if new_head and not has_classifier(name_or_path):
+        return scored(name_or_path)
     noisy = logging.getLogger("transformers.modeling_utils")
     level = noisy.level
     noisy.setLevel(logging.ERROR)  # it warns of the new head, which is meant
     try:
-        loaded = AutoModelForSequenceClassification.from_pretrained(
-            name_or_path, num_labels=1, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        loaded: Any = (
+            load_scored(name_or_path)
+            if own
+            else AutoModelForSequenceClassification.from_pretrained(
+                name_or_path, num_labels=1, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(
-            f"model {name_or_path}",
-            got=f"unusable files ({(str(error) or type(error).__name__).splitlines()[0]})",
-            expected="a model that transformers can put a classifier's head on",
-            fix="check the path, or choose another base model",
-        ) from error
+    except LOAD_ERRORS as error:
+        raise load_failure(name_or_path, "a comparison reward model in safetensors", error) from error
     finally:
         noisy.setLevel(level)
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)

@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from trl import TrlParser
 
-from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_text
+from rlhf.foundation.errors import InputError, Told
+from rlhf.foundation.yaml_files import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -54,24 +53,7 @@ def read_config(name: str) -> dict[str, Any]:
                 expected=f"a YAML file or one of the recipes {', '.join(recipe_names())}",
                 fix="check the name",
             )
-    try:
-        values = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" (line {mark.line + 1})" if mark else ""
-        raise InputError(
-            f"--config {name}", got=f"no valid YAML{place}", expected="KEY: VALUE lines", fix="mend the file"
-        ) from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise InputError(
-            f"--config {name}",
-            got=f"a YAML {type(values).__name__}",
-            expected="KEY: VALUE lines",
-            fix="mend the file",
-        )
-    return {str(key): value for key, value in values.items()}
+    return read_yaml(path, f"--config {name}")
 
 
 def parse(config: type[Config], argv: Sequence[str], *, prog: str, description: str) -> Config:
@@ -83,7 +65,7 @@ def parse(config: type[Config], argv: Sequence[str], *, prog: str, description: 
     arguments = list(argv)
     if "--help" in arguments or "-h" in arguments:
         print_help(config, prog, description)
-        raise SystemExit(0)
+        raise Told(0)
     name, arguments = _take_config(arguments)
     values = read_config(name) if name is not None else {}
     known = {f.name: f for f in dataclasses.fields(config) if f.init}  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.records import Sample, read_samples
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass
-class CompareConfig:
+class CompareConfig(Options):
     """Options of `rlhf compare`."""
 
     rewards: list[str] = option(
@@ -30,6 +31,7 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         """Raises InputError on a wrong number of rewards and without samples."""
+        super().__post_init__()
         if len(self.rewards) != 2:
             raise InputError("rewards", got=f"{len(self.rewards)}", expected="two", fix="`rlhf compare A B ...`")
         if not self.samples and self.run_directory is None:

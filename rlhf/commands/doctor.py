@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_jsonl
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
-    from rlhf.ppo.diagnosis import Sampled
     from rlhf.ppo.doctor import Diagnosis
+    from rlhf.ppo.sampled import Sampled
 
 
 @dataclasses.dataclass
-class DoctorConfig:
+class DoctorConfig(Options):
     """Options of `rlhf doctor`."""
 
     run_directory: str | None = option(
@@ -35,6 +36,7 @@ class DoctorConfig:
 
     def __post_init__(self) -> None:
         """Raises InputError unless one run, or rollouts with both models, are named."""
+        super().__post_init__()
         if (self.run_directory is None) == (self.rollouts is None):
             raise InputError(
                 "rlhf doctor", got="both or neither", expected="a run directory or --rollouts", fix="name one of them"
@@ -78,7 +80,7 @@ def read_rollouts(path: Path, end_token_ids: tuple[int, ...], vocabulary: int) -
     import torch
 
     from rlhf.language_model.sampler import pad_prompts
-    from rlhf.ppo.diagnosis import Sampled
+    from rlhf.ppo.sampled import Sampled
 
     rows = read_jsonl(path)
     recorded = [name for name in ("logprobs", "ref_logprobs") if rows and name in rows[0]]

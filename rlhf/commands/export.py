@@ -9,11 +9,12 @@ from pathlib import Path
 
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass(kw_only=True)
-class ExportConfig:
+class ExportConfig(Options):
     """Options of `rlhf export`."""
 
     run: str = option("", help="the run directory; also as first word: rlhf export RUN")
@@ -22,13 +23,15 @@ class ExportConfig:
     push_to_hub: str = option("", help="repository of the hub to upload to as well, such as name/model")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.run:
             raise InputError("rlhf export", got="no run", expected="a run directory", fix="name it first")
 
 
 def run(config: ExportConfig) -> Path:
     """Copy the rung's checkpoint, write its model card, upload if asked; the directory. Raises InputError."""
-    from rlhf.foundation.model_directory import replacing_directory
+    from rlhf.foundation.model_directory import load_tokenizer, replacing_directory
+    from rlhf.inspection.checkpoints import load_rung, require_whole
     from rlhf.inspection.model_card import model_card
     from rlhf.inspection.run_directory import read_run
 
@@ -38,6 +41,7 @@ def run(config: ExportConfig) -> Path:
     rungs = {rung.name: rung for rung in ladder.rungs}
     if name not in rungs:
         raise InputError("--rung", got=name, expected=f"one of {', '.join(rungs) or 'no rung yet'}", fix="check it")
+    require_whole(ladder, rungs[name])
     checkpoint = ladder.directory / rungs[name].path
     adapter = (checkpoint / "adapter_config.json").is_file()
     if not adapter and not (checkpoint / "config.json").is_file():
@@ -47,36 +51,15 @@ def run(config: ExportConfig) -> Path:
     card = model_card(ladder, rungs[name], evaluation_path)
     target = Path(config.output_dir)
     with replacing_directory(target) as temporary:
-        if adapter:
-            write_merged(checkpoint, temporary)
+        if adapter:  # loaded with its base, and merged into it, so that the model stands alone
+            load_rung(ladder, rungs[name]).save_pretrained(temporary)
+            load_tokenizer(str(checkpoint)).save_pretrained(temporary)
         else:
             shutil.copytree(checkpoint, temporary, dirs_exist_ok=True)
         (temporary / "README.md").write_text(card, encoding="utf-8")
     if config.push_to_hub:
         upload(target, config.push_to_hub)
     return target
-
-
-def write_merged(checkpoint: Path, target: Path) -> None:
-    """A LoRA rung as an ordinary model: the adapter added to the weights of its base, so that it stands alone.
-
-    Raises InputError when the base cannot be loaded.
-    """
-    from peft import AutoPeftModelForCausalLM
-
-    from rlhf.foundation.model_directory import load_tokenizer
-
-    try:
-        model = AutoPeftModelForCausalLM.from_pretrained(checkpoint)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            str(checkpoint),
-            got=f"an adapter whose base does not load ({str(error).splitlines()[0]})",
-            expected="the base that adapter_config.json names",
-            fix="restore it",
-        ) from error
-    model.merge_and_unload().save_pretrained(target)
-    load_tokenizer(str(checkpoint)).save_pretrained(target)
 
 
 def recommended(evaluation_path: Path) -> str:

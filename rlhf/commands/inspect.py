@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass
-class InspectConfig:
+class InspectConfig(Options):
     """Options of `rlhf inspect`."""
 
     runs: list[str] = option(
@@ -22,6 +23,7 @@ class InspectConfig:
     output_path: str | None = option(None, help="HTML file to write; default RUN/report.html")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.runs:
             raise InputError(
                 "rlhf inspect",

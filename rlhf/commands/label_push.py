@@ -17,6 +17,7 @@ from labeling.push import CHUNK, SETTLE_SECONDS, Pushed
 from rlhf.commands.label_output import listed_counts
 from rlhf.commands.label_tasks import TaskConfig, check_ranges, make_tasks
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.terminal import shown
 from rlhf.options import option, parse
 
 
@@ -33,7 +34,7 @@ class PushConfig(TaskConfig):
     timeout: float = option(60.0, help="seconds to wait for an answer of the server, 0.1 to 3600")
 
     def __post_init__(self) -> None:
-        TaskConfig.__post_init__(self)
+        super().__post_init__()
         self.raters = [name for text in self.raters for name in text.split(",") if name]
         check_ranges(self, [("chunk", 1, 1000), ("timeout", 0.1, 3600), ("settle_seconds", 0, 3600)])
         if self.raters and len(self.title) > 38:
@@ -96,7 +97,7 @@ def main(argv: list[str]) -> None:
                 "imports without an answer": one.uncertain_imports,
             }
         )
-        name = f"{rater}: " if rater else ""
+        name = f"{shown(rater)}: " if rater else ""
         print(f"{name}{one.created} tasks sent, {one.present} were there{'; ' + extra if extra else ''}")
     if said := listed_counts(summary.cleaning):
         print(f"cleaned: {said}")

@@ -12,11 +12,12 @@ from pathlib import Path
 from labeling import server
 from labeling.connection import default_directory
 from rlhf.foundation.errors import InputError
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass
-class ServeConfig:
+class ServeConfig(Options):
     """Options of `rlhf label serve`."""
 
     server_dir: str = option("", help="folder of the server's data (default: ~/.local/share/rlhf/label-studio)")
@@ -30,6 +31,7 @@ class ServeConfig:
     quiet: bool = option(False, help="print only the result")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.raters = [name for text in self.raters for name in text.split(",") if name]
         bad = [n for n in self.raters if not (n.isascii() and n.isalnum()) or n == "admin"]
         if bad or len(set(self.raters)) < len(self.raters):

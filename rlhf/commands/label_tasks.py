@@ -20,11 +20,12 @@ from rlhf.commands.label_scores import p_positive
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
 from rlhf.foundation.records import Sample, read_samples
+from rlhf.option_fields import Options
 from rlhf.options import option
 
 
 @dataclass
-class TaskConfig:
+class TaskConfig(Options):
     """Options that say what is asked, and about which samples."""
 
     output_dir: str = option(help="labelling folder to make or go on with; what came from where is kept only here")
@@ -55,6 +56,7 @@ class TaskConfig:
     quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.choices = [name for text in self.choices for name in text.split(",") if name.strip()]
         check_ranges(self, [("max_characters", 100, 1_000_000), ("num_tasks", 0, 10_000_000)])
         for name, shown in (("title", self.title), ("question", self.question), ("choices", "".join(self.choices))):

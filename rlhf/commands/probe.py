@@ -9,13 +9,14 @@ from typing import Any
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.records import Sample, new_uid, read_samples, write_records
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 _SHOWN = 5
 
 
 @dataclasses.dataclass
-class ProbeConfig:
+class ProbeConfig(Options):
     """Options of `rlhf probe`."""
 
     reward: str = option(help="directory of a reward model, name of a rule, or FILE.py:NAME; may also come first, bare")
@@ -35,6 +36,7 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         """Raises InputError on a value out of range."""
+        super().__post_init__()
         for name in ("attribution_samples", "num_starts", "candidates"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name}", got=getattr(self, name), expected="at least 1", fix="change it")

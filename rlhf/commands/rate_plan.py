@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlhf.foundation.errors import InputError
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass
-class RatePlanConfig:
+class RatePlanConfig(Options):
     """Options of `rlhf rate plan`."""
 
     num_samples: int = option(20, help="samples of each model, 2 to 5,000")
@@ -22,6 +23,7 @@ class RatePlanConfig:
     per_rung: int = option(40, help="samples of each rung with --ladder, 2 to 1,000")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, low, high in (
             ("num_samples", 2, 5000),
             ("models", 1, 20),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class RatePushConfig:
+class RatePushConfig(Options):
     """Options of `rlhf rate push`."""
 
     run: str = option("", help="the run directory; also as first word: rlhf rate push RUN")
@@ -41,6 +42,7 @@ class RatePushConfig:
     quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.run:
             raise InputError("rlhf rate push", got="no run", expected="a run directory", fix="name it first")
         self.raters = [name for text in self.raters for name in text.split(",") if name]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class RateScoreConfig:
+class RateScoreConfig(Options):
     """Options of `rlhf rate score`."""
 
     output_dir: str = option("rating", help="folder of the study; verdict.json is written there")

@@ -10,11 +10,12 @@ from typing import Any
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, write_records
+from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 
 @dataclass(kw_only=True)
-class SampleConfig:
+class SampleConfig(Options):
     """What to sample and how many."""
 
     model_name_or_path: str = option(help="a model directory or a hub name")
@@ -35,6 +36,7 @@ class SampleConfig:
     quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("num_samples", "num_return_sequences", "max_new_tokens", "per_device_eval_batch_size", "best_of"):
             if getattr(self, name) < 1:
                 raise InputError(

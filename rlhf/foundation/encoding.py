@@ -197,7 +197,10 @@ class TextEncoder:
         self._allowed = set(kinds) or None
 
     def _text(self, prompt: Text, completion: Text) -> tuple[str, Kind]:
-        """The one text that is tokenized: no end token and what follows it in the completion, no BOS before it."""
+        """The one text that is tokenized: no end token and what follows it in the completion, no BOS before the prompt.
+
+        A BOS that begins a completion was sampled, and stays.
+        """
         whole = joined(prompt, self._until_end(completion))
         if isinstance(prompt, str) and isinstance(whole, str):
             return without_beginning(self.tokenizer, prompt) + whole[len(prompt) :], self._seen("plain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rlhf.foundation.errors import InputError
+from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.leftovers import sweep
 
 
 def fsync_directory(directory: Path) -> None:
@@ -24,12 +26,17 @@ def fsync_directory(directory: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it."""
+    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it.
+
+    What a killed writer of `path` left is removed first.
+    """
     temporary: Path | None = None
+    held: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(descriptor)
+        sweep(path.parent, path.name)
+        held, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        fcntl.flock(held, fcntl.LOCK_EX)  # says that its writer lives
         temporary = Path(name)
         yield temporary
         with temporary.open("rb") as stream:
@@ -42,6 +49,8 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if held is not None:
+            os.close(held)
 
 
 def current_umask() -> int:
@@ -49,16 +58,6 @@ def current_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def write_failure(path: Path, error: OSError) -> InputError:
-    """The line a person sees when the disk is full or a directory is read-only."""
-    return InputError(
-        f"writing {path}",
-        got=error.strerror or str(error),
-        expected="a writable disk with free space",
-        fix="free some space or choose another directory, then run the same command again; what stood there is kept",
-    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,22 +72,32 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON."""
+    """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON that Python can hold."""
     try:
         return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             str(path),
-            got=f"no valid JSON (line {error.lineno}: {error.msg})",
+            got=f"no valid JSON ({_problem(error)})",
             expected="a JSON file",
             fix="restore the file or make it anew with the command that wrote it",
         ) from error
 
 
+def _problem(error: Exception) -> str:
+    """What is wrong with JSON; nesting and numbers may be more than Python reads."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg}, line {error.lineno}" if error.lineno > 1 else error.msg
+    return "nested too deep" if isinstance(error, RecursionError) else "a number of thousands of digits"
+
+
 def read_text(path: Path) -> str:
-    """Read a UTF-8 text file. Raises InputError when it is missing, a directory, unreadable or not UTF-8."""
+    """Read a UTF-8 text file, without a byte-order mark; line ends become "\\n".
+
+    Raises InputError when it is missing, a directory, unreadable or not UTF-8.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             str(path),
@@ -149,11 +158,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             torn = number == len(lines)
             raise InputError(
                 f"{path}, line {number}",
-                got="a torn last line" if torn else f"no valid JSON ({error.msg})",
+                got="a torn last line" if torn else f"no valid JSON ({_problem(error)})",
                 expected="one JSON object a line",
                 fix="delete that line (its writer was interrupted)" if torn else "mend or delete that line",
             ) from error

@@ -6,7 +6,6 @@ or not there at all: it is written under a temporary name, flushed, and renamed.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
@@ -19,8 +18,13 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import current_umask, fsync_directory, write_failure
+from rlhf.foundation.adapters import adapter_base, load_adapter, merged
+from rlhf.foundation.causal_lm import settle
+from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.files import current_umask, fsync_directory
+from rlhf.foundation.leftovers import sweep
+from rlhf.foundation.load_errors import LOAD_ERRORS, hub_in_silence, load_failure
+from rlhf.foundation.locks import take_lock
 
 # What libraries write beside the weights and what nobody should have to trust.
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
@@ -33,38 +37,55 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     """
     _require_directory_or_hub_name(name_or_path)
     try:
-        with _hub_in_silence():
+        with hub_in_silence():
             tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-    except (OSError, ValueError, KeyError) as error:
-        raise _load_failure(name_or_path, "a tokenizer", error) from error
+    except LOAD_ERRORS as error:
+        raise load_failure(name_or_path, "a tokenizer", error) from error
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
 def load_causal_lm(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal language model in eval mode (so every dropout is off), attention by torch's SDPA, from safetensors.
+    """A causal language model in eval mode (so every dropout is off), from safetensors.
 
-    Raises InputError when the directory is missing, holds no such model, a damaged one or one that lacks weights,
-    or when the hub is unreachable.
+    Attention is torch's SDPA where the architecture has it, else its own. A PEFT adapter is loaded with its base and
+    merged into it. Raises InputError when the directory is missing, holds no such model, a damaged one, one that lacks
+    weights or has more than its config, an adapter that cannot be merged, or when the hub is unreachable.
     """
     _require_directory_or_hub_name(name_or_path)
+    base = adapter_base(name_or_path)
+    if base is not None:
+        return merged(load_adapter(load_causal_lm(base, dtype=dtype), name_or_path), name_or_path)
     try:
-        with _hub_in_silence():
+        with hub_in_silence():
             loaded = AutoModelForCausalLM.from_pretrained(
-                name_or_path, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
+                name_or_path, dtype=dtype, use_safetensors=True, output_loading_info=True
             )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise _load_failure(name_or_path, "a causal language model in safetensors", error) from error
+    except LOAD_ERRORS as error:
+        raise load_failure(name_or_path, "a causal language model in safetensors", error) from error
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
-    # transformers fills absent weights with random numbers and only warns.
-    if report["missing_keys"]:
-        absent = sorted(report["missing_keys"])
+    _require_same_weights(name_or_path, report)
+    settle(model)
+    return model
+
+
+def _require_same_weights(name_or_path: str, report: dict[str, Any]) -> None:
+    """transformers fills absent weights with random numbers, leaves surplus ones out, and only warns."""
+    absent, surplus = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    if absent:
         raise InputError(
             f"model {name_or_path}",
             got=f"no weights for {absent[0]}" + (f" and {len(absent) - 1} more" if len(absent) > 1 else ""),
             expected="every weight of a causal language model",
             fix="name a directory that holds a language model, not a classifier or a part of one",
         )
-    return model
+    if surplus:
+        raise InputError(
+            f"model {name_or_path}",
+            got=f"weights that its config.json has no place for: {surplus[0]}"
+            + (f" and {len(surplus) - 1} more" if len(surplus) > 1 else ""),
+            expected="the weights of the model that config.json describes, and no others",
+            fix="restore the config.json that belongs to them, or save the model without them",
+        )
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
@@ -82,14 +103,18 @@ def replacing_directory(directory: Path, *, marker: str = "config.json") -> Iter
     """Yield a temporary directory beside `directory`; on success flush it and rename it into place, else remove it.
 
     Pickles written into it are removed. An existing directory is replaced only if it is empty or holds the file
-    `marker`, by which a model directory is known. Raises InputError otherwise, and when the disk refuses.
+    `marker`, by which a model directory is known. What a killed writer of `directory` left is cleared first
+    (leftovers.py). Raises InputError otherwise, and when the disk refuses.
     """
     directory = Path(os.path.abspath(directory))
+    sweep(directory.parent, directory.name)
     require_replaceable(directory, marker=marker)
     temporary: Path | None = None
+    held: int | None = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".tmp"))
+        held = take_lock(temporary)
         yield temporary
         for pattern in PICKLES:
             for pickle in temporary.rglob(pattern):
@@ -104,6 +129,8 @@ def replacing_directory(directory: Path, *, marker: str = "config.json") -> Iter
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+        if held is not None:
+            os.close(held)
 
 
 def require_replaceable(directory: Path, *, marker: str = "config.json") -> None:
@@ -136,36 +163,31 @@ def _flush(directory: Path) -> None:
 
 def _swap(temporary: Path, directory: Path) -> None:
     """Rename `temporary` to `directory`; what stood there goes away only once the new one is in place."""
-    old: Path | None = None
-    if directory.exists():
-        old = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".old"))
-        directory.rename(old / directory.name)
-    try:
+    if not directory.exists():
         temporary.rename(directory)
-    except OSError:
-        if old is not None:
-            (old / directory.name).rename(directory)
-        raise
-    fsync_directory(directory.parent)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _hub_in_silence() -> Iterator[None]:
-    """Without network the hub's client logs each retry; the one line of our own says enough."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+        fsync_directory(directory.parent)
+        return
+    old = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".old"))
+    held = take_lock(old)  # between the two renames nobody else may put it back
     try:
-        yield
+        directory.rename(old / directory.name)
+        try:
+            temporary.rename(directory)
+        except OSError:
+            (old / directory.name).rename(directory)
+            raise
+        fsync_directory(directory.parent)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
-        logger.setLevel(level)
+        if held is not None:
+            os.close(held)
 
 
 def _require_directory_or_hub_name(name_or_path: str) -> None:
     """A path that is meant as a path but is not there must not become a question to the hub."""
     path = Path(name_or_path)
+    if not path.exists():
+        sweep(path.parent, path.name)  # killed while it was replaced, the model stands in a hidden directory
     hub_name = name_or_path.count("/") <= 1 and not name_or_path.startswith((".", "/", "~")) and bool(name_or_path)
     if path.is_dir() or (hub_name and not path.exists()):
         return
@@ -174,15 +196,4 @@ def _require_directory_or_hub_name(name_or_path: str) -> None:
         got="a file" if path.exists() else "no such directory",
         expected="a model directory or a hub name",
         fix="check the path",
-    )
-
-
-def _load_failure(name_or_path: str, kind: str, error: Exception) -> InputError:
-    local = Path(name_or_path).is_dir()
-    first_line = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-    return InputError(
-        f"model {name_or_path}",
-        got=f"{'unusable files' if local else 'no such local directory and nothing from the hub'} ({first_line})",
-        expected=f"a directory with {kind}, or a reachable hub name",
-        fix="check the path" if local else "check the path, or the name and the network",
     )

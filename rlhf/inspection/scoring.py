@@ -32,14 +32,14 @@ def score_one(name: str, function: RewardFunc, rows: Sequence[Sample]) -> list[f
         return _call(name, function, rows)
     except InputError:
         raise
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         scores: list[float | None] = []
         for row in rows:
             try:
                 scores += _call(name, function, [row])
             except InputError:
                 raise
-            except Exception:
+            except (Exception, SystemExit):
                 scores.append(None)
         if any(score is not None for score in scores):
             return scores

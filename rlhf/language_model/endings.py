@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.foundation.encoding import completion_texts
 from rlhf.foundation.errors import InputError
 
@@ -84,7 +85,7 @@ def ending_of(model: Any, tokenizer: Any, stop_strings: Sequence[str] = ()) -> E
     """
     if "" in stop_strings:
         raise InputError("--stop_strings", got="an empty text", expected="texts to stop at", fix="leave it out")
-    own, rows = end_token(tokenizer), vocabulary_size(model)
+    own, rows = end_token(tokenizer), vocabulary_rows(model)
     if own >= rows:
         raise InputError(
             "tokenizer",
@@ -123,16 +124,11 @@ def pad_token(tokenizer: Any) -> int:
     return int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else end_token(tokenizer)
 
 
-def vocabulary_size(model: Any) -> int:
-    """How many ids the model can sample."""
-    return int(model.config.get_text_config().vocab_size)
-
-
 def never_sampled(model: Any, tokenizer: Any, suppress_tokens: Sequence[int] = ()) -> list[int]:
     """Ids that sampling and scoring leave out: those asked for, and those without a text (a padded vocabulary has
     more rows than the tokenizer has tokens). Raises InputError when one is none of the model's, or none would be left.
     """
-    rows = vocabulary_size(model)
+    rows = vocabulary_rows(model)
     for i in suppress_tokens:
         if not 0 <= i < rows:
             raise InputError(

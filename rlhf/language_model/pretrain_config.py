@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlhf.foundation.errors import InputError
+from rlhf.option_fields import Options
 from rlhf.options import option
 
 SMALLEST_VOCABULARY = 300
@@ -12,7 +13,7 @@ SMALLEST_VOCABULARY = 300
 
 
 @dataclass(kw_only=True)
-class PretrainConfig:
+class PretrainConfig(Options):
     """Which text, which model, how long."""
 
     output_dir: str = option(help="directory of the new model")
@@ -37,6 +38,7 @@ class PretrainConfig:
     quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least = {
             "vocab_size": SMALLEST_VOCABULARY,
             "block_size": 8,

@@ -22,12 +22,25 @@ from torch import Tensor
 from tqdm import tqdm
 
 from labeling.pairs import content_uid
+from rlhf.foundation.causal_lm import cache_name, reads_left_padding, require_usable
 from rlhf.foundation.conversation import prompt_from_text
 from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample
 from rlhf.language_model.endings import Ending, ending_of, never_sampled, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
+
+
+class LogitsNotFinite(InputError):
+    """A model whose next-token distribution is no distribution."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "model",
+            got="logits that are not finite numbers",
+            expected="a distribution over the next token",
+            fix="check its weights, and its dtype (float16 overflows)",
+        )
 
 
 class Completions(NamedTuple):
@@ -96,7 +109,19 @@ def generate(
     """Sample one completion a prompt, of at most T = uniform.shape[1] tokens.
 
     `model` is a causal LM in eval mode; `uniform` (B, T) holds one number a token. The tensors come back on the CPU.
+    A model without a cache reads the whole text again for every token; one that reads masked tokens takes prompts of
+    one length at a time. Raises LogitsNotFinite (an InputError).
     """
+    if len(set(map(len, prompts))) > 1 and not reads_left_padding(model):
+        return _generate_by_length(
+            model,
+            prompts,
+            uniform,
+            ending=ending,
+            pad_token_id=pad_token_id,
+            temperature=temperature,
+            suppress_tokens=suppress_tokens,
+        )
     device = next(model.parameters()).device
     ids, mask = pad_prompts(prompts, pad_token_id)
     batch, length = uniform.shape
@@ -107,20 +132,24 @@ def generate(
     logprobs = torch.zeros(batch, length, dtype=torch.float64 if model.dtype == torch.float64 else torch.float32)
     alive = torch.ones(batch, dtype=torch.bool, device=device)
     kept = torch.zeros(batch, length, dtype=torch.bool, device=device)
-    step_ids, positions, cache = ids.to(device), position_ids(mask).to(device), None
+    step_ids, positions = ids.to(device), position_ids(mask).to(device)
+    carried, cache = cache_name(model), None
     for t in range(length):
         seen = attention[:, : ids.shape[1] + t]
         output = model(
             input_ids=step_ids,
-            attention_mask=seen if padded else None,
+            # A state, unlike keys and values, has no places left to mask.
+            attention_mask=seen if padded and (cache is None or carried == "past_key_values") else None,
             position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
+            use_cache=carried is not None,
+            **({carried: cache} if carried and cache is not None else {}),
         )
-        cache = output.past_key_values
+        cache = getattr(output, carried, None) if carried else None
         logits = suppress(output.logits[:, -1].to(logprobs.dtype), suppress_tokens)  # (B, V)
         drawn = invert_cdf((logits / temperature).softmax(-1), draws[:, t])
         drawn = torch.where(alive, drawn, pad_token_id)
+        if bool((drawn == logits.shape[-1]).any()):
+            raise LogitsNotFinite
         tokens[:, t], kept[:, t] = drawn, alive
         at_one = logits.gather(-1, drawn[:, None]).squeeze(-1) - logits.logsumexp(-1)
         logprobs[:, t] = torch.where(alive, at_one, 0.0).cpu()
@@ -132,6 +161,32 @@ def generate(
             read = torch.cat([ids.to(device), tokens[:, : t + 1]], 1)
             step_ids, positions = read, position_ids(attention[:, : read.shape[1]])
     return Completions(ids, mask, tokens.cpu(), kept.cpu(), logprobs)
+
+
+def _generate_by_length(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    uniform: NDArray[np.float64],
+    *,
+    pad_token_id: int,
+    **options: Any,
+) -> Completions:
+    """`generate` for each length of prompt apart, so that nothing is padded, and put together in the given order."""
+    lengths = sorted(set(map(len, prompts)))
+    groups = [[i for i, prompt in enumerate(prompts) if len(prompt) == length] for length in lengths]
+    parts = [
+        generate(
+            model,
+            [prompts[i] for i in group],
+            uniform[group],
+            pad_token_id=pad_token_id,
+            **options,
+        )
+        for group in groups
+    ]
+    order = torch.tensor([i for group in groups for i in group]).argsort()
+    completions = (torch.cat(tensors)[order] for tensors in zip(*(part[2:] for part in parts), strict=True))
+    return Completions(*pad_prompts(prompts, pad_token_id), *completions)
 
 
 def chunks(count: int, size: int) -> Iterator[range]:
@@ -159,8 +214,9 @@ def sample_texts(
 
     Completion i depends on (seed, stream, i) and its prompt alone, its uid on (source's last name, seed, i) and the
     text: the same command gives the same uids, and so the same choices and simulated answers later on. Raises
-    InputError when prompt and completion together exceed the model's context.
+    InputError when the model is unusable (causal_lm.py), or prompt and completion together exceed the model's context.
     """
+    require_usable(model, tokenizer, source)
     encoded = {prompt: encode_prompt(tokenizer, prompt_from_text(prompt)) for prompt in dict.fromkeys(prompts)}
     check_context(model, max(map(len, encoded.values()), default=1), max_new_tokens)
     ending, left_out = ending_of(model, tokenizer, stop_strings), never_sampled(model, tokenizer)

@@ -15,16 +15,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf.foundation.errors import InputError
+from rlhf.option_fields import Options
 from rlhf.options import option
 
 
 @dataclass(kw_only=True)
-class PPOConfig:
+class PPOConfig(Options):
     """How to finetune; every rule between the fields is checked when it is made (InputError)."""
 
     output_dir: str = option(help="the run directory; a non-empty one is refused without --resume")
     seed: int = option(0, help="seed of everything random; at least 0")
     resume: bool = option(False, help="continue the run in output_dir as if nothing had happened")
+    accept_changes: bool = option(
+        False, help="continue though the model, prompts or rewards changed since the run began; the run says so"
+    )
     quiet: bool = option(False, help="no progress bar")
 
     # rollout
@@ -99,9 +103,7 @@ class PPOConfig:
     ladder_step: float = option(0.25, help="distance of two rungs in sqrt(KL), square root of nats per completion")
     num_eval_samples: int = option(256, help="fresh evaluation samples per rung, same prompts and seed on every rung")
 
-    report_to: list[str] = option(
-        [], help="trackers: tensorboard, trackio, wandb, ... as in transformers; none if empty"
-    )
+    report_to: list[str] = option([], help="trackers: tensorboard, trackio, wandb, ... as in transformers; none")
 
     # machine
     dtype: str = option("float32", help="parameters and arithmetic", choices=["float32", "float64"])
@@ -112,6 +114,8 @@ class PPOConfig:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        self.report_to = [] if self.report_to == ["none"] else self.report_to
         for name in (
             "iteration_batch_size",
             "max_completion_length",
@@ -142,7 +146,6 @@ class PPOConfig:
         self._require("seed", 0 <= self.seed < 2**63, "0 to 2^63 - 1")
         self._require("epsilon", 0 < self.epsilon < 1, "more than 0 and less than 1")
         self._require("beta", self.beta >= 0, "at least 0")
-        self._require("critic", self.critic in ("none", "shared", "separate"), "none, shared or separate")
         rate = self.critic_learning_rate
         self._require("critic_learning_rate", rate is None or rate > 0, "more than 0")
         self._require("gamma", 0 < self.gamma <= 1, "more than 0 and at most 1")

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from rlhf.foundation.adapters import copied, is_adapter, merged
 from rlhf.foundation.errors import InputError
 from rlhf.ppo.config import PPOConfig
-from rlhf.ppo.policy import is_adapter
 
 
 class ValuedOutput(NamedTuple):
@@ -64,7 +64,7 @@ def separate_trunk(model: Any, tokenizer: Any, args: PPOConfig) -> Any:
     if args.critic_model_path is not None:
         source = _reward_model(args.critic_model_path, tokenizer)
     elif is_adapter(model):
-        source = copy.deepcopy(model).merge_and_unload()
+        source = merged(copied(model), "of the policy")
     else:
         source = copy.deepcopy(model)
     first: Tensor = next(model.parameters())

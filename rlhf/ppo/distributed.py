@@ -7,6 +7,7 @@ proves nothing, so the launcher's environment is compared with what the accelera
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from rlhf.foundation.errors import InputError
+from rlhf.foundation.errors import InputError, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,16 @@ class Processes:
         """What accelerate really does: NO, MULTI_CPU, MULTI_GPU, FSDP or DEEPSPEED."""
         return str(self.accelerator.distributed_type.value)
 
+    def require_divisor_of(self, minibatch_size: int) -> None:
+        """Raise InputError when a minibatch cannot be shared out evenly."""
+        if minibatch_size % self.world_size:
+            raise InputError(
+                "--minibatch_size",
+                got=minibatch_size,
+                fix="choose another value",
+                expected=f"a multiple of the {self.world_size} processes",
+            )
+
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over processes, on the CPU; where each row is non-zero on one process only it is exact."""
         if self.world_size == 1:
@@ -70,7 +81,7 @@ class Processes:
         if failure is not None:
             raise failure
         if failed:
-            raise SystemExit(2)
+            raise Told(2)
 
     def wait(self) -> None:
         """Wait for all processes."""
@@ -81,20 +92,21 @@ def start(*, use_cpu: bool) -> Processes:
     """The processes of this run, their kind said on stderr where a launcher started them.
 
     Raises InputError when they are not what the launcher was asked for. Every process finds the same fault; the one
-    that is there first tells it (the launcher ends the others as soon as one has failed), the others raise SystemExit.
+    that is there first tells it (the launcher ends the others as soon as one has failed), the others raise Told.
     """
     try:
         processes = _start(use_cpu)
     except InputError:
-        if not _first_to_tell():
-            raise SystemExit(2) from None
+        if not first_to_tell():
+            raise Told(2) from None
         raise
     if "WORLD_SIZE" in os.environ and processes.is_main:
         print(f"rlhf: {processes.world_size} processes, distributed type {processes.distributed_type}", file=sys.stderr)
     return processes
 
 
-def _first_to_tell() -> bool:
+@functools.cache
+def first_to_tell() -> bool:
     """Whether this process is the first of its launcher's to come here: they may see each other in no other way."""
     if "WORLD_SIZE" not in os.environ:
         return True
@@ -109,8 +121,65 @@ def _first_to_tell() -> bool:
     return True
 
 
+def lost_peer(error: BaseException) -> InputError | None:
+    """The line to say when another process of this run is gone, if that is what `error` (of a collective) means."""
+    words = str(error)
+    of_a_collective = isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and any(name in words for name in ("gloo", "NCCL", "Connection closed by peer"))
+    )
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not of_a_collective:
+        return None
+    ended = ended_ranks()
+    which = f"rank {', '.join(map(str, ended))}" if ended else "a rank that this machine does not know"
+    return InputError(
+        "a process of this run",
+        got=f"the end of {which}",
+        expected=f"{os.environ['WORLD_SIZE']} processes until the end",
+        fix="look at what ended it (memory, a signal), then continue with the same command and --resume",
+    )
+
+
+def ended_ranks() -> list[int]:
+    """Ranks of this machine whose process, started by the same launcher as this one, is no more."""
+    import psutil
+
+    living = set()
+    for child in psutil.Process(os.getppid()).children():
+        try:
+            if child.status() != psutil.STATUS_ZOMBIE:
+                living.add(int(child.environ().get("RANK", "-1")))
+        except (psutil.Error, OSError):
+            continue
+    first = int(os.environ["RANK"]) - int(os.environ.get("LOCAL_RANK", "0"))
+    return [rank for rank in range(first, first + int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if rank not in living]
+
+
+def _processes_asked_for() -> int:
+    """How many processes this process's launcher was asked for, 1 without one.
+
+    With `--cpu` or `use_cpu: true` accelerate starts one process whatever the number asked for, and leaves no trace of
+    it in the environment: it stands in the launcher's own command line and file.
+    """
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    import psutil
+    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    for ancestor in psutil.Process().parents():
+        words = ancestor.cmdline()
+        names = [os.path.basename(word) for word in words[:3]]
+        start = 3 if "accelerate.commands.launch" in names else names.index("launch") + 1 if "launch" in names else 0
+        if start and any(name.startswith("accelerate") for name in names):
+            options, _ = launch_command_parser().parse_known_args(words[start:])
+            if options.num_processes is None and (options.config_file or os.path.isfile(default_config_file)):
+                return int(load_config_from_file(options.config_file).num_processes or 1)
+            return int(options.num_processes or 1)
+    return 1
+
+
 def _start(use_cpu: bool) -> Processes:
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    launched = _processes_asked_for()
     try:
         accelerator = Accelerator(cpu=use_cpu)
     except (ImportError, RuntimeError, ValueError, AssertionError) as error:  # no GPU, no deepspeed, a port in use
@@ -122,11 +191,13 @@ def _start(use_cpu: bool) -> Processes:
         ) from error
     got = str(accelerator.distributed_type.value)
     if launched != accelerator.num_processes:
+        alone = "WORLD_SIZE" not in os.environ
         raise InputError(
             "accelerate launch",
-            got=f"{launched} processes that each see only {accelerator.num_processes}",
-            expected="processes that see each other",
-            fix="on a machine without GPUs set ACCELERATE_USE_CPU=true, or start one process",
+            got="one process" if alone else f"{launched} processes that each see only {accelerator.num_processes}",
+            expected=f"the {launched} processes that were asked for" if alone else "processes that see each other",
+            fix="on a machine without GPUs set ACCELERATE_USE_CPU=true and take accelerate_config.yaml without "
+            "--cpu, or start one process",
         )
     for variable, wanted in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DEEPSPEED")):
         if os.environ.get(variable, "").lower() == "true" and got != wanted:

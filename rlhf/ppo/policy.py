@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-import copy
-import sys
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from rlhf.foundation.adapters import copied, is_adapter, merged
+from rlhf.foundation.causal_lm import next_token_logprobs, probe_ids, require_usable, settle
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+
+
+class Original(NamedTuple):
+    """The model that a run begins with, in eval mode, its tokenizer, and its name for messages and files."""
+
+    model: Any
+    tokenizer: Any
+    source: str
+
+
+def load_original(model: Any, tokenizer: Any, *, dtype: str, another: bool) -> Original:
+    """A model by name, path or as an object, fit to be sampled and scored; `another` says that an adapter will follow.
+
+    Raises InputError when it is not, or an object comes without a tokenizer.
+    """
+    name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+    if name is None and tokenizer is None:
+        raise InputError("processing_class", got="None", expected="a tokenizer", fix="give one beside a model object")
+    source = name if name is not None else str(getattr(model.config, "_name_or_path", "") or "an object")
+    tokenizer = tokenizer if tokenizer is not None else load_tokenizer(source)
+    model = load_causal_lm(name, dtype=getattr(torch, dtype)) if name is not None else model
+    model = without_adapter(model, source, another=another).eval()
+    settle(model)
+    require_usable(model, tokenizer, source)
+    return Original(model, tokenizer, source)
 
 
 class AdapterOff:
     """The original as the same model with its adapter switched off: no second copy of the weights.
 
-    Right only if the adapter changed nothing at the start (`reference_of` sees to that).
+    Right only if the adapter changed nothing at the start and nothing else can move (`reference_of` sees to that).
     """
 
     def __init__(self, model: Any) -> None:
-        self.model = model
+        self.model, self.modules = model, model.modules
 
     def __call__(self, **inputs: Any) -> Any:
         """Forward without the adapter."""
@@ -28,26 +55,65 @@ class AdapterOff:
             return self.model(**inputs)
 
 
-def reference_of(model: Any, probe_ids: list[int]) -> Callable[..., Any]:
+def reference_of(model: Any) -> Callable[..., Any]:
     """The frozen original of a policy that is about to be trained.
 
-    For an adapter that leaves a probe's logits exactly as they are the adapter is switched off instead of copying the
-    model; an adapter that does not start at zero is part of the original, and a copy is kept.
+    The adapter is switched off instead of copying the model where that is the original and stays it: it leaves a
+    probe's logits exactly as they are, and nothing is trained but the adapter's own tensors.
     """
-    if is_adapter(model):
-        probe = torch.tensor([probe_ids], device=next(model.parameters()).device)
-        with torch.no_grad():
-            adapted, plain = model(input_ids=probe).logits, AdapterOff(model)(input_ids=probe).logits
-        if torch.equal(adapted, plain):
+    if is_adapter(model) and not trained_outside_adapter(model):
+        ids = probe_ids(model)
+        if torch.equal(next_token_logprobs(model, ids), next_token_logprobs(AdapterOff(model), ids)):
             return AdapterOff(model)
-    reference: nn.Module = copy.deepcopy(model)
+    reference: nn.Module = copied(model)
     return reference.requires_grad_(False)
 
 
-def is_adapter(model: Any) -> bool:
-    """Whether the model carries a PEFT adapter (which it can only if the library has been imported)."""
-    peft = sys.modules.get("peft")
-    return peft is not None and isinstance(model, peft.PeftModel)
+def trained_outside_adapter(model: Any) -> list[str]:
+    """Names of trained parameters that stay in place when the adapter is switched off, or may: biases of the base
+    (LoRA's `bias`), whole modules and token rows that are saved with it, and whatever else was set to train."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    modules: list[Any] = list(model.modules())
+    own = {
+        id(parameter)
+        for layer in modules
+        if isinstance(layer, BaseTunerLayer)
+        for name in layer.adapter_layer_names
+        for parameter in getattr(layer, name, nn.ModuleDict()).parameters()
+    }
+    wrappers = [module for module in modules if isinstance(module, AuxiliaryTrainingWrapper)]
+    own -= {id(parameter) for wrapper in wrappers for parameter in wrapper.parameters()}
+    return [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in own]
+
+
+def without_adapter(model: Any, name: str, *, another: bool) -> Any:
+    """The model that is to be trained; an adapter it has already is merged when `another` is to be put on it.
+
+    Raises InputError on an adapter that cannot be merged or was loaded by transformers alone (saving such a model
+    leaves its base out), and on prompts that are learnt, which PPO's sampler cannot place.
+    """
+    prompt = is_adapter(model) and any(config.is_prompt_learning for config in model.peft_config.values())
+    if prompt or getattr(model, "_hf_peft_config_loaded", False):
+        raise InputError(
+            f"model {name}",
+            got="an adapter that learns a prompt" if prompt else "an adapter that transformers put into the model",
+            expected="a plain model, or a peft.PeftModel with adapted layers such as LoRA's",
+            fix="choose LoRA" if prompt else "give the adapter's directory by name: it is merged into its base",
+        )
+    return merged(model, name) if another and is_adapter(model) else model
+
+
+def require_trainable(model: Any, name: str) -> None:
+    """Raise InputError when nothing of the model would be trained."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise InputError(
+            f"model {name}",
+            got="no trainable parameters",
+            expected="at least one with requires_grad",
+            fix="load the adapter with is_trainable=True, or give its directory by name and --use_peft for a new one",
+        )
 
 
 def add_adapter(model: Any, peft_config: Any, seed: int) -> Any:

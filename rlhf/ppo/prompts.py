@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from rlhf.foundation.causal_lm import require_embeddings
 from rlhf.foundation.conversation import Text, as_prompt, prompt_from_text, prompt_to_text
 from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
@@ -17,12 +18,14 @@ Row = Mapping[str, Any]
 class PromptEncoder:
     """Prompts, plain or conversational, as ids; each is encoded once."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, embeddings: int) -> None:
+        """`embeddings` is how many ids the model can read."""
+        self.tokenizer, self.embeddings = tokenizer, embeddings
         self._known: dict[tuple[type, str], list[int]] = {}
 
     def __call__(self, prompt: Text) -> list[int]:
-        """The ids of a prompt. Raises InputError when there are none, or a conversation cannot be written."""
+        """The ids of a prompt. Raises InputError when there are none, the model has no embedding for one, or a
+        conversation cannot be written."""
         key = (type(prompt), prompt_to_text(prompt))
         if key not in self._known:
             self._known[key] = encode_prompt(self.tokenizer, prompt)
@@ -30,6 +33,7 @@ class PromptEncoder:
                 raise InputError(
                     "prompt", got=f"{prompt!r}, which has no token", expected="at least one token", fix="mend that row"
                 )
+            require_embeddings(self.embeddings, self.tokenizer, self._known[key], "the prompts")
         return self._known[key]
 
     def longest(self, rows: Iterable[Row]) -> int:

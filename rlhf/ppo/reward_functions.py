@@ -24,6 +24,18 @@ def reward_name(function: RewardFunction) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
+def weights_of(functions: Sequence[RewardFunction], given: Sequence[float]) -> list[float]:
+    """One weight a function, all 1 where none is given. Raises InputError on another number of them."""
+    if given and len(given) != len(functions):
+        raise InputError(
+            "--reward_weights",
+            got=f"{len(given)} weights",
+            expected=f"{len(functions)}, one a reward function",
+            fix="give one a function",
+        )
+    return list(given) or [1.0] * len(functions)
+
+
 def score(
     functions: Sequence[RewardFunction],
     weights: Sequence[float],
@@ -67,7 +79,7 @@ def require_scores(scored: Tensor, what: str) -> None:
             "reward",
             got=f"{count} of {len(scored)} completions scored in {what}",
             expected="at least 2",
-            fix="let the reward functions return a number more often, then --resume",
+            fix="let the reward functions return a number more often, then --resume --accept_changes",
         )
 
 
@@ -89,19 +101,19 @@ def _call(
         values = call(slice(None))
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in a function must not end a run as if it were done
         raise InputError(
             f"reward function {name}",
             got=f"{type(error).__name__}: {error}{_culprit(call, completions)}",
             expected="a list of numbers",
-            fix="mend the function; the run can be continued with --resume",
+            fix="mend the function; the run can be continued with --resume --accept_changes",
         ) from error
     if values is None or len(values) != len(completions):
         raise InputError(
             f"reward function {name}",
             got="nothing" if values is None else f"{len(values)} rewards",
             expected=f"{len(completions)}, one a completion",
-            fix="mend the function, then --resume",
+            fix="mend the function, then --resume --accept_changes",
         )
     for value, completion in zip(values, completions, strict=True):
         if value is not None and not math.isfinite(value):
@@ -109,7 +121,7 @@ def _call(
                 f"reward function {name}",
                 got=f"{value} for {_shown(completion)}",
                 expected="a finite number, or None for not applicable",
-                fix="mend the function, then --resume",
+                fix="mend the function, then --resume --accept_changes",
             )
     return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float64)
 
@@ -119,7 +131,7 @@ def _culprit(call: Callable[[slice], object], completions: Sequence[Any]) -> str
     for index, completion in enumerate(completions):
         try:
             call(slice(index, index + 1))
-        except Exception:
+        except (Exception, SystemExit):
             return f" on sample {index}, {_shown(completion)}"
     return ""
 

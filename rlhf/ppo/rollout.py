@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlhf.language_model.endings import ending_of, pad_token, vocabulary_size
+from rlhf.foundation.causal_lm import reads_left_padding, vocabulary_rows
+from rlhf.language_model.endings import ending_of, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import chunks, generate, pad_prompts, position_ids, suppress
 from rlhf.ppo.config import PPOConfig
@@ -85,6 +86,8 @@ def completion_forward(
     """
     ids = torch.cat([prompt_ids, completion_ids], 1)
     padded = not bool(prompt_mask.all())
+    if padded and not reads_left_padding(model):
+        return _forward_without_mask(model, ids, prompt_mask, completion_ids.shape[1], config)
     mask = torch.cat([prompt_mask, torch.ones_like(completion_ids, dtype=torch.bool)], 1)
     length = completion_ids.shape[1]
     output = model(
@@ -94,9 +97,35 @@ def completion_forward(
         use_cache=False,
         logits_to_keep=length + 1,
     )
-    logits = suppress(output.logits[:, -length - 1 : -1], config.suppress_tokens)
     values = output.values[:, -length - 1 : -1] if isinstance(output, ValuedOutput) else None
-    return Forward(logits if config.temperature == 1 else logits / config.temperature, values)
+    return Forward(_as_sampled(output.logits[:, -length - 1 : -1], config), values)
+
+
+def _forward_without_mask(model: Any, ids: Tensor, prompt_mask: Tensor, length: int, config: PPOConfig) -> Forward:
+    """The same for a model that reads masked tokens: each row's padding is moved behind it, where no token sees it.
+
+    ids (B, S), prompt_mask (B, P). Costs the logits of as many more places as the longest padding has.
+    """
+    pads = (~prompt_mask).sum(1, keepdim=True)  # (B, 1)
+    places = torch.arange(ids.shape[1], device=ids.device)[None]
+    kept = length + 1 + int(pads.max())
+    output = model(
+        input_ids=ids.gather(1, (places + pads) % ids.shape[1]),
+        attention_mask=None,
+        position_ids=places.expand_as(ids),
+        use_cache=False,
+        logits_to_keep=kept,
+    )
+    before = torch.arange(kept - length - 1, kept - 1, device=ids.device) - pads  # (B, length), among the kept places
+    logits = output.logits[:, -kept:]
+    logits = logits.gather(1, before[..., None].expand(-1, -1, logits.shape[-1]))
+    values = output.values[:, -kept:].gather(1, before) if isinstance(output, ValuedOutput) else None
+    return Forward(_as_sampled(logits, config), values)
+
+
+def _as_sampled(logits: Tensor, config: PPOConfig) -> Tensor:
+    logits = suppress(logits, config.suppress_tokens)
+    return logits if config.temperature == 1 else logits / config.temperature
 
 
 def rows_per_chunk(length: int, vocabulary: int, config: PPOConfig, device: torch.device, times: int = 1) -> int:
@@ -215,7 +244,7 @@ class RolloutWorker:
             entropy=empty,
             ended=self.ending.ended(ids, mask, encoded),
             end_token_ids=self.ending.token_ids,
-            vocabulary=vocabulary_size(self.model),
+            vocabulary=vocabulary_rows(self.model),
         )
 
     def _score(self, rollout: Rollout, rows: Sequence[Mapping[str, Any]]) -> None:

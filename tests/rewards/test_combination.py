@@ -67,7 +67,7 @@ def test_a_full_stop_between_tokens_16_and_24() -> None:
     ("text", "message"),
     [
         ("weights: [", "no valid YAML"),
-        ("- 1", "no weights"),
+        ("- 1", "a YAML list"),
         ("weights: {}", "no weights"),
         ("weights: {full_stop: many}", "full_stop: many; expected a number"),
         ("weights: {full_stops: 1}", "an unknown name; expected one of full_stop"),

@@ -6,8 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, PreTrainedTokenizerFast
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2Model,
+    PreTrainedTokenizerFast,
+)
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, replacing_directory, save_model
@@ -62,6 +71,16 @@ def damage(directory: Path, kind: str) -> None:
         (directory / "config.json").write_text('{"model_type": "gp')
     elif kind == "unknown type":
         (directory / "config.json").write_text('{"model_type": "nosuch"}')
+    elif kind == "config is a list":
+        (directory / "config.json").write_text("[]")
+    elif kind == "config is null":
+        (directory / "config.json").write_text("null")
+    elif kind == "type is a list":
+        (directory / "config.json").write_text('{"model_type": ["gpt2"]}')
+    elif kind == "layers are a word":
+        (directory / "config.json").write_text('{"model_type": "gpt2", "n_layer": "two"}')
+    elif kind == "generation config is a list":
+        (directory / "generation_config.json").write_text("[]")
     elif kind == "no config":
         (directory / "config.json").unlink()
     elif kind == "other shape":
@@ -70,9 +89,13 @@ def damage(directory: Path, kind: str) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    "kind", ["torn", "empty", "pickle only", "torn config", "unknown type", "no config", "other shape"]
-)
+KINDS = [
+    "torn", "empty", "pickle only", "torn config", "config is a list", "config is null", "type is a list",
+    "layers are a word", "generation config is a list", "unknown type", "no config", "other shape",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_damaged_models_are_refused_in_one_line(directory: Path, kind: str) -> None:
     damage(directory, kind)
     with pytest.raises(InputError) as caught:
@@ -87,6 +110,53 @@ def test_a_model_without_its_head_is_not_filled_with_random_weights(tmp_path: Pa
     GPT2Model(config).save_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"no weights for lm_head\.weight"):
         load_causal_lm(str(tmp_path))
+
+
+def test_weights_that_the_config_has_no_place_for_are_not_left_out(tmp_path: Path) -> None:
+    config = tiny_config()
+    config.n_layer = 2
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"n_layer": 2', '"n_layer": 1'))
+    with pytest.raises(InputError, match=r"no place for: transformer\.h\.1\.\S+ and 10 more"):
+        load_causal_lm(str(tmp_path))
+
+
+def test_attention_is_torch_s_where_the_architecture_has_it_and_its_own_where_not(tmp_path: Path) -> None:
+    config = BloomConfig(vocab_size=4, hidden_size=8, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=1)
+    BloomForCausalLM(config).save_pretrained(tmp_path)
+    assert load_causal_lm(str(tmp_path)).config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3"])
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"])
+def test_tokenizer_files_of_another_shape(directory: Path, name: str, content: str) -> None:
+    (directory / name).write_text(content)
+    with pytest.raises(InputError):
+        load_tokenizer(str(directory))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[]", "names no base model"), ('{"peft_type": "LORA"}', "names no base model"), ("{", "unusable files")],
+)
+def test_adapter_configs_of_another_shape(directory: Path, content: str, message: str) -> None:
+    (directory / "adapter_config.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_causal_lm(str(directory))
+
+
+def test_an_adapter_without_all_its_weights(directory: Path, tmp_path: Path) -> None:
+    adapted = get_peft_model(load_causal_lm(str(directory)), LoraConfig(target_modules=["c_attn"], fan_in_fan_out=True))
+    adapted.save_pretrained(tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    save_file(dict(sorted(tensors.items())[1:]), weights)
+    with pytest.raises(InputError, match=r"no weights for .*lora_A\.weight; expected every weight"):
+        load_causal_lm(str(tmp_path / "adapter"))
+    weights.unlink()
+    with pytest.raises(InputError, match=r"no adapter_model\.safetensors"):
+        load_causal_lm(str(tmp_path / "adapter"))
 
 
 @pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "a/b/c", "some-hub-name", "owner/some-hub-name", ""])

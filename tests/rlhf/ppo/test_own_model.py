@@ -87,6 +87,43 @@ def test_sample_reward_ppo_and_inspect(own_model: Any, tmp_path: Path) -> None:
     assert (tmp_path / "runs/ppo/report.html").stat().st_size > 10_000
 
 
+def test_a_model_of_a_stream_keeps_every_new_line(own_model: Any, tmp_path: Path) -> None:
+    """No end token of its own, no beginning: a new line begins, the end never comes, and every character stays."""
+    from rlhf.foundation.encoding import TextEncoder, encode_prompt
+    from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+    from rlhf.language_model.endings import ending_of
+
+    torch.manual_seed(0)
+    exec(compile(block("stream"), "own_model.md", "exec"), {})
+    model, tokenizer = load_causal_lm("runs/stream"), load_tokenizer("runs/stream")
+    ending, end = ending_of(model, tokenizer), int(tokenizer.eos_token_id)
+    assert ending.token_ids == (end,)
+    prompts = [encode_prompt(tokenizer, "")] * 200
+    assert prompts[0] == [0]  # one new line
+    done = generate(model, prompts, uniforms(0, Stream.SAMPLE, range(200), 12), ending=ending, pad_token_id=end)
+    assert bool(done.completion_mask.all())  # nothing ended
+    characters = "\n !',.abcdefghijklmnopqrstuvwxyz"
+    texts = done.texts(ending)
+    assert texts == ["".join(characters[i] for i in row) for row in done.completion_ids.tolist()]
+    assert sum(text.startswith("\n") for text in texts) >= 2  # the one that a prefix stripped would lose
+    encoded = TextEncoder(tokenizer, max_length=None).encode([""] * 200, texts)
+    assert encoded == [[0, *row] for row in done.completion_ids.tolist()]
+    run = PPOTrainer(
+        model,
+        lambda completions, **_: [float(text.count("e")) for text in completions],
+        PPOConfig(
+            output_dir="runs/stream_ppo", iteration_batch_size=64, minibatch_size=32, max_completion_length=12,
+            normalization_samples=64, num_eval_samples=16, max_iterations=2, quiet=True, stop_strings=["\n"],
+        ),
+        processing_class=tokenizer,
+    ).train()  # fmt: skip
+    line = json.loads(run.metrics.read_text().splitlines()[1])
+    assert 0 < line["kl_per_completion"] < 1
+    assert 0 < line["completions/clipped_ratio"] < 1  # some stopped at a new line
+    samples = read_samples(run.root / "samples/kl-00.00.jsonl")
+    assert not any("\n" in sample.completion for sample in samples)
+
+
 def test_the_wrapped_model_is_the_plain_one_whatever_the_padding(own_model: Any) -> None:
     from rlhf.foundation.model_directory import load_causal_lm
 

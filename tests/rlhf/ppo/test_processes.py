@@ -136,6 +136,43 @@ def test_processes_that_do_not_see_each_other_write_nothing(model_directory: Pat
     assert not (tmp_path / "run").exists()
 
 
+def test_processes_that_accelerate_leaves_out_are_noticed(tmp_path: Path) -> None:
+    """`--cpu` starts one process whatever was asked for, and says nothing: in the command line and in a file alike."""
+    file = tmp_path / "cpu.yaml"
+    file.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\nnum_processes: 3\n"
+    )
+    code = "from rlhf.ppo.distributed import _processes_asked_for as n; print('asked for', n())"
+    (tmp_path / "told.py").write_text(code)
+    environment = {key: value for key, value in os.environ.items() if key != "WORLD_SIZE"} | {"PYTHONPATH": str(ROOT)}
+    for options, expected in (
+        (["--cpu", "--num_processes", "2"], 2),
+        (["--cpu", "--num_processes=1"], 1),
+        (["--config_file", str(file)], 3),
+    ):
+        command = [sys.executable, "-m", "accelerate.commands.launch", *options, str(tmp_path / "told.py")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert f"asked for {expected}" in done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_one_process_where_two_were_asked_for_writes_nothing(model_directory: Path, tmp_path: Path) -> None:
+    words = ["--model_name_or_path", str(model_directory), "--reward_func", "full_stop", "--output_dir", "run"]
+    start = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "rlhf.ppo"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", *start, *words],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")]
+    assert line.startswith("rlhf: accelerate launch: got one process; expected the 2 processes that were asked for")
+    assert not (tmp_path / "run").exists()
+
+
 FILES = {"accelerate_config.yaml": "MULTI_GPU", "accelerate_fsdp2.yaml": "FSDP", "accelerate_zero3.yaml": "DEEPSPEED"}
 
 
@@ -182,3 +219,37 @@ def test_a_mistake_on_two_processes_is_told_once(model_directory: Path, tmp_path
         f"rlhf: --output_dir: got {tmp_path / 'run'}, not empty; expected a new or empty directory; "
         "give --resume to continue the run in it, or choose another directory",
     ]
+
+
+@pytest.mark.slow
+def test_what_stops_one_process_is_told_once_by_it(model_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "reward.py").write_text(
+        "import os, sys\ncalls = 0\ndef leaves(prompts, completions, completion_ids, **kwargs):\n"
+        "    global calls\n    calls += 1\n    if calls == 4 and os.environ['RANK'] == '1':\n        sys.exit(0)\n"
+        "    return [float(c.count('.')) for c in completions]\n"
+    )
+    done = launch(model_directory, tmp_path / "run", processes=2, reward=f"{tmp_path / 'reward.py'}:leaves")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")][1:]
+    assert "reward function leaves: got SystemExit: 0" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["0", "1"])
+def test_a_killed_process_is_told_once_without_a_traceback(model_directory: Path, tmp_path: Path, victim: str) -> None:
+    # The process of this rank kills itself in the second rollout's update; its launcher tells in its own words.
+    (tmp_path / "reward.py").write_text(
+        "import os, signal\ncalls = 0\ndef deadly(prompts, completions, completion_ids, **kwargs):\n"
+        "    global calls\n    calls += 1\n"
+        f"    if calls == 4 and os.environ['RANK'] == '{victim}':\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return [float(c.count('.')) for c in completions]\n"
+    )
+    done = launch(model_directory, tmp_path / "run", processes=2, reward=f"{tmp_path / 'reward.py'}:deadly")
+    assert done.returncode != 0
+    ours = [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")][1:]
+    assert len(ours) == 1, done.stderr
+    assert "continue with the same command and --resume" in ours[0]
+    if "a process of this run" in ours[0]:  # else the launcher's own signal came first
+        assert f"got the end of rank {victim};" in ours[0]
+    assert "this is a fault of ours" not in done.stderr
+    assert "rlhf/cli.py" not in done.stderr  # no traceback but the launcher's
