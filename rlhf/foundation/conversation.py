@@ -50,8 +50,18 @@ def _as_message(value: object, place: str) -> Message:
     if not isinstance(content, str):
         got = "no content" if content is None else f"a {type(content).__name__} as content"
         raise _refuse(place, got, "text as content")
-    rest = {key: value[key] for key in sorted(value) if key not in ("role", "content")}
-    return {"role": value["role"], "content": content, **rest}
+    return {"role": value["role"], "content": content, **_further(value, place)}
+
+
+def _further(message: Message, place: str) -> Message:
+    """What a message holds besides role and content, in the order of its keys; it must be JSON, as files hold it."""
+    rest = {key: message[key] for key in message if key not in ("role", "content")}
+    try:
+        if rest:
+            return dict(sorted(json.loads(json.dumps(rest, allow_nan=False)).items()))
+    except (TypeError, ValueError, RecursionError):
+        raise _refuse(place, f"{rest!r}"[:60], "text, numbers, lists and objects, as JSON has them") from None
+    return rest
 
 
 def _text_of_part(part: object, place: str) -> str:
@@ -125,10 +135,9 @@ def joined(prompt: Text, completion: Text) -> Text:
     prompt = prompt_from_text(prompt) if isinstance(prompt, str) else prompt
     if isinstance(prompt, str) and isinstance(completion, str):
         return prompt + completion
-    before: Messages = (
-        prompt if not isinstance(prompt, str) else [{"role": "user", "content": prompt}] if prompt else []
-    )
-    after = assistant_turn(completion) if isinstance(completion, str) else completion
+    user: Messages = [{"role": "user", "content": prompt}] if prompt else []
+    before = user if isinstance(prompt, str) else as_messages(prompt, "prompt")
+    after = assistant_turn(completion) if isinstance(completion, str) else as_messages(completion, "completion")
     if before and after and before[-1]["role"] == after[0]["role"] == "assistant":
         whole = {**before[-1], "content": before[-1]["content"] + after[0]["content"]}
         return [*before[:-1], whole, *after[1:]]

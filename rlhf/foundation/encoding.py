@@ -28,7 +28,6 @@ ANSWERABLE = ("user", "tool", "assistant")
 Kind = Literal["plain", "conversation"]
 # What an encoding is told by, beside vocabulary and template: whatever changes one of these ids changes scores.
 SPECIMENS = ("Good morning.", " a  b\n\nc\t1234", "naïve café – 你好 🙂", "<|im_end|></s><s>", "")
-TURNS: Messages = [{"role": "user", "content": "Hello there"}, {"role": "assistant", "content": "Good morning."}]
 
 
 def beginning_token(tokenizer: Any) -> int:
@@ -49,16 +48,16 @@ def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
 
     Text gets what the tokenizer puts in front of a text (once, where the text spells it out too), and no end; a
     conversation goes through the chat template up to where the assistant's turn begins, and an assistant's last
-    message is continued. Raises InputError when a text ends with the end token, or a conversation cannot be written.
+    message is continued. Raises InputError when a text has no token or ends with the end token, or a conversation
+    cannot be written.
     """
     prompt = prompt_from_text(prompt) if isinstance(prompt, str) else prompt
     if not isinstance(prompt, str):
-        return _token_ids(tokenizer, _open_turn(tokenizer, prompt))
-    if not prompt:
+        return _some(_token_ids(tokenizer, _open_turn(tokenizer, prompt)), prompt)
+    text = without_beginning(tokenizer, prompt)
+    if not text:
         return [beginning_token(tokenizer)]
-    ids = _token_ids(tokenizer, prompt)
-    if not ids or ids == [beginning_token(tokenizer)]:
-        return ids
+    ids = _some(_token_ids(tokenizer, text), prompt)
     if ids[-1] == tokenizer.eos_token_id:
         raise InputError(
             "prompt",
@@ -66,8 +65,21 @@ def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
             expected="a text to go on with",
             fix="leave the end token out",
         )
-    front = _put_in_front(tokenizer, prompt, ids)
-    return ids if ids[: len(front)] == front else [*front, *ids]
+    front = _put_in_front(tokenizer, text, ids)
+    return [*(front or [beginning_token(tokenizer)] * (text != prompt)), *ids]
+
+
+def without_beginning(tokenizer: Any, text: str) -> str:
+    """A text less the beginning token, where it spells that out at its start: once, what follows is text."""
+    mark = tokenizer.bos_token if tokenizer.bos_token is not None else tokenizer.eos_token
+    return text.removeprefix(str(mark)) if mark is not None else text
+
+
+def _some(ids: list[int], prompt: Text) -> list[int]:
+    if not ids:
+        got = f"{prompt!r}"[:60] + ", which has no token"
+        raise InputError("prompt", got=got, expected="at least one token", fix="mend that row")
+    return ids
 
 
 def _put_in_front(tokenizer: Any, prompt: str, ids: list[int]) -> list[int]:
@@ -105,7 +117,16 @@ def _open_turn(tokenizer: Any, messages: Messages) -> str:
             fix="end it with a user's message",
         )
     continued = role == "assistant"
-    return render(tokenizer, messages, add_generation_prompt=not continued, continue_final_message=continued)
+    text = render(tokenizer, messages, add_generation_prompt=not continued, continue_final_message=continued)
+    content = messages[-1]["content"]
+    if continued and content[-1:].isspace() and not text.endswith(content.lstrip()):
+        raise InputError(
+            "prompt",
+            got=f"an assistant's message to continue that ends with {content[-1]!r}, which the chat template cuts off",
+            expected="a message that the model sees as it stands",
+            fix="leave the white space at its end out",
+        )
+    return text
 
 
 def render(tokenizer: Any, messages: Messages, **options: Any) -> str:
@@ -170,7 +191,6 @@ class TextEncoder:
         self._allowed: set[Kind] | None = None
         self._literal = re.compile("(" + "|".join(map(re.escape, literal)) + ")") if literal else None
         self._stop = str(tokenizer.eos_token) if tokenizer.eos_token is not None else None
-        self._start = str(tokenizer.bos_token) if tokenizer.bos_token is not None else ""
 
     def only(self, kinds: Sequence[Kind]) -> None:
         """Refuse from now on what is not of these kinds: a reward model knows only what it was fitted on."""
@@ -181,10 +201,10 @@ class TextEncoder:
 
         A BOS that begins a completion was sampled, and stays.
         """
-        spelled = prompt.removeprefix(self._start) if isinstance(prompt, str) else prompt
-        whole = joined(spelled, self._until_end(completion))
-        if isinstance(whole, str):
-            return whole, self._seen("plain")
+        whole = joined(prompt, self._until_end(completion))
+        if isinstance(prompt, str) and isinstance(whole, str):
+            return without_beginning(self.tokenizer, prompt) + whole[len(prompt) :], self._seen("plain")
+        assert not isinstance(whole, str)  # where the prompt is a conversation, so is the whole
         return render(self.tokenizer, whole), self._seen("conversation")
 
     def _until_end(self, completion: Text) -> Text:
@@ -192,7 +212,8 @@ class TextEncoder:
             return completion
         if isinstance(completion, str):
             return completion.split(self._stop, 1)[0]
-        return [*completion[:-1], {**completion[-1], "content": completion[-1]["content"].split(self._stop, 1)[0]}]
+        *before, last = as_messages(completion, "completion")
+        return [*before, {**last, "content": last["content"].split(self._stop, 1)[0]}]
 
     def _seen(self, kind: Kind) -> Kind:
         if self._allowed is not None and kind not in self._allowed:
@@ -245,12 +266,15 @@ class TextEncoder:
         return {"texts": sorted(self.kinds), "fingerprint": self.fingerprint()}
 
     def fingerprint(self) -> str:
-        """A digest of vocabulary, special tokens, chat template, length, and the ids of a few texts (`SPECIMENS`)."""
-        ids = [_token_ids(self.tokenizer, specimen) for specimen in SPECIMENS]
+        """A digest of vocabulary, special tokens, chat template, length, and the ids of a few texts (`SPECIMENS`).
+
+        The template counts as it is written, not by what it writes: that may hold today's date (Llama 3.2).
+        """
+        special = " ".join(map(str, self.tokenizer.all_special_tokens))
+        ids = [_token_ids(self.tokenizer, specimen) for specimen in (*SPECIMENS, special)]
+        marks = [self.first_id, self.tokenizer.bos_token, self._stop, self.max_length]
         template = getattr(self.tokenizer, "chat_template", None)
-        turns = _token_ids(self.tokenizer, render(self.tokenizer, TURNS)) if template else None
-        marks = [self.first_id, self._start, self._stop, self.max_length]
-        told = [sorted(self.tokenizer.get_vocab().items()), marks, template, ids, turns]
+        told = [sorted(self.tokenizer.get_vocab().items()), marks, template, ids]
         return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()
 
 

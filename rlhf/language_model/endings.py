@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from rlhf.foundation.encoding import completion_texts
 from rlhf.foundation.errors import InputError
 
 BYTES_OF_A_CHARACTER = 4  # a token may hold one byte of a character
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +34,37 @@ class Ending:
     tokenizer: Any = None  # which texts and strings are read with
     strings: tuple[str, ...] = ()
 
-    def after(self, tokens: Tensor) -> Tensor:
-        """Which completions end with the last of the tokens sampled so far, (B, t) -> (B,) bool."""
-        ended = torch.isin(tokens[:, -1], torch.tensor(self.token_ids, device=tokens.device))
+    def after(self, tokens: Tensor, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Which completions end with the last of the tokens sampled so far, (B, t) -> (B,) bool.
+
+        `prompts` are the ids of the B prompts: a stop string counts in the text that stands after them.
+        """
+        last = tokens[:, -1]
+        ended = torch.zeros_like(last, dtype=torch.bool)
+        for i in self.token_ids:  # numbers, not a tensor: nothing is copied to a GPU at every token
+            ended |= last == i
         if self.strings:
-            window = BYTES_OF_A_CHARACTER * (max(map(len, self.strings)) + 1)
-            rows = tokens[:, -window:].tolist()
-            texts = completion_texts(self.tokenizer, [[]] * len(rows), rows)
-            ended |= torch.tensor([any(s in text for s in self.strings) for text in texts], device=tokens.device)
+            stopped = [self._holds_stop(*pair) for pair in zip(prompts, tokens.tolist(), strict=True)]
+            ended |= torch.tensor(stopped, device=tokens.device)
         return ended
 
-    def ended(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def _holds_stop(self, prompt: Sequence[int], completion: list[int]) -> bool:
+        """Whether a stop string stands in the completion's text; only its last tokens are read where that suffices."""
+        window = BYTES_OF_A_CHARACTER * (max(map(len, self.strings)) + 1)
+        text = self._text(completion[-2 * window : -window] or prompt[-window:], completion[-window:])
+        if UNREADABLE in text:  # bytes that the window may have torn from their character
+            text = self._text(prompt, completion)
+        return any(string in text for string in self.strings)
+
+    def _text(self, prompt: Sequence[int], completion: Sequence[int]) -> str:
+        return completion_texts(self.tokenizer, [prompt], [completion])[0]
+
+    def ended(self, ids: Tensor, mask: Tensor, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Which completions ended, by ids and mask (B, T); the others were cut at T tokens. (B,) bool."""
         ended = ~mask[:, -1]
         full = mask[:, -1].nonzero().flatten()
         if len(full):
-            ended[full] = self.after(ids[full])
+            ended[full] = self.after(ids[full], [prompts[i] for i in full.tolist()])
         return ended
 
     def texts(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[str]:
@@ -63,8 +80,11 @@ def ending_of(model: Any, tokenizer: Any, stop_strings: Sequence[str] = ()) -> E
     """How completions of a model end. An id that the tokenizer holds for ordinary text is no end, whatever the model's
     defaults say: told on stderr.
 
-    Raises InputError when there is no end token, or it lies outside the model: completions could never end.
+    Raises InputError when there is no end token or it lies outside the model (completions could never end), and for an
+    empty stop string (they would end at once).
     """
+    if "" in stop_strings:
+        raise InputError("--stop_strings", got="an empty text", expected="texts to stop at", fix="leave it out")
     own, rows = end_token(tokenizer), vocabulary_rows(model)
     if own >= rows:
         raise InputError(
@@ -78,9 +98,13 @@ def ending_of(model: Any, tokenizer: Any, stop_strings: Sequence[str] = ()) -> E
     marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     for i in others:
         if i < rows and i not in marks:
-            text = tokenizer.decode([i])
-            print(f"rlhf: the model's generation_config ends at id {i}, which is {text!r}: not an end", file=sys.stderr)
+            _tell_no_end(i, tokenizer.decode([i]))
     return Ending(tuple(sorted({own, *(i for i in others if i < rows and i in marks)})), tokenizer, tuple(stop_strings))
+
+
+@lru_cache  # once a process, not at every rung
+def _tell_no_end(token_id: int, text: str) -> None:
+    print(f"rlhf: the model's generation_config ends at id {token_id}, which is {text!r}: not an end", file=sys.stderr)
 
 
 def end_token(tokenizer: Any) -> int:

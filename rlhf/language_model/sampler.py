@@ -153,7 +153,7 @@ def generate(
         tokens[:, t], kept[:, t] = drawn, alive
         at_one = logits.gather(-1, drawn[:, None]).squeeze(-1) - logits.logsumexp(-1)
         logprobs[:, t] = torch.where(alive, at_one, 0.0).cpu()
-        alive = alive & ~ending.after(tokens[:, : t + 1])
+        alive = alive & ~ending.after(tokens[:, : t + 1], prompts)
         if not bool(alive.any()):
             break
         step_ids, positions = drawn[:, None], positions[:, -1:] + 1

@@ -242,7 +242,7 @@ class RolloutWorker:
             k1=empty,
             k3=empty,
             entropy=empty,
-            ended=self.ending.ended(ids, mask),
+            ended=self.ending.ended(ids, mask, encoded),
             end_token_ids=self.ending.token_ids,
             vocabulary=vocabulary_rows(self.model),
         )

@@ -134,7 +134,7 @@ def rollout_of(batch: Ragged, right: int) -> tuple[Rollout, Targets]:
         completion_ids=ids, completion_mask=mask, rewards=torch.arange(count, dtype=torch.float64),
         old_logprobs=clean[1], sampler_logprobs=clean[1], kl=k1.abs(), k1=k1,
         k3=objective.kl_k3(clean[0], clean[2], mask), entropy=clean[3].abs().sum(-1), end_token_ids=(0,),
-        ended=Ending((0,)).ended(ids, mask),
+        ended=Ending((0,)).ended(ids, mask, [[0]] * len(ids)),
         vocabulary=8,
     )  # fmt: skip
     return rollout, Targets(clean[3], mask)
