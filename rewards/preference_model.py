@@ -24,7 +24,6 @@ from rewards.batching import batches
 from rewards.reward_file import REWARD_FILE, read_reward_file
 from rewards.score_head import has_classifier, is_scored, load_scored, scored
 from rewards.token_model import evaluating, pick_device
-from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
@@ -74,15 +73,22 @@ class PreferenceRewardModel:
         """Ids of each text: the one encoding of training and scoring; conversations through the chat template."""
         return self.encoder.encode(prompts, completions)
 
-    def pad_id_for(self, encoded: Sequence[Sequence[int]]) -> int:
-        """An id to pad these texts with that none of them ends with.
+    def read(self, model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """The scores (B,) of right-padded texts (B, T), each read at its last real token, by `model` or what wraps it.
 
         transformers' classifiers take the last id that is not the pad token for the text's end, and a pad token may
-        well stand in texts (pad = unk, pad = eos): then the score of another place would be read.
+        well stand in texts (pad = unk, pad = eos): texts that end with it are padded with another id.
         """
-        last = {ids[-1] for ids in encoded}
-        candidates = (self.pad_id, *range(vocabulary_rows(self.model)))
-        return int(next(i for i in candidates if i not in last))
+        last = input_ids.gather(1, mask.long().sum(1, keepdim=True) - 1).squeeze(1)
+        rows, scores = [], []
+        for pad_id, chosen in ((self.pad_id, last != self.pad_id), (int(self.pad_id == 0), last == self.pad_id)):
+            if bool(chosen.any()):
+                self.model.config.pad_token_id = pad_id
+                shown = mask[chosen].bool()
+                ids = torch.where(shown, input_ids[chosen], pad_id)
+                scores.append(model(input_ids=ids, attention_mask=shown.long()).logits.squeeze(-1))
+                rows.append(chosen.nonzero().squeeze(1))
+        return torch.cat(scores)[torch.cat(rows).argsort()]
 
     @torch.no_grad()
     def scores(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
@@ -91,10 +97,8 @@ class PreferenceRewardModel:
         found = torch.empty(len(encoded))
         device = self.model.device
         with evaluating(self.model):
-            self.model.config.pad_token_id = pad_id = self.pad_id_for(encoded)
-            for batch in batches(encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=pad_id, device=device):
-                logits: Tensor = self.model(input_ids=batch.input_ids, attention_mask=batch.mask.long()).logits
-                found[batch.rows] = logits.squeeze(-1).float().cpu()
+            for batch in batches(encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=self.pad_id, device=device):
+                found[batch.rows] = self.read(self.model, batch.input_ids, batch.mask).float().cpu()
         return found
 
     def __call__(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def test_texts_by_hand(name: str, prompt: str, tokens: list[str], text: str) -> 
     [
         ("metaspace", "good", ["<s>", MARK + "good"]),
         ("metaspace", "<s>good", ["<s>", MARK + "good"]),  # BOS is there already: once
-        ("metaspace", "<s><s>good", ["<s>", "<s>", MARK + "good"]),  # once from the text, and the second is text
+        ("metaspace", "<s><s>good", ["<s>", "<s>", "good"]),  # the second is text, and "good" no longer begins one
         ("both sides", "good", ["<s>", "good"]),  # the EOS that it would append is no part of a prompt
         ("both sides", "<s>good", ["<s>", "good"]),
         ("gpt2", "good", ["good"]),
@@ -105,6 +104,8 @@ def test_cut_anywhere_a_text_is_read_back_with_its_ids(name: str) -> None:
     """Every text, cut between any two of its tokens into prompt and completion: text and ids come back."""
     tokenizer = tokenizer_of(name)
     texts = LETTERS if "newline" in name else TEXTS
+    if MARK in tokenizer.get_vocab() and name != "llama":  # a first space is the one that it would put there itself
+        texts = [text for text in texts if text[0] != " "]
     encoder = TextEncoder(tokenizer, max_length=None)
     for text in texts:
         prompt = encode_prompt(tokenizer, text)
@@ -151,10 +152,7 @@ def test_texts_are_what_was_sampled(name: str) -> None:
         assert ends == ids[-1:] or (not ends and len(ids) == 10)  # the first end token is the last token
         n_ended += bool(ends)
         body = ids[:-1] if ends else ids
-        if prompt[0] == beginning_token(tokenizer):
-            prompt_text = prompt[1:]
-        else:
-            prompt_text = prompt
+        prompt_text = prompt[1:] if prompt[0] == beginning_token(tokenizer) else prompt
         plain = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
         whole, before = (tokenizer.decode(i, **plain) if i else "" for i in ([*prompt_text, *body], prompt_text))
         assert before + text == whole
@@ -173,18 +171,18 @@ def test_texts_are_what_was_sampled(name: str) -> None:
         assert int(done.completion_ids.max()) < len(tokenizer)
 
 
-def test_a_round_of_sampled_ids_is_read_back(name: str = "newline begins") -> None:
+@pytest.mark.parametrize("name", ["newline begins", "newline is special"])
+def test_sampled_ids_are_read_back(name: str) -> None:
     """Every sequence of these tokens is canonical, so the sampled ids themselves must come back."""
-    for name in ("newline begins", "newline is special"):
-        tokenizer = tokenizer_of(name)
-        model, done = draw(name, ["", "good ", "a\n"], 60, 10)
-        ending, encoder = ending_of(model, tokenizer), TextEncoder(tokenizer, max_length=None)
-        prompts = [("", "good ", "a\n")[i % 3] for i in range(60)]
-        encoded = encoder.encode(prompts, done.texts(ending))
-        for row, ids in enumerate(encoded):
-            prompt = encode_prompt(tokenizer, prompts[row])
-            sampled = [i for i in done.completion_ids[row][done.completion_mask[row]].tolist() if i != 0]
-            assert ids == [*([] if prompt[0] == encoder.first_id else [encoder.first_id]), *prompt, *sampled]
+    tokenizer = tokenizer_of(name)
+    model, done = draw(name, ["", "good ", "a\n"], 60, 10)
+    encoder = TextEncoder(tokenizer, max_length=None)
+    prompts = [("", "good ", "a\n")[i % 3] for i in range(60)]
+    encoded = encoder.encode(prompts, done.texts(ending_of(model, tokenizer)))
+    for row, ids in enumerate(encoded):
+        prompt = encode_prompt(tokenizer, prompts[row])
+        sampled = [i for i in done.completion_ids[row][done.completion_mask[row]].tolist() if i != 0]
+        assert ids == [*([] if prompt[0] == encoder.first_id else [encoder.first_id]), *prompt, *sampled]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if KINDS[name].chat])
@@ -243,7 +241,3 @@ def test_a_template_reads_the_same_from_the_disk(template: str, tmp_path: Path) 
     tokenizer.save_pretrained(tmp_path)
     pair = [TextEncoder(t, max_length=None).fingerprint() for t in (tokenizer, AutoTokenizer.from_pretrained(tmp_path))]
     assert pair[0] == pair[1]
-
-
-def shuffled(words: list[str], seed: int) -> str:
-    return " ".join(random.Random(seed).sample(words, len(words)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -183,8 +184,8 @@ MORNING = [{"role": "user", "content": "good morning"}]
 CONTINUED = [*MORNING, {"role": "assistant", "content": "the sun"}]
 
 
-def tiny_model(tokenizer: Any, kind: Kind, *, end_logit: float = 1.0, seed: int = 0) -> PhiForCausalLM:
-    """A causal LM whose output layer has a bias: ends come often, rows without a token hardly ever."""
+def tiny_model(tokenizer: Any, kind: Kind, *, seed: int = 0) -> PhiForCausalLM:
+    """A causal LM whose output layer has a bias: an end at about one token in ten, rows without a token hardly ever."""
     torch.manual_seed(seed)
     rows = max(tokenizer.get_vocab().values()) + 1 + kind.spare
     config = PhiConfig(
@@ -196,6 +197,6 @@ def tiny_model(tokenizer: Any, kind: Kind, *, end_logit: float = 1.0, seed: int 
     ends = tokenizer.convert_tokens_to_ids([*kind.ends, tokenizer.eos_token])
     with torch.no_grad():
         model.lm_head.bias[rows - kind.spare :] = -9.0
-        model.lm_head.bias[ends] = end_logit
+        model.lm_head.bias[ends] = math.log(0.1 * rows / len(ends))
     model.generation_config.eos_token_id = ends if kind.ends else tokenizer.eos_token_id
     return model
