@@ -304,10 +304,15 @@ class PPOTrainer:
         }
 
     def _try_rewards(self) -> None:
-        """Score one completion of a training and of an evaluation prompt: what fails does so before the long work."""
+        """Score a completion of one training and one evaluation prompt of each kind, text and conversation: what fails
+        does so before the long work."""
         columns = {**dict.fromkeys([*self.train_rows[0], *self.eval_rows[0]])}
-        rows = [{**columns, **self.train_rows[0]}, {**columns, **self.eval_rows[0]}]
-        self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False)
+        tried = [
+            {**columns, **row}
+            for rows in (self.train_rows, self.eval_rows)
+            for row in {isinstance(row["prompt"], str): row for row in reversed(rows)}.values()
+        ]
+        self._roll(tried, Stream.NORMALIZATION, 0, 0, measure=False)
 
     def _save_state(self) -> None:
         if self.processes.is_main:
