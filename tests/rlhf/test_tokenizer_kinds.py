@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from rlhf.foundation.causal_lm import require_usable
 from rlhf.foundation.conversation import Text, prompt_to_text
-from rlhf.foundation.encoding import TextEncoder, beginning_token, completion_texts, encode_prompt
+from rlhf.foundation.encoding import TextEncoder, beginning_token, completion_texts, encode_continued, encode_prompt
 from rlhf.foundation.errors import InputError
 from rlhf.language_model.endings import ending_of, never_sampled, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
@@ -93,6 +93,25 @@ def test_a_prompt_that_has_ended_is_refused(name: str) -> None:
     tokenizer = tokenizer_of(name)
     with pytest.raises(InputError, match="ends with the end token"):
         encode_prompt(tokenizer, f"good morning{tokenizer.eos_token}")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "text"),
+    [
+        ("good", " morning</s> up", "good morning"),  # up to the end
+        ("", "</s>", ""),
+        (
+            "[",
+            '{"role": "user", "content": "up"}]',
+            '[{"role": "user", "content": "up"}]',
+        ),  # a text, not a conversation
+    ],
+)
+def test_a_text_that_goes_on_by_hand(prompt: str, completion: str, text: str) -> None:
+    tokenizer = tokenizer_of("both sides")
+    expected = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    assert encode_continued(tokenizer, prompt, completion) == expected
+    assert TextEncoder(tokenizer, max_length=None).encode([prompt], [completion]) == [expected]
 
 
 TEXTS = ["good morning the sun", "rainup! is up", "a joy \n\n up", " the", "é🙂 not", "morning  the", "the."]
