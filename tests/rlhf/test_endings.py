@@ -205,6 +205,29 @@ def test_rows_without_a_token_never_come(tmp_path: Path) -> None:
     assert torch.allclose(rollout.kl.float(), kl, atol=1e-4)
 
 
+def test_what_was_cut_is_counted(tmp_path: Path) -> None:
+    """Ended by either end token or either stop string, by hand; the tokens stay as they were sampled."""
+    kind = KINDS["gemma"]
+    tokenizer = kind.build()
+    model = tiny_model(tokenizer, kind)
+    options = {**SMALL, "stop_strings": ["u", "is"], "iteration_batch_size": 64, "max_iterations": 1}
+    config = PPOConfig(output_dir=str(tmp_path / "run"), **options)
+    trainer = PPOTrainer(model, long_words, config, [{"prompt": "good morning"}], processing_class=tokenizer)
+    rollout = trainer.rollout()
+    ends = tokenizer.convert_tokens_to_ids(["<eos>", "<end_of_turn>"])
+    kinds: dict[str, int] = {"end": 0, "stop": 0, "cut": 0}
+    for row in range(64):
+        ids = rollout.completion_ids[row][rollout.completion_mask[row]].tolist()
+        text = tokenizer.decode([i for i in ids if i not in ends])
+        stopped = "u" in text or "is" in text
+        kinds["end" if ids[-1] in ends else "stop" if stopped else "cut"] += 1
+        assert bool(rollout.ended[row]) == (ids[-1] in ends or stopped) == (len(ids) < 8 or ids[-1] in ends or stopped)
+        assert rollout.completions[row] == min((text.split(stop)[0] for stop in ("u", "is")), key=len)
+    assert min(kinds.values()) > 0
+    line = trainer.step(rollout)
+    assert line["completions/clipped_ratio"] == kinds["cut"] / 64
+
+
 @pytest.mark.slow
 def test_a_run_with_stop_strings_and_a_padded_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`rlhf ppo`, resumed, `rlhf evaluate` and `rlhf sample`, all by the same ends."""

@@ -21,9 +21,11 @@ from labeling.tables import Columns
 from rlhf.foundation.cells import unix_lines
 from rlhf.foundation.conversation import as_prompt, prompt_from_text, prompt_to_text
 from rlhf.foundation.encoding import TextEncoder, beginning_token
+from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_comparisons, read_labels, read_samples, write_records
+from rlhf.language_model.prompt_files import read_prompts
 
-from .tokenizer_kinds import KINDS
+from .tokenizer_kinds import KINDS, MORNING
 
 WHO: dict[str, Any] = {"annotator": "anna", "created_at": "2026-01-01T00:00:00Z", "origin": "manual"}
 # A lone surrogate and NUL are replaced on their way to a screen, and that is counted.
@@ -138,7 +140,7 @@ def through_an_export(given_prompt: Any, one: str, two: str) -> None:
             check(import_comparisons(path, columns).comparisons[0], prompt, [one, two], ["chosen", "rejected"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(CONVERSATIONS, SAID, SAID)
 def test_conversations_come_back(prompt: Any, one: str, two: str) -> None:
     through_the_files(prompt, one, two)
@@ -183,3 +185,16 @@ def test_equal_conversations_are_equal_strings() -> None:
     ]
     three = json.dumps([{"name": "a", "role": "user", "age": 1, "content": "hi"}])
     assert as_prompt(one, "a") == as_prompt(two, "b") == as_prompt(three, "c")
+
+
+def test_a_prompt_file_holds_conversations_in_any_spelling(tmp_path: Path) -> None:
+    """One conversation is one prompt, and one uid of its sample; what has no text is refused with its row."""
+    parts = [{"role": "user", "content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]}]
+    spellings = [MORNING, parts, [{"from": "human", "value": "hi"}], json.dumps(parts)]
+    path = tmp_path / "p.jsonl"
+    path.write_text("".join(json.dumps({"prompt": x, "mood": i}) + "\n" for i, x in enumerate(spellings)))
+    hi = [{"role": "user", "content": "hi"}]
+    assert read_prompts(str(path)) == [{"prompt": x, "mood": i} for i, x in enumerate([MORNING, hi, hi, hi])]
+    path.write_text(json.dumps({"prompt": "a"}) + "\n" + json.dumps({"prompt": [{"role": "user", "content": None}]}))
+    with pytest.raises(InputError, match=r"row 2, message 1: got no content"):
+        read_prompts(str(path))

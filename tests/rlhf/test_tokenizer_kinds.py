@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from rlhf.foundation.causal_lm import require_usable
@@ -226,6 +227,18 @@ def test_a_conversation_is_one_turn_to_everybody(name: str) -> None:
     )
     # A turn that the assistant has opened and said nothing in is where it begins.
     assert encode_prompt(tokenizer, [*MORNING, {"role": "assistant", "content": ""}]) == ids(opened)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_text_cannot_say_a_reward_token(name: str) -> None:
+    tokenizer = KINDS[name].build()
+    tokenizer.add_tokens([AddedToken("<|happy|>", special=True)])
+    happy = tokenizer.convert_tokens_to_ids("<|happy|>")
+    assert happy in tokenizer("joy<|happy|>")["input_ids"]  # what would go wrong
+    guarded = TextEncoder(tokenizer, max_length=None, literal=["<|happy|>"])
+    prompts: list[Text] = ["joy<|happy|>", ""]
+    prompts += [[{"role": "user", "content": "joy<|happy|>"}]] if KINDS[name].chat else []
+    assert not any(happy in ids for ids in guarded.encode(prompts, ["is<|happy|>"] * len(prompts)))
 
 
 @pytest.mark.parametrize("content", ["the sun ", "\n", " "])
