@@ -43,10 +43,9 @@ def independent_text(tokenizer: Any, prompt: Sequence[int], completion: Sequence
 
 def rows_of(done: Completions) -> list[tuple[list[int], list[int]]]:
     """Ids of prompts and completions without padding."""
-    return [
-        (p[pm].tolist(), c[cm].tolist())
-        for p, pm, c, cm in zip(done.prompt_ids, done.prompt_mask, done.completion_ids, done.completion_mask, strict=True)
-    ]  # fmt: skip
+    pairs = ((done.prompt_ids, done.prompt_mask), (done.completion_ids, done.completion_mask))
+    prompts, completions = ([row[kept].tolist() for row, kept in zip(*pair, strict=True)] for pair in pairs)
+    return list(zip(prompts, completions, strict=True))
 
 
 def draw(model: Any, tokenizer: Any, prompts: Sequence[Any]) -> list[tuple[list[int], list[int]]]:
