@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from rewards.token_model import TokenRewardModel, add_reward_tokens
+from rlhf import PPOConfig, PPOTrainer
+from rlhf.foundation.conversation import prompt_to_text
 from rlhf.foundation.encoding import TextEncoder, completion_texts, encode_continued, encode_prompt
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_tokenizer, save_model
@@ -64,8 +67,6 @@ def draw(model: Any, tokenizer: Any, prompts: Sequence[Any]) -> list[tuple[list[
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_text_is_what_was_sampled_and_its_logprob_is_a_plain_forward_s(kind: str) -> None:
-    from rlhf.foundation.conversation import prompt_to_text
-
     tokenizer, model = build(kind)
     prompts: list[Any] = [p for p in [*PLAIN, *(CHAT if kind in CHATS else [])] for _ in range(12)]
     stored = [prompt_to_text(p) for p in prompts]
@@ -240,3 +241,55 @@ def test_a_template_that_wants_other_turns_keeps_no_reward_model_from_being_save
     tokenizer = KINDS["chatml"]()
     tokenizer.chat_template = "{{ raise_exception('a system turn first') }}"
     assert TextEncoder(tokenizer, max_length=32).fingerprint()
+
+
+# -- a reward model is held to the encoding it was fitted in ---------------------------------------------------------
+
+
+@pytest.fixture
+def chat_reward(tmp_path: Path) -> Path:
+    """A token reward model that has read conversations, on the disk."""
+    tokenizer, model = build("chatml")
+    add_reward_tokens(model, tokenizer, seed=0)
+    reward = TokenRewardModel(model, tokenizer, target="positive")
+    reward([CHAT[0]], ["the king"])
+    return reward.save(tmp_path / "reward", {"kind": "token", "target": "positive"})
+
+
+def test_a_reward_model_with_another_encoding_is_refused(chat_reward: Path) -> None:
+    assert TokenRewardModel.from_pretrained(chat_reward, device="cpu")([CHAT[0]], ["the king"])
+    for change in (changed_template, added_token):
+        tokenizer = load_tokenizer(str(chat_reward))
+        change(tokenizer)
+        tokenizer.save_pretrained(chat_reward)
+        with pytest.raises(InputError, match="got another encoding than it was fitted in") as error:
+            TokenRewardModel.from_pretrained(chat_reward, device="cpu")
+        assert "\n" not in str(error.value)
+
+
+def test_what_it_was_fitted_on_survives_loading_and_saving(chat_reward: Path, tmp_path: Path) -> None:
+    again = TokenRewardModel.from_pretrained(chat_reward, device="cpu")
+    again.save(tmp_path / "again", {"kind": "token", "target": "positive"})
+    third = TokenRewardModel.from_pretrained(tmp_path / "again", device="cpu")
+    with pytest.raises(InputError, match=r"got plain text to score; expected conversations, as it was fitted on"):
+        third(["good"], ["morning"])
+
+
+@pytest.mark.parametrize("prompts", [["good morning"], [CHAT[0], "good morning"]])
+def test_ppo_with_plain_prompts_on_a_reward_of_conversations_is_refused_before_anything(
+    prompts: list[Any], chat_reward: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, model = build("chatml")
+    scored: list[int] = []
+    reward = TokenRewardModel.from_pretrained(chat_reward, device="cpu")
+    encode = TextEncoder.encode
+    monkeypatch.setattr(TextEncoder, "encode", lambda own, p, c: (scored.append(len(p)), encode(own, p, c))[1])
+    config = PPOConfig(
+        output_dir=str(tmp_path / "run"), iteration_batch_size=16, minibatch_size=16, max_completion_length=4,
+        normalization_samples=4096, use_cpu=True, quiet=True,
+    )  # fmt: skip
+    trainer = PPOTrainer(model, reward, config, [{"prompt": p} for p in prompts], processing_class=tokenizer)
+    with pytest.raises(InputError, match="got plain text to score"):
+        trainer.train()
+    assert sum(scored) <= 4
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
