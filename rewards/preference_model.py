@@ -63,7 +63,7 @@ class PreferenceRewardModel:
     def save(self, directory: Path, report: dict[str, Any]) -> Path:
         """Write model, tokenizer and reward_model.json atomically. Raises InputError like TokenRewardModel.save."""
         self.report = {**report, "encoding": self.encoder.describe()}
-        self.model.config.pad_token_id = self.pad_id
+        self.model.config.get_text_config().pad_token_id = self.pad_id
         with replacing_directory(directory, marker=REWARD_FILE) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
@@ -74,27 +74,34 @@ class PreferenceRewardModel:
         """Ids of each text: the one encoding of training and scoring; conversations through the chat template."""
         return self.encoder.encode(prompts, completions)
 
-    def pad_id_for(self, encoded: Sequence[Sequence[int]]) -> int:
-        """An id to pad these texts with that none of them ends with.
+    def last_scores(self, input_ids: Tensor, mask: Tensor, model: Any = None) -> Tensor:
+        """Scores (B,) at the last real token of each text, whatever its id; ids and mask (B, T), padded on the right.
 
-        transformers' classifiers take the last id that is not the pad token for the text's end, and a pad token may
-        well stand in texts (pad = unk, pad = eos): then the score of another place would be read.
+        transformers' classifiers take the last id that is not the pad token for a text's end, and a pad token may well
+        stand in texts (pad = unk, pad = eos): so what fills the rows is an id that none of them ends with. `model` is
+        the own one as a trainer wrapped it.
         """
-        last = {ids[-1] for ids in encoded}
-        candidates = (self.pad_id, *range(vocabulary_rows(self.model)))
-        return int(next(i for i in candidates if i not in last))
+        ends = set(input_ids[torch.arange(len(mask), device=mask.device), mask.long().sum(1) - 1].tolist())
+        free = next((i for i in (self.pad_id, *range(vocabulary_rows(self.model))) if i not in ends), None)
+        if free is None:  # more texts than ids
+            half = len(mask) // 2
+            parts = ((input_ids[:half], mask[:half]), (input_ids[half:], mask[half:]))
+            return torch.cat([self.last_scores(*part, model) for part in parts])
+        self.model.config.get_text_config().pad_token_id = free
+        ids = input_ids.masked_fill(~mask.bool(), free)
+        called: Any = self.model if model is None else model
+        logits: Tensor = called(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits
+        return logits.squeeze(-1)
 
     @torch.no_grad()
     def scores(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
         """The score of each text, (N,) on the CPU; only differences mean something. Any length and order."""
         encoded = self.encode(prompts, completions)
         found = torch.empty(len(encoded))
-        device = self.model.device
+        padded = batches(encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=self.pad_id, device=self.model.device)
         with evaluating(self.model):
-            self.model.config.pad_token_id = pad_id = self.pad_id_for(encoded)
-            for batch in batches(encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=pad_id, device=device):
-                logits: Tensor = self.model(input_ids=batch.input_ids, attention_mask=batch.mask.long()).logits
-                found[batch.rows] = logits.squeeze(-1).float().cpu()
+            for batch in padded:
+                found[batch.rows] = self.last_scores(batch.input_ids, batch.mask).float().cpu()
         return found
 
     def __call__(

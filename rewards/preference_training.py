@@ -72,8 +72,9 @@ class SoftPreferenceCollator(DataCollatorForPreference):
 
 
 class SoftRewardTrainer(RewardTrainer):
-    """TRL's RewardTrainer with soft targets and a rater's noise in the loss."""
+    """TRL's RewardTrainer with soft targets and a rater's noise in the loss; scores are read as `reward` reads them."""
 
+    reward: PreferenceRewardModel
     rater_noise: float = 0.0
 
     def compute_loss(
@@ -81,10 +82,10 @@ class SoftRewardTrainer(RewardTrainer):
     ) -> Any:
         """`preference_loss` of one batch."""
         targets, weights, margins = (inputs.pop(name) for name in ("targets", "weights", "margins"))
-        outputs = model(**inputs, use_cache=False)
-        first, second = torch.chunk(outputs.logits.squeeze(-1), 2)
+        scores = self.reward.last_scores(inputs["input_ids"], inputs["attention_mask"], model)
+        first, second = torch.chunk(scores, 2)
         loss = preference_loss(first - second - margins, targets, weights, self.rater_noise)
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {"logits": scores}) if return_outputs else loss
 
 
 def as_dataset(reward: PreferenceRewardModel, preferences: Sequence[Preference]) -> Dataset:
@@ -134,17 +135,14 @@ def fit_preferences(
             disable_tqdm=quiet,
             seed=seed,
         )
-        pairs = as_dataset(reward, preferences)
-        pad_id = reward.pad_id_for([*pairs["chosen_ids"], *pairs["rejected_ids"]])
-        reward.model.config.pad_token_id = pad_id
         trainer = SoftRewardTrainer(
             model=reward.model,
             args=arguments,
-            train_dataset=pairs,
-            data_collator=SoftPreferenceCollator(pad_token_id=pad_id),
+            train_dataset=as_dataset(reward, preferences),
+            data_collator=SoftPreferenceCollator(pad_token_id=reward.pad_id),
             processing_class=reward.tokenizer,
         )
-        trainer.rater_noise = settings.rater_noise
+        trainer.reward, trainer.rater_noise = reward, settings.rater_noise
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     reward.model.train(False)

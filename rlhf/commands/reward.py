@@ -133,6 +133,7 @@ def _run_labels(config: RewardConfig, path: str) -> RewardResult:
     from rewards.targets import hash_labels, pool_labels, require_both_classes
     from rewards.token_model import pick_device
     from rewards.token_recipe import Recipe
+    from rlhf.foundation.encoding import require_kinds
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 
     begin = time.perf_counter()
@@ -142,6 +143,8 @@ def _run_labels(config: RewardConfig, path: str) -> RewardResult:
     require_both_classes(texts, path)
     require_free(config)
     samples = read_samples(Path(config.samples)) if config.samples else []
+    judged = [(text.prompt, text.completion) for text in texts]
+    require_kinds([(s.prompt, s.completion) for s in samples], judged, str(config.samples))
     base, tokenizer = load_causal_lm(config.model_name_or_path), load_tokenizer(config.model_name_or_path)
     torch.nn.Module.to(base, pick_device(None))
     recipe = Recipe(

@@ -27,6 +27,7 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
     from rewards.preferences import read_preferences, require_comparisons
     from rewards.trust import accuracy_by_margin, trust_report
     from rlhf.commands.reward import RewardResult, normalization, require_free
+    from rlhf.foundation.encoding import require_kinds
     from rlhf.foundation.model_directory import load_tokenizer
 
     begin = time.perf_counter()
@@ -36,6 +37,8 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
     require_comparisons(pairs, str(path))
     require_free(config)
     samples = read_samples(Path(config.samples)) if config.samples else []
+    judged = [(pair.prompt, pair.first) for pair in pairs]
+    require_kinds([(s.prompt, s.completion) for s in samples], judged, str(config.samples))
     recipe = PreferenceRecipe(
         config.model_name_or_path,
         load_tokenizer(config.model_name_or_path),

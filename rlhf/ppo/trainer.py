@@ -263,8 +263,8 @@ class PPOTrainer:
             self.ladder.rungs = resuming.rungs_to_keep(self.run, saved)
         if saved is not None:
             self._restore(saved)
-        self.processes.main_does(self._begin_files)
         self._try_rewards()
+        self.processes.main_does(self._begin_files)
         if self.normalization is None:
             rows = [self.train_rows[i % len(self.train_rows)] for i in range(self.args.normalization_samples)]
             self.normalization = normalization.measure(self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False))
@@ -304,10 +304,14 @@ class PPOTrainer:
         }
 
     def _try_rewards(self) -> None:
-        """Score one completion of a training and of an evaluation prompt: what fails does so before the long work."""
-        columns = {**dict.fromkeys([*self.train_rows[0], *self.eval_rows[0]])}
-        rows = [{**columns, **self.train_rows[0]}, {**columns, **self.eval_rows[0]}]
-        self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False)
+        """Score a completion of a training and an evaluation prompt, of texts and conversations if there are both.
+
+        What fails does so before the long work, and before anything is written.
+        """
+        given = enumerate((self.train_rows, self.eval_rows))
+        firsts = {(which, type(row["prompt"])): row for which, rows in given for row in reversed(rows)}
+        columns = dict.fromkeys([*self.train_rows[0], *self.eval_rows[0]])
+        self._roll([{**columns, **row} for row in firsts.values()], Stream.NORMALIZATION, 0, 0, measure=False)
 
     def _save_state(self) -> None:
         if self.processes.is_main:

@@ -69,9 +69,8 @@ def test_scoring_reads_the_ids_that_were_trained_token_by_token(base_directory: 
     for row, pair in zip(data, pairs, strict=True):
         assert reward.encode([pair.prompt] * 2, [pair.first, pair.second]) == [row["chosen_ids"], row["rejected_ids"]]
         assert 0 not in row["chosen_ids"][1:] + row["rejected_ids"][1:]  # no EOS, in neither
-    pad_id = reward.model.config.pad_token_id = reward.pad_id_for([*data["chosen_ids"], *data["rejected_ids"]])
-    batch = SoftPreferenceCollator(pad_token_id=pad_id)([data[0], data[1]])
-    trained = reward.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.squeeze(-1)
+    batch = SoftPreferenceCollator(pad_token_id=reward.pad_id)([data[0], data[1]])
+    trained = reward.last_scores(batch["input_ids"], batch["attention_mask"])
     texts = [pairs[0].first, pairs[1].first, pairs[0].second, pairs[1].second]
     assert reward(["p: "] * 4, texts) == pytest.approx(trained.tolist(), abs=1e-5)
 
