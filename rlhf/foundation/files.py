@@ -93,9 +93,12 @@ def _problem(error: Exception) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 text file. Raises InputError when it is missing, a directory, unreadable or not UTF-8."""
+    """Read a UTF-8 text file, without a byte-order mark; line ends become "\\n".
+
+    Raises InputError when it is missing, a directory, unreadable or not UTF-8.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             str(path),

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from rewards.calling import RewardFunction, reward_name
+from rewards.loading import as_reward_functions
 from rlhf.foundation.causal_lm import require_usable, settle, vocabulary_rows
 from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
@@ -37,8 +40,8 @@ from rlhf.ppo.doctor import Doctor
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.ladder import Ladder, rung_name
 from rlhf.ppo.normalization import Normalization
-from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row, as_rows
-from rlhf.ppo.reward_functions import RewardFunction, require_scores, reward_name, score, veto_share
+from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row, as_both_rows
+from rlhf.ppo.reward_functions import require_scores, score, veto_share, weights_of
 from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.ppo.run_directory import RunDirectory
 from rlhf.ppo.statistics import rollout_statistics, update_statistics
@@ -50,11 +53,11 @@ class PPOTrainer:
     """Finetunes `model` towards `reward_funcs` and leaves a run directory (README, Files).
 
     Parameters as in TRL's trainers: `model` is a name, a path or a causal LM; `reward_funcs` one function
-    `f(prompts, completions, completion_ids, **kwargs) -> list[float | None]` or several (with
-    `args.reward_weights`); `train_dataset` has a column `prompt`, text or a list of messages ("" for unconditional
-    samples, the default); `eval_dataset` gives the prompts of the rungs' evaluation samples; `processing_class` is the
-    tokenizer. `peft_config` puts an adapter on the model, which alone is trained; `reward_constants` are offset and
-    scale where they are known already. Raises InputError on input that a person can mend.
+    `f(prompts, completions, completion_ids, **kwargs) -> list[float | None]`, what names one (a reward model's
+    directory, a rule, FILE.py:NAME, FILE.yaml), or several (with `args.reward_weights`); `train_dataset` has a column
+    `prompt`, text or messages ("" for unconditional samples, the default); `eval_dataset` gives the prompts of the
+    rungs' evaluation samples; `processing_class` is the tokenizer. `peft_config` puts an adapter on the model, which
+    alone is trained; `reward_constants` are offset and scale where known already. Raises InputError.
 
     `train()` is `while trainer.stop_reason is None: trainer.step(trainer.rollout())`, which anyone can write with
     something of their own in between (docs/own_loop.md).
@@ -63,7 +66,7 @@ class PPOTrainer:
     def __init__(
         self,
         model: Any,
-        reward_funcs: RewardFunction | Sequence[RewardFunction],
+        reward_funcs: RewardFunction | str | PathLike[str] | Sequence[RewardFunction | str | PathLike[str]],
         args: PPOConfig,
         train_dataset: Sequence[Mapping[str, Any]] | None = None,
         eval_dataset: Sequence[Mapping[str, Any]] | None = None,
@@ -73,6 +76,7 @@ class PPOTrainer:
         reward_constants: Normalization | None = None,
     ) -> None:
         self.args = args
+        model = fspath(model) if isinstance(model, PathLike) else model
         self.processes = distributed.start(use_cpu=args.use_cpu)
         self._require_divisible()
         source = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", "") or "an object")
@@ -91,17 +95,9 @@ class PPOTrainer:
         require_usable(self.model, self.tokenizer, source)
         self.fingerprint = state.fingerprint(self.model)
         self._choose_what_is_trained(peft_config)
-        self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, Sequence) else [reward_funcs]
-        self.reward_weights = args.reward_weights or [1.0] * len(self.reward_funcs)
-        if len(self.reward_weights) != len(self.reward_funcs):
-            raise InputError(
-                "--reward_weights",
-                got=f"{len(self.reward_weights)} weights",
-                fix="give one a function",
-                expected=f"{len(self.reward_funcs)}, one a reward function",
-            )
-        self.train_rows = as_rows(train_dataset if train_dataset is not None else [{"prompt": ""}], "train_dataset")
-        self.eval_rows = as_rows(eval_dataset, "eval_dataset") if eval_dataset is not None else self.train_rows
+        self.reward_funcs = as_reward_functions(reward_funcs)
+        self.reward_weights = weights_of(self.reward_funcs, args.reward_weights)
+        self.train_rows, self.eval_rows = as_both_rows(train_dataset, eval_dataset)
         self.encode = PromptEncoder(self.tokenizer, vocabulary_rows(self.model))
         longest = self.encode.longest([*self.train_rows, *self.eval_rows])
         check_context(self.model, longest, args.max_completion_length)
@@ -294,9 +290,7 @@ class PPOTrainer:
 
     def _try_rewards(self) -> None:
         """Score one completion of a training and of an evaluation prompt: what fails does so before the long work."""
-        columns = {**dict.fromkeys([*self.train_rows[0], *self.eval_rows[0]])}
-        rows = [{**columns, **self.train_rows[0]}, {**columns, **self.eval_rows[0]}]
-        self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False)
+        self._roll([self.train_rows[0], self.eval_rows[0]], Stream.NORMALIZATION, 0, 0, measure=False)
 
     def _measure_normalization(self) -> Normalization:
         rows = [self.train_rows[i % len(self.train_rows)] for i in range(self.args.normalization_samples)]
