@@ -101,7 +101,7 @@ def measure(config: BenchmarkConfig, seed: int) -> list[Row]:
     rows: list[Row] = []
     for budget in config.budgets:
         labels = simulate_labels(samples[:budget], judge, annotator="rater", noise=config.noise, seed=seed)
-        texts = pool_labels(labels)
+        texts = pool_labels(labels).texts
         begin = time.perf_counter()
         odds = bag_of_words(texts, completions)
         rows.append(row("bag of words", budget, seed, odds, truth, noisy, time.perf_counter() - begin))

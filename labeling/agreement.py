@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 # From low to high, so that "positive" against "negative" is a graver disagreement than "positive" against "neutral".
 ORDER: tuple[str, ...] = ("negative", "neutral", "positive")
 BOOTSTRAP = 1000
+HASTY = 0.2  # of the median time of everyone's labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,9 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class RaterCounts:
-    """One rater's work: labels, seconds a label (median, of n known), and the table against the others.
+    """One rater's work: labels in all and of each kind, seconds a label (median, of n known), the table of agreement.
 
+    `hasty` labels took less than a fifth of the median time of all raters' labels together, which is `usual_seconds`.
     `against_others[mine][theirs]` counts pairs of labels of one task, each task weighing one in all; `agreement` is
     the share on its diagonal.
     """
@@ -47,6 +49,9 @@ class RaterCounts:
     timed: int
     against_others: dict[str, dict[str, float]]
     agreement: float | None
+    answers: dict[str, int]
+    hasty: int
+    usual_seconds: float | None
 
 
 def by_unit(labels: Sequence[Label]) -> dict[str, dict[str, str]]:
@@ -120,19 +125,25 @@ def label_alpha(labels: Sequence[Label], *, seed: int = 0) -> Estimate:
 def rater_counts(labels: Sequence[Label]) -> list[RaterCounts]:
     """Each rater's pace and confusion against the others, by name."""
     units = by_unit(labels)
+    timed = [x.lead_time for x in labels if x.lead_time is not None]
+    usual = float(np.median(timed)) if timed else None
     found = []
     for name in sorted({label.annotator for label in labels}):
-        seconds = sorted(x.lead_time for x in labels if x.annotator == name and x.lead_time is not None)
+        mine = [x for x in labels if x.annotator == name]
+        seconds = [x.lead_time for x in mine if x.lead_time is not None]
         table = confusion(units, name)
         total = sum(map(sum, (row.values() for row in table.values())))
         found.append(
             RaterCounts(
                 name,
-                sum(name in unit for unit in units.values()),
+                len(mine),
                 float(np.median(seconds)) if seconds else None,
                 len(seconds),
                 table,
                 sum(table[x][x] for x in LABELS) / total if total else None,
+                {x: sum(label.label == x for label in mine) for x in LABELS},
+                sum(s < HASTY * (usual or 0.0) for s in seconds),
+                usual,
             )
         )
     return found

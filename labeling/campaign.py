@@ -118,6 +118,7 @@ def plan_tasks(folder: Folder, screen: Screen, title: str, new: Sequence[Task]) 
             fix="choose another --output_dir",
         )
     known = folder.read_tasks()
+    _require_same_texts(folder, known, new)
     joined = {task.uid: task for task in new}
     for uid, task in known.items():
         priority = joined[uid].priority if uid in joined else task.priority
@@ -127,6 +128,23 @@ def plan_tasks(folder: Folder, screen: Screen, title: str, new: Sequence[Task]) 
     folder.write_tasks(tasks)
     folder.write_plan(plan)
     return plan, tasks
+
+
+def _require_same_texts(folder: Folder, known: Mapping[str, Task], new: Sequence[Task]) -> None:
+    """Raise InputError when a uid that was handed out now stands for other texts: its answers are about the old."""
+    changed = [
+        task.uid
+        for task in new
+        if (old := known.get(task.uid))
+        and (old.prompt, {old.text, old.second}) != (task.prompt, {task.text, task.second})
+    ]
+    if changed:
+        raise InputError(
+            str(folder.path),
+            got=f"another text for {changed[0]!r}" + (f" and {len(changed) - 1} more uids" if changed[1:] else ""),
+            expected="the texts that were handed out under these uids",
+            fix="give changed samples new uids, or choose another --output_dir",
+        )
 
 
 def find_or_make_project(studio: Studio, plan: Plan, rater: str, *, by_priority: bool) -> Project:

@@ -1,4 +1,4 @@
-"""One offline HTML file to label in, for people who want no server, and the way back from the file they send.
+"""One offline HTML file to label in, for people who want no server; answers.py reads what they send back.
 
 The page holds texts and opaque uids, nothing else: no source, no reason, no swap. It loads nothing from anywhere
 (its own Content-Security-Policy forbids it), shows texts as text, and keeps its answers in the browser.
@@ -9,20 +9,14 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from labeling.annotations import Annotation
 from labeling.chat import chat_turns
-from labeling.folder import Folder, Plan, Task
-from labeling.pairs import content_uid
-from labeling.returned import Returned, add_up, write_returned
+from labeling.folder import Plan, Task
 from labeling.screens import Screen
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json, write_json, write_text
+from rlhf.foundation.files import write_text
 from rlhf.foundation.records import new_uid
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -49,84 +43,6 @@ def write_page(path: Path, *, title: str, screen: Screen, tasks: Sequence[Task],
     embedded = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     before, _, after = TEMPLATE.read_text(encoding="utf-8").replace("{{ title }}", html.escape(title)).partition(SLOT)
     write_text(path, before + embedded + after)
-
-
-def read_answers(
-    path: Path, *, packet: str, screen: Screen, tasks: Mapping[str, Task]
-) -> tuple[list[Annotation], Counter[str]]:
-    """Annotations of a file that a page saved, and a count of answers about tasks that are not ours.
-
-    Raises InputError for a file of another packet or shape.
-    """
-    row = read_json(path)
-    if not isinstance(row, dict) or not isinstance(row.get("answers"), list) or not row.get("annotator"):
-        raise InputError(
-            str(path), got="JSON of another shape", expected="a file that the page saved", fix="save it again"
-        )
-    if row.get("packet") != packet:
-        raise InputError(
-            str(path),
-            got=f"answers to packet {str(row.get('packet'))[:40]}",
-            expected=f"answers to packet {packet}",
-            fix="name the --output_dir that this page came from",
-        )
-    found, counts = [], Counter[str]()
-    for number, answer in enumerate(row["answers"], start=1):
-        if not isinstance(answer, dict) or answer.get("uid") not in tasks:
-            counts["unknown task"] += 1
-            continue
-        found.append(_annotation(answer, number, str(row["annotator"]), screen))
-    return found, counts
-
-
-def _annotation(answer: Mapping[str, Any], number: int, annotator: str, screen: Screen) -> Annotation:
-    choice, seconds = answer.get("choice"), answer.get("lead_time")
-    timed = isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < math.inf
-    known = choice in screen.choices
-    return Annotation(
-        task=number,
-        uid=str(answer["uid"]),
-        annotator=annotator,
-        outcome="labelled" if known else "skipped" if choice is None else "unknown choice",
-        choice=str(choice) if known else None,
-        updated_at=str(answer.get("at") or ""),
-        number=number,
-        lead_time=float(seconds) if timed and seconds is not None else None,
-        origin="manual",
-    )
-
-
-def collect(folder: Folder, files: Sequence[Path]) -> Returned:
-    """Take in files that the page saved, keep a copy of each, and write the labels of all raters so far.
-
-    A rater's later file replaces the earlier one (it holds those answers too). Every file is read before anything is
-    written. Raises InputError.
-    """
-    plan, tasks = folder.need_plan(), folder.read_tasks()
-    if not plan.packet:
-        raise InputError(
-            str(folder.path),
-            got="a folder of Label Studio's",
-            expected="a folder that `rlhf label page` made",
-            fix="name the page's --output_dir",
-        )
-    kept = folder.path / "answers"
-    new = {}
-    for file in files:
-        read_answers(file, packet=plan.packet, screen=plan.screen, tasks=tasks)
-        row = read_json(file)
-        new[content_uid(row["annotator"])] = row
-    for name, row in new.items():
-        write_json(kept / f"{name}.json", row)
-    returned = Returned()
-    found: list[Annotation] = []
-    for path in sorted(kept.glob("*.json")):
-        annotations, counts = read_answers(path, packet=plan.packet, screen=plan.screen, tasks=tasks)
-        found += annotations
-        returned.counts.update(counts)
-    add_up(returned, found, plan, tasks)
-    write_returned(folder, plan, returned)
-    return returned
 
 
 def page_plan(plan: Plan) -> Plan:

@@ -8,12 +8,12 @@ everything it knows. A deleted task is missing from the listing; it goes.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labeling.annotations import Annotation, read_items
+from labeling.annotations import Annotation, read_item, read_items
 from labeling.folder import Folder, Plan, Project, Task
 from labeling.returned import Returned, add_up, write_returned
 from labeling.screens import config_differences, label_config
@@ -82,12 +82,12 @@ def pull(
         place = f"{project.rater} {project.id}".strip()
         mine = _update(studio, project, plan, tasks, remembered.get(place, {}), pulled, progress, full)
         known[place] = mine
+        found += of_rater([one for task in mine.values() for one in task.annotations], project, studio)
         for task in mine.values():
-            found += task.annotations
             pulled.counts.update(task.counts)
     add_up(pulled, found, plan, tasks)
     _write_known(folder, known)
-    write_returned(folder, plan, pulled)
+    write_returned(folder, plan, pulled, tasks)
     return pulled
 
 
@@ -121,10 +121,11 @@ def _update(
             known[str(task.id)] = remembered[str(task.id)]
             continue
         uid = task.uid if task.uid in tasks else None
+        place = f"task {task.id} of project {project.id} at {studio.url}"
         annotations, counts = read_items(
-            [items[task.id]] if task.id in items else [],
+            [read_item(items[task.id], place)] if task.id in items else [],
             uid_of=lambda item, uid=uid: uid,  # type: ignore[misc]
-            annotator_of=lambda by: project.rater or annotator_name(by, users),
+            annotator_of=lambda by, place: annotator_name(by, users),
             control=plan.screen.control,
             choices=plan.screen.choices,
         )
@@ -146,9 +147,43 @@ def _fetch(
     return {int(item["id"]): item for item in items if int(item["id"]) in wanted}
 
 
+def task_addresses(folder: Folder) -> dict[str, dict[str, str]]:
+    """uid -> annotator -> where that answer stands on the server, as of the last pull; {} for an offline page."""
+    known, found = _read_known(folder), defaultdict[str, dict[str, str]](dict)
+    for project in folder.need_plan().projects:
+        for number, task in known.get(f"{project.rater} {project.id}".strip(), {}).items():
+            for answer in task.annotations:
+                found[answer.uid][answer.annotator] = f"{project.url}/projects/{project.id}/data?task={number}"
+    return dict(found)
+
+
+def of_rater(annotations: Sequence[Annotation], project: Project, studio: Studio) -> list[Annotation]:
+    """The annotations of a rater's own project under the rater's name; what others left there is kept apart.
+
+    The rater is who has that name as user or local part of the e-mail. On a server with one account for all raters
+    (`connection.connect`) nobody may have it: then it is the one other person who answered, else the account itself.
+    """
+    names = {one.annotator for one in annotations}
+    own = {name for name in names if name.split("@")[0] == project.rater}
+    if not project.rater:
+        return list(annotations)
+    if names and not own and (account := studio.whoami().split("@")[0]) != project.rater:
+        others = {name for name in names if name.split("@")[0] != account}
+        if len(others) > 1:  # nobody knows who of them is meant: each stays who they are
+            return list(annotations)
+        own = others or names
+    return [
+        dataclasses.replace(one, annotator=project.rater)
+        if one.annotator in own
+        else dataclasses.replace(one, ground_truth=True)
+        for one in annotations
+    ]
+
+
 def annotator_name(completed_by: Any, users: Mapping[int, str]) -> str:
     """A name for `completed_by`: the e-mail's local part if it is alone in having it, else the whole address."""
-    number = int(completed_by["id"]) if isinstance(completed_by, Mapping) else int(completed_by or 0)
+    by = completed_by.get("id") if isinstance(completed_by, Mapping) else completed_by
+    number = by if isinstance(by, int) else 0
     if number not in users:
         return f"user-{number}"
     email = users[number]
@@ -157,16 +192,18 @@ def annotator_name(completed_by: Any, users: Mapping[int, str]) -> str:
 
 
 def _read_known(folder: Folder) -> dict[str, dict[str, _Known]]:
+    """What the last pull left; nothing if another version wrote it, and then all is fetched again."""
     path = folder.path / "pulled.json"
-    if not path.exists():
-        return {}
-    return {
-        place: {
-            id: _Known(row["updated_at"], [Annotation(**a) for a in row["annotations"]], row["counts"])
-            for id, row in tasks.items()
+    try:
+        return {
+            place: {
+                id: _Known(row["updated_at"], [Annotation(**a) for a in row["annotations"]], row["counts"])
+                for id, row in tasks.items()
+            }
+            for place, tasks in (read_json(path) if path.exists() else {}).items()
         }
-        for place, tasks in read_json(path).items()
-    }
+    except (TypeError, KeyError, AttributeError):
+        return {}
 
 
 def _write_known(folder: Folder, known: Mapping[str, Mapping[str, _Known]]) -> None:

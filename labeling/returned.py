@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from labeling.annotations import Annotation, latest
 from labeling.folder import Folder, Plan, Task
-from rlhf.foundation.records import Comparison, Label, write_records
+from rlhf.foundation.locks import one_writer
+from rlhf.foundation.records import Comparison, Label, read_comparisons, read_labels, write_records
+
+Kept = TypeVar("Kept", Label, Comparison)
+REFERENCE = "kept apart as reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,47 +32,84 @@ class Rating:
 class Returned:
     """What came back, and a count of every annotation by what became of it.
 
-    counts: labelled, skipped, empty, unknown choice, unknown control, superseded, unknown task (these add up to
-    `annotations`); of the labelled, accepted untouched; besides, twin tasks, tasks that are gone and, by a full pull,
-    drafts: work that someone began and never submitted.
+    counts: labelled, skipped, empty, conflict (several choices in one answer), unknown choice, unknown control,
+    superseded, kept apart as reference, unknown task (these add up to `annotations`); of the labelled, accepted
+    untouched; of the superseded, those that order decided for want of a time; besides, twin tasks, tasks that are
+    gone, answers that were taken back and, by a full pull, drafts: work that someone began and never submitted.
+    References are answers marked as ground truth, or made by another in a rater's own project: what raters are
+    measured by, not one more rater's. `notes` are sentences for the person at the keyboard.
     """
 
     labels: list[Label] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     ratings: list[Rating] = field(default_factory=list)
+    references: list[Label] = field(default_factory=list)
+    comparison_references: list[Comparison] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     annotations: int = 0
     fetched_tasks: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 def add_up(returned: Returned, found: Sequence[Annotation], plan: Plan, tasks: Mapping[str, Task]) -> None:
     """Keep the latest annotation of each rater on each task, count all, and add the records they give."""
-    kept, superseded = latest(found)
-    returned.counts["superseded"] += superseded
+    kept, superseded = latest(one for one in found if not one.ground_truth)
+    returned.counts.update(superseded)
     returned.annotations += len(found) + returned.counts["unknown task"]
     for annotation in kept:
         returned.counts[annotation.outcome] += 1
+        if annotation.choice is not None:
+            returned.counts["accepted untouched"] += annotation.origin == "prediction"
+            _add(returned, plan, tasks[annotation.uid], annotation, annotation.choice)
+    apart = [one for one in found if one.ground_truth]
+    returned.counts[REFERENCE] += len(apart)
+    for annotation in latest(apart)[0]:
         if annotation.choice is not None:
             _add(returned, plan, tasks[annotation.uid], annotation, annotation.choice)
 
 
 def _add(returned: Returned, plan: Plan, task: Task, annotation: Annotation, choice: str) -> None:
-    returned.counts["accepted untouched"] += annotation.origin == "prediction"
     meaning = plan.screen.meaning[choice]
     who = (annotation.annotator, annotation.updated_at, annotation.lead_time)
-    if plan.screen.kind == "rating":
-        returned.ratings.append(Rating(task.uid, int(meaning), *who))
-        return
+    apart = annotation.ground_truth
     rest = {"annotator": who[0], "created_at": who[1], "lead_time": who[2], "origin": annotation.origin}
     if plan.screen.kind == "judgement":
-        returned.labels.append(task.label(meaning, **rest))
-    else:
-        returned.comparisons.append(task.comparison(meaning, **rest))
-
-
-def write_returned(folder: Folder, plan: Plan, returned: Returned) -> None:
-    """Write `labels.jsonl` or `comparisons.jsonl`; ratings are left to the caller, who holds the key to them."""
-    if plan.screen.kind == "judgement":
-        write_records(folder.path / "labels.jsonl", returned.labels)
+        (returned.references if apart else returned.labels).append(task.label(meaning, **rest))
     elif plan.screen.kind == "comparison":
-        write_records(folder.path / "comparisons.jsonl", returned.comparisons)
+        made = task.comparison(meaning, **rest)
+        (returned.comparison_references if apart else returned.comparisons).append(made)
+    elif not apart:
+        returned.ratings.append(Rating(task.uid, int(meaning), *who))
+
+
+def write_returned(folder: Folder, plan: Plan, returned: Returned, tasks: Mapping[str, Task]) -> None:
+    """Write `labels.jsonl` or `comparisons.jsonl`, and references beside; ratings are left to the caller, who holds
+    the key to them.
+
+    Rows about other texts than the folder's tasks, which were added by `rlhf label import --append`, stay.
+    """
+    if plan.screen.kind == "judgement":
+        _write(folder.path / "labels.jsonl", returned.labels, returned, tasks, read_labels)
+        _write(folder.path / "labels.reference.jsonl", returned.references, returned, tasks, read_labels)
+    elif plan.screen.kind == "comparison":
+        _write(folder.path / "comparisons.jsonl", returned.comparisons, returned, tasks, read_comparisons)
+        references = returned.comparison_references
+        _write(folder.path / "comparisons.reference.jsonl", references, returned, tasks, read_comparisons)
+
+
+def _write(
+    path: Path,
+    records: Sequence[Kept],
+    returned: Returned,
+    tasks: Mapping[str, Task],
+    read: Callable[[Path], list[Kept]],
+) -> None:
+    with one_writer(path):
+        there = path.exists()
+        before: list[Kept] = read(path) if there and path.stat().st_size else []
+        elsewhere: list[Kept] = [one for one in before if one.uid not in tasks]
+        returned.counts["of other texts, kept"] += len(elsewhere)
+        now = {(one.uid, one.annotator) for one in [*records, *elsewhere]}
+        returned.counts["taken back since"] += len({(one.uid, one.annotator) for one in before} - now)
+        if records or there or ".reference" not in path.name:
+            write_records(path, cast(Any, [*records, *elsewhere]))

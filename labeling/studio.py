@@ -15,11 +15,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from labeling.deadline import hold_to
 from rlhf.foundation.errors import InputError
 
+Given = TypeVar("Given")
 READ = {"max_retries": 2}
 EXPORT_IDS = 200  # a GET with the ids in its address; longer ones are refused
 PAGE = 1000
@@ -65,6 +67,7 @@ class Studio:
         self._no_connection, self._api_error = (httpx.ConnectError, httpx.ConnectTimeout), ApiError
         loopback = parts.hostname in ("127.0.0.1", "localhost")
         client = httpx.Client(timeout=timeout, follow_redirects=True, trust_env=not loopback)
+        hold_to(client, timeout)
         with self._told("connecting"):
             make: Any = LabelStudio  # its generated types disagree with what its server answers
             self._sdk: Any = make(base_url=self.url, api_key=key, max_retries=0, httpx_client=client, timeout=timeout)
@@ -98,7 +101,8 @@ class Studio:
             raise self._refused(place, status, getattr(error, "body", None)) from None
         except InputError:
             raise
-        except ValueError as error:  # an HTML page where JSON was due, or JSON of another shape
+        # An HTML page where JSON was due, or JSON of another shape, which the SDK hands on as it is.
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
             what = f"an answer that is not Label Studio's JSON ({type(error).__name__})"
             if write:
                 raise Uncertain(what) from None
@@ -123,7 +127,7 @@ class Studio:
     def whoami(self) -> str:
         """The e-mail address of the token's owner: proves address, token and server in one call."""
         with self._told("asking who I am"):
-            return str(self._sdk.users.whoami(request_options=READ).email)
+            return _given(self._sdk.users.whoami(request_options=READ).email, str)
 
     def users(self) -> dict[int, str]:
         """E-mail addresses by user id."""
@@ -153,7 +157,7 @@ class Studio:
         """Title and label configuration of a project as they are now."""
         with self._told(f"reading project {project}"):
             found = self._sdk.projects.get(project, request_options=READ)
-            return str(found.title), str(found.label_config)
+            return _given(found.title, str), _given(found.label_config, str)
 
     def scores_version(self, project: int) -> str:
         """The version of the scores that a project's queue follows, "" when none was set."""
@@ -197,13 +201,14 @@ class Studio:
                 query=json.dumps(query),
                 request_options=READ,
             )
+            _given(pages.items, list)  # an answer without them is no empty project
             return [_listed(task) for task in pages]
 
     def is_untouched(self, task: int) -> bool:
         """Whether a task has neither annotation nor draft at this moment."""
         with self._told(f"reading task {task}"):
             found = self._sdk.tasks.get(task, request_options=READ)
-            return not found.annotations and not found.drafts
+            return not _given(found.annotations, list) and not found.drafts
 
     def delete_task(self, task: int) -> None:
         """Delete a task."""
@@ -229,7 +234,7 @@ class Studio:
                         project, export_type="JSON", download_all_tasks=unannotated, request_options=READ, **chosen
                     )
                 )
-                items += json.loads(raw)
+                items += [{**item, "id": int(item["id"])} for item in _given(json.loads(raw), list)]
         return items
 
     def annotate(self, task: int, result: Sequence[Mapping[str, Any]], **fields: Any) -> int | None:
@@ -248,6 +253,13 @@ class Studio:
     def annotations_api(self) -> Any:
         """The SDK's own annotation calls (update, delete), for tests and simulated annotators."""
         return self._sdk.annotations
+
+
+def _given(value: Any, kind: type[Given]) -> Given:
+    """The value, which must be of that type; the SDK gives None for what the server left out."""
+    if not isinstance(value, kind):
+        raise ValueError(f"a {type(value).__name__} where a {kind.__name__} was due")
+    return value
 
 
 def _listed(task: Any) -> Listed:

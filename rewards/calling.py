@@ -31,7 +31,7 @@ RewardFunction = Callable[..., Sequence[float | None]]
 Given = dict[str, Any]
 BIGGEST = 1e100  # rewards are squared and summed: the sums must fit a float64
 EXPECTED = "a list of {n} numbers (or None), one a completion"
-FIX = "mend the function; a run can be continued with --resume"
+FIX = "mend the function; a run can be continued with --resume --accept_changes"
 
 
 class FailedOnSample(InputError):
@@ -201,7 +201,7 @@ def _number(value: Any, name: str, index: int, completion: Text) -> float | None
         number = math.inf
     if not abs(number) <= BIGGEST:  # also NaN
         expected = f"a finite number of at most {BIGGEST:g}, or None for not applicable"
-        got = f"a number of {len(str(abs(int(value))))} digits" if isinstance(value, int) else repr(number)
+        got = f"about 1e{value.bit_length() * math.log10(2):.0f}" if isinstance(value, int) else repr(number)
         raise FailedOnSample(name, got=f"{got} {place}", expected=expected, fix=FIX)
     return number
 

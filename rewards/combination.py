@@ -82,7 +82,7 @@ def read_combination(path: Path) -> CombinedReward:
     unknown = sorted(set(content) - {"weights", "constraints", "penalty"})
     if unknown:
         raise _refuse(path, f"the key {unknown[0]}", "weights, constraints, penalty", "check its spelling")
-    parts = [(load_reward_func(str(spec)), _number(path, spec, w)) for spec, w in content["weights"].items()]
+    parts = [(_load(path, str(spec)), _number(path, spec, w)) for spec, w in content["weights"].items()]
     rows = content.get("constraints") or []
     if not isinstance(rows, list):
         raise _refuse(path, f"constraints: {rows}", "a list of constraints", "write it as the example has it")
@@ -99,7 +99,14 @@ def _constraint(path: Path, row: Any) -> Constraint:
     high = _number(path, "at_most", row.get("at_most", math.inf))
     if len(row) == 1 or low > high:
         raise _refuse(path, f"the constraint {row}", "at_least, at_most or both, in this order", "give a bound")
-    return Constraint(load_reward_func(str(row["reward"])), low, high)
+    return Constraint(_load(path, str(row["reward"])), low, high)
+
+
+def _load(path: Path, spec: str) -> RewardFunc:
+    """A part of the combination in `path`; a file that is not in the working directory may stand beside it."""
+    file, colon, name = spec.rpartition(":")
+    beside = path.parent / file
+    return load_reward_func(f"{beside}:{name}" if colon and not Path(file).exists() and beside.exists() else spec)
 
 
 def _number(path: Path, name: object, value: Any) -> float:

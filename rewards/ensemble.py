@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -137,10 +137,7 @@ def fit_ensemble(
         drawn: dict[int, int] = {}
         for row in rng.choices(range(len(texts)), k=len(texts)):
             drawn[row] = drawn.get(row, 0) + 1
-        sample = [
-            LabelledText(texts[row].prompt, texts[row].completion, texts[row].target, texts[row].n_labels * times)
-            for row, times in sorted(drawn.items())
-        ]
+        sample = [replace(texts[row], n_labels=texts[row].n_labels * times) for row, times in sorted(drawn.items())]
         members.append(recipe.with_seed(recipe.seed + i).fit(sample, on_step))
     return members
 
@@ -164,7 +161,7 @@ def fit_and_test_ensemble(
     folds = fold_of_text(texts, plan.n_folds, recipe.seed)
     members = fit_ensemble(recipe, [t for t, f in zip(texts, folds, strict=True) if f != 0], size, on_step)
     parts = [recipe.test(member, [t for t, f in zip(texts, folds, strict=True) if f == 0]) for member in members]
-    together = HeldOut(np.mean([part.log_odds for part in parts], axis=0), parts[0].targets)
+    together = HeldOut(np.mean([part.log_odds for part in parts], axis=0), parts[0].targets, parts[0].said)
     temperature = best_temperature(together)
     for member in members:
         rescale_log_odds(member, temperature)

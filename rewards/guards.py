@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.calibration import Proportion
 from rewards.held_out import HeldOut
 from rewards.trust import ranking, words_of
+from rlhf.foundation.proportion import Proportion
 
 Array = NDArray[np.float64]
 SMALLEST_SPREAD = 0.05
@@ -44,7 +44,7 @@ class Guard:
 
 def sign_guard(held_out: HeldOut) -> Guard:
     """Held-out texts that raters call good score above those they call bad: the ranking's interval is above 1/2."""
-    found: Proportion = ranking(held_out.log_odds[held_out.targets > 0.5], held_out.log_odds[held_out.targets < 0.5])
+    found: Proportion = ranking(held_out.log_odds[held_out.said > 0.5], held_out.log_odds[held_out.said < 0.5])
     passed = found.low > 0.5
     return Guard(
         "sign",

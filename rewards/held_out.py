@@ -13,12 +13,12 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import fisher_exact
 
 from rewards.calibration import (
-    Proportion,
     accuracy,
     expected_calibration_error,
     reliability_table,
     sigmoid,
 )
+from rlhf.foundation.proportion import Proportion
 
 _LARGEST_TEMPERATURE = 20.0
 ASSOCIATION_P = 0.025  # one side of 95 %
@@ -26,20 +26,32 @@ ASSOCIATION_P = 0.025  # one side of 95 %
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Log-odds of the target and the soft targets of N texts that the scoring model had not seen."""
+    """Log-odds of the target and the soft targets of N texts that the scoring model had not seen.
+
+    `verdicts` is what raters say on balance, 1, 1/2 (undecided) or 0; None: the side of one half that the target lies
+    on. Pooled targets are seldom exactly one half, so that the target alone does not tell who was undecided.
+    """
 
     log_odds: NDArray[np.float64]  # (N,)
-    targets: NDArray[np.float64]  # (N,) share that calls the text what the reward is towards
+    targets: NDArray[np.float64]  # (N,) probability that the text is what the reward is towards, as pooled
+    verdicts: NDArray[np.float64] | None = None  # (N,)
+
+    @property
+    def said(self) -> NDArray[np.float64]:
+        """(N,) 1, 1/2 or 0: the side that raters take."""
+        if self.verdicts is not None:
+            return self.verdicts
+        return np.asarray((np.sign(self.targets - 0.5) + 1) / 2, dtype=np.float64)
 
     @property
     def accuracy(self) -> Proportion:
         """Share of the texts called non-neutral on balance whose side the model gets right."""
-        return accuracy(self.log_odds, self.targets)
+        return accuracy(self.log_odds, self.said)
 
     @property
     def majority_share(self) -> Proportion:
         """What always naming the more frequent class would reach on the same texts."""
-        judged = self.targets[self.targets != 0.5]
+        judged = self.said[self.said != 0.5]
         constant = np.full(len(judged), 1.0 if (judged > 0.5).mean() >= 0.5 else -1.0)
         return accuracy(constant, judged)
 
@@ -55,15 +67,15 @@ class HeldOut:
     @property
     def association_p(self) -> float:
         """One-sided p of Fisher's exact test that the log-odds' sign goes with the label, over non-neutral texts."""
-        judged = self.targets != 0.5
-        said, meant = self.log_odds[judged] > 0, self.targets[judged] > 0.5
+        judged = self.said != 0.5
+        said, meant = self.log_odds[judged] > 0, self.said[judged] > 0.5
         table = [[int((said & meant).sum()), int((said & ~meant).sum())],
                  [int((~said & meant).sum()), int((~said & ~meant).sum())]]  # fmt: skip
         return float(fisher_exact(table, alternative="greater").pvalue)
 
     def rescaled(self, temperature: float) -> HeldOut:
         """The same with log-odds divided by `temperature`."""
-        return HeldOut(self.log_odds / temperature, self.targets)
+        return HeldOut(self.log_odds / temperature, self.targets, self.said)
 
     def report(self) -> dict[str, Any]:
         """Accuracy with interval, majority share, cross-entropy, reliability table and calibration error, for JSON."""
@@ -81,7 +93,7 @@ class HeldOut:
 
 def join(parts: Sequence[HeldOut]) -> HeldOut:
     """The held-out texts of several folds together."""
-    return HeldOut(np.concatenate([p.log_odds for p in parts]), np.concatenate([p.targets for p in parts]))
+    return HeldOut(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("log_odds", "targets", "said")))
 
 
 def cross_entropy(log_odds: NDArray[np.float64], targets: NDArray[np.float64]) -> float:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.calibration import Proportion, wilson
 from rewards.held_out import HeldOut
 from rewards.targets import LabelledText, fold_of_text
 from rewards.token_recipe import Recipe
+from rlhf.foundation.proportion import Proportion, wilson
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 NEXT = 100
@@ -100,8 +100,8 @@ def expected_gain(sizes: Sequence[int], tested: Sequence[HeldOut], n_now: int, *
 
 def _right(part: HeldOut) -> NDArray[np.float64]:
     """1 where a judged text's side is right, 1/2 where the model does not decide, else 0."""
-    judged = part.targets != 0.5
-    agrees = np.sign(part.log_odds[judged]) * np.sign(part.targets[judged] - 0.5)
+    judged = part.said != 0.5
+    agrees = np.sign(part.log_odds[judged]) * np.sign(part.said[judged] - 0.5)
     return np.asarray((agrees + 1) / 2, dtype=np.float64)
 
 

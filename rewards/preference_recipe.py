@@ -86,4 +86,5 @@ def differences(reward: PreferenceRewardModel, pairs: Sequence[Preference]) -> H
     """Score of the first text minus that of the second, beside the pooled preference for the first."""
     prompts = [p.prompt for p in pairs]
     scores = reward.scores(prompts * 2, [p.first for p in pairs] + [p.second for p in pairs]).double().numpy()
-    return HeldOut(scores[: len(pairs)] - scores[len(pairs) :], np.array([p.target for p in pairs]))
+    targets, said = np.array([p.target for p in pairs]), np.array([p.said for p in pairs])
+    return HeldOut(scores[: len(pairs)] - scores[len(pairs) :], targets, said)

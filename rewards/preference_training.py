@@ -88,7 +88,7 @@ class SoftRewardTrainer(RewardTrainer):
 
 
 def as_dataset(reward: PreferenceRewardModel, preferences: Sequence[Preference]) -> Dataset:
-    """Encoded pairs in TRL's columns. A margin is signed towards the preferred text, and 0 for a tie."""
+    """Encoded pairs in TRL's columns. Margins are signed towards the first text."""
     prompts = [p.prompt for p in preferences]
     return Dataset.from_dict(
         {
@@ -96,7 +96,7 @@ def as_dataset(reward: PreferenceRewardModel, preferences: Sequence[Preference])
             "rejected_ids": reward.encode(prompts, [p.second for p in preferences]),
             "targets": [p.target for p in preferences],
             "weights": [float(p.n_answers) for p in preferences],
-            "margins": [p.margin if p.target > 0.5 else -p.margin if p.target < 0.5 else 0.0 for p in preferences],
+            "margins": [p.margin for p in preferences],
         }
     )
 

@@ -1,4 +1,4 @@
-"""Comparisons become soft preferences: the answers to one pair are pooled, ties count one half; TRL's data sets too."""
+"""Answers to pairs of texts, ours and those of TRL's data sets: read, ordered, and dealt into folds."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_jsonl
-from rlhf.foundation.records import Comparison
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
     """Two completions of one prompt, in an order that says nothing, and P(first is preferred) as raters see it.
 
-    A conversation (a list of messages) may stand for each text. `margin` (score units) is by how much the preferred
-    one should win, 0 where nothing is known.
+    A conversation (a list of messages) may stand for each text. `margin` (score units) is by how much the first should
+    win, negative where the second should, 0 where nothing is known. `verdict` is what raters say on balance, 1, 1/2 or
+    0 (None: by the side of one half that `target` lies on). A single answer also carries its `uid` and `annotator`.
     """
 
     prompt: Text
@@ -29,43 +29,38 @@ class Preference:
     target: float
     n_answers: int
     margin: float = 0.0
+    verdict: float | None = None
+    uid: str = ""
+    annotator: str = ""
+
+    @property
+    def said(self) -> float:
+        """1 where the first is preferred on balance, 0 the second, 1/2 where raters are undecided."""
+        if self.verdict is not None:
+            return self.verdict
+        return 0.5 if self.target == 0.5 else float(self.target > 0.5)
 
 
-def pool_comparisons(comparisons: Sequence[Comparison]) -> list[Preference]:
-    """One soft preference a pair, whichever side its texts stood on: target = share of answers, a tie one half."""
-    answers: dict[tuple[str, str, str], list[float]] = {}
-    for row in comparisons:
-        first, second = _in_order(row.chosen, row.rejected)
-        value = 0.5 if row.tie else float(first == row.chosen)
-        answers.setdefault((row.prompt, first, second), []).append(value)
-    return [
-        Preference(prompt, first, second, sum(values) / len(values), len(values))
-        for (prompt, first, second), values in answers.items()
-        if first != second
-    ]
+def answer(
+    prompt: Text, chosen: Text, rejected: Text, *, tie: bool, margin: float = 0.0, uid: str = "", annotator: str = ""
+) -> Preference:
+    """One answer; `margin` is by how much the chosen text should win, and nothing for a tie."""
+    first, second = _in_order(chosen, rejected)
+    won = 0.5 if tie else float(first == chosen)
+    signed = 0.0 if tie else margin if won else -margin
+    return Preference(prompt, first, second, won, 1, signed, None, uid, annotator)
 
 
 def read_preferences(path: Path) -> list[Preference]:
-    """Preferences from JSON lines: `comparisons.jsonl`, or TRL's columns (prompt, chosen, rejected, margin).
+    """Single answers from JSON lines: `comparisons.jsonl`, or TRL's columns (prompt, chosen, rejected, margin).
 
     TRL's `prompt` may be absent: then both texts begin with it (as in hh-rlhf). Plain text and conversations are
     read. Raises InputError naming the row that is neither.
     """
-    preferences: dict[str, list[Preference]] = {}
-    for number, row in enumerate(read_jsonl(path), start=1):
-        found = _preference(row, f"{path}, record {number}")
-        if found is not None:
-            preferences.setdefault(repr((found.prompt, found.first, found.second)), []).append(found)
-    return [_together(group) for group in preferences.values()]
+    return [_preference(row, f"{path}, record {number}") for number, row in enumerate(read_jsonl(path), start=1)]
 
 
-def _together(group: list[Preference]) -> Preference:
-    n = sum(p.n_answers for p in group)
-    target = sum(p.target * p.n_answers for p in group) / n
-    return Preference(group[0].prompt, group[0].first, group[0].second, target, n, group[0].margin)
-
-
-def _preference(row: Mapping[str, Any], place: str) -> Preference | None:
+def _preference(row: Mapping[str, Any], place: str) -> Preference:
     prompt, chosen, rejected = row.get("prompt", ""), row.get("chosen"), row.get("rejected")
     for name, value in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
         if not (isinstance(value, str) or _is_conversation(value)):
@@ -84,11 +79,15 @@ def _preference(row: Mapping[str, Any], place: str) -> Preference | None:
         raise InputError(f"{place}, field 'margin'", got=repr(margin), expected="a number", fix="mend that row")
     assert chosen is not None
     assert rejected is not None
-    if chosen == rejected:
-        return None  # says nothing
-    first, second = _in_order(chosen, rejected)
-    target = 0.5 if row.get("tie") else float(first == chosen)
-    return Preference(prompt, first, second, target, 1, float(margin))
+    return answer(
+        prompt,
+        chosen,
+        rejected,
+        tie=bool(row.get("tie")),
+        margin=float(margin),
+        uid=str(row.get("uid") or ""),
+        annotator=str(row.get("annotator") or ""),
+    )
 
 
 def _is_conversation(value: object) -> bool:
@@ -106,7 +105,7 @@ def _digest(text: object) -> bytes:
 
 def require_comparisons(preferences: Sequence[Preference], place: str) -> None:
     """Raise InputError unless there are at least 20 pairs with a preference."""
-    decided = sum(p.target != 0.5 for p in preferences)
+    decided = sum(p.said != 0.5 for p in preferences)
     if decided < 20:
         raise InputError(
             place,

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labeling.agreement import Estimate, single_label_ceiling
+from labeling.counting import Counted, count_once
+from labeling.pooling import Method, Pooled, pool
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.records import LABELS, SOFT_TARGETS, Label, LabelName
+from rlhf.foundation.records import LABELS, Label, LabelName
 
 MINIMUM_LABELS = 20
 """Fewer labels than this are refused: even a perfect held-out share would prove nothing."""
@@ -21,47 +24,73 @@ MINIMUM_LABELS = 20
 class LabelledText:
     """One text and what its annotators said of it, together.
 
-    `target` is P(positive) as the plain share of the labels, a neutral one counting as one half; `n_labels` is the
-    number of rows pooled.
+    `target` is P(positive) + P(neutral)/2 as pooled, `n_labels` the number of labels behind it, `said` what they say
+    on balance (None: by the side of one half that `target` lies on).
     """
 
     prompt: str
     completion: str
     target: float
     n_labels: int
+    said: LabelName | None = None
 
     @property
     def verdict(self) -> LabelName:
-        """What the labels say on balance: positive above one half, negative below it, neutral at one half."""
+        """What the labels say on balance; neutral where they are undecided."""
+        if self.said is not None:
+            return self.said
         if self.target == 0.5:
             return "neutral"
         return "positive" if self.target > 0.5 else "negative"
 
 
-def pool_labels(labels: Sequence[Label]) -> list[LabelledText]:
-    """One soft target a text, in order of first appearance: target = mean of SOFT_TARGETS over the text's rows.
+@dataclass(frozen=True, slots=True)
+class PooledLabels:
+    """Labels on their way to a reward model: the texts with targets, which rows counted, what the raters weigh.
+
+    `unjudged` texts had labels of raters at chance alone and are left out.
+    """
+
+    texts: list[LabelledText]
+    counted: Counted
+    pooled: Pooled
+
+    @property
+    def unjudged(self) -> int:
+        """Texts that only raters at chance had labelled."""
+        return len({label.uid for label in self.counted.labels}) - len(self.texts)
+
+    @property
+    def ceiling(self) -> Estimate:
+        """What a judge who is always right would reach against single labels of the raters who count."""
+        return single_label_ceiling(self.pooled.kept(self.counted.labels))
+
+    def lines(self) -> list[str]:
+        """What a person should know of rows and raters, for the terminal."""
+        gone = [f"{self.unjudged} texts that nobody else labelled are left out with them"] if self.unjudged else []
+        return [*self.counted.lines(), *self.pooled.lines(), *gone]
+
+
+def pool_labels(labels: Sequence[Label], method: Method = "dawid_skene", place: str = "labels") -> PooledLabels:
+    """One soft target a text, in order of first appearance, pooled as `rlhf label status` shows it.
 
     Rows are pooled by text (prompt and completion as one), so that a text that was sampled or labelled twice can
-    never stand on both sides of a split. Raises InputError when one uid carries two texts.
+    never stand on both sides of a split. Raises InputError when one uid carries two texts, or when all raters agree no
+    better than chance.
     """
-    text_of: dict[str, str] = {}
-    rows: dict[str, list[Label]] = {}
-    for label in labels:
-        text = label.prompt + label.completion
-        if text_of.setdefault(label.uid, text) != text:
-            raise InputError(
-                f"labels of uid {label.uid}", got="two different texts", expected="one text a uid", fix="mend the file"
-            )
-        rows.setdefault(text, []).append(label)
-    return [
-        LabelledText(
-            group[0].prompt,
-            group[0].completion,
-            sum(SOFT_TARGETS[label.label] for label in group) / len(group),
-            len(group),
-        )
-        for group in rows.values()
+    counted = count_once(labels)
+    pooled = pool(counted.labels, method)
+    pooled.require_someone(place)
+    targets, verdicts = pooled.targets, pooled.verdicts
+    first: dict[str, Label] = {}
+    for label in counted.labels:
+        first.setdefault(label.uid, label)
+    texts = [
+        LabelledText(label.prompt, label.completion, targets[uid], pooled.counts[uid], verdicts[uid])
+        for uid, label in first.items()
+        if uid in targets
     ]
+    return PooledLabels(texts, counted, pooled)
 
 
 def require_both_classes(texts: Sequence[LabelledText], place: str) -> None:
@@ -105,24 +134,28 @@ def fold_of_text(texts: Sequence[LabelledText], n_folds: int, seed: int) -> list
     return folds
 
 
-def label_summary(labels: Sequence[Label]) -> dict[str, Any]:
+def label_summary(found: PooledLabels) -> dict[str, Any]:
     """Counts of what was labelled, for reward_model.json: rows, texts, annotators, labels by name and origin.
 
-    `contradicted_texts` were called positive by one row and negative by another; `duplicate_rows` repeat an
-    annotator's judgement of the same text.
+    `contradicted_texts` were called positive by one label and negative by another; `judged_again` labels are a rater's
+    second answer to a text that stood under two uids; `pooling` has the method, the raters' weights and who was left
+    out; the rest as `Counted.report` says.
     """
+    labels = found.counted.labels
     said: dict[str, set[str]] = {}
     for label in labels:
-        said.setdefault(label.prompt + label.completion, set()).add(label.label)
-    judgements = {(label.annotator, label.prompt + label.completion) for label in labels}
+        said.setdefault(label.uid, set()).add(label.label)
     return {
-        "rows": len(labels),
+        "rows": found.counted.rows,
+        **found.counted.report(),
         "texts": len(said),
+        "texts_used": len(found.texts),
         "annotators": len({label.annotator for label in labels}),
         "by_label": dict(Counter(label.label for label in labels)),
         "by_origin": dict(Counter(label.origin for label in labels)),
         "contradicted_texts": sum({"positive", "negative"} <= names for names in said.values()),
-        "duplicate_rows": len(labels) - len(judgements),
+        "judged_again": len(labels) - len({(label.annotator, label.uid) for label in labels}),
+        "pooling": found.pooled.report(),
     }
 
 

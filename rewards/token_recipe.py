@@ -21,6 +21,7 @@ from rewards.held_out import HeldOut, best_temperature, join
 from rewards.targets import LabelledText, fold_of_text
 from rewards.token_model import Target, TokenRewardModel, add_reward_tokens, rescale_log_odds
 from rewards.token_training import FitSettings, fit
+from rlhf.foundation.records import SOFT_TARGETS
 
 FEW, SOME, MOST_EPOCHS = 500, 1000, 24.0
 
@@ -114,8 +115,11 @@ class Recipe:
     def test(self, reward: TokenRewardModel, texts: Sequence[LabelledText]) -> HeldOut:
         """What `reward` says of `texts`."""
         log_odds = reward.log_odds([text.prompt for text in texts], [text.completion for text in texts])
-        positive = np.array([text.target for text in texts])
-        return HeldOut(log_odds.double().numpy(), positive if self.target == "positive" else 1 - positive)
+        targets = np.array([text.target for text in texts])
+        said = np.array([SOFT_TARGETS[text.verdict] for text in texts])
+        if self.target == "negative":
+            targets, said = 1 - targets, 1 - said
+        return HeldOut(log_odds.double().numpy(), targets, said)
 
     def fit_and_test(self, texts: Sequence[LabelledText], on_step: Callable[[], None] = lambda: None) -> Fitted:
         """Hold out, fit, test, fit anew where the plan says so, and set the temperature."""

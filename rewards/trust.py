@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.calibration import Proportion, accuracy
+from rewards.calibration import accuracy
 from rewards.held_out import HeldOut
+from rlhf.foundation.proportion import Proportion
 
 Array = NDArray[np.float64]
 WORD = re.compile(r"\w+|[^\w\s]")
 _MOST_COMMON = 50
+UNSURE = 0.1  # of the pooled probability, up to which annotators agree
 _SHOWN = 12
 
 
@@ -78,13 +80,13 @@ def common_word_effects(texts: Sequence[str], scores: Array) -> list[WordEffect]
 
 def accuracy_by_margin(held_out: HeldOut) -> list[dict[str, Any]]:
     """Accuracy in three equal groups of judged texts, from the smallest |log-odds| to the largest."""
-    judged = np.flatnonzero(held_out.targets != 0.5)
+    judged = np.flatnonzero(held_out.said != 0.5)
     order = judged[np.argsort(np.abs(held_out.log_odds[judged]), kind="stable")]
     return [
         {
             "log_odds_from": float(np.abs(held_out.log_odds[rows]).min()),
             "log_odds_to": float(np.abs(held_out.log_odds[rows]).max()),
-            "accuracy": accuracy(held_out.log_odds[rows], held_out.targets[rows])._asdict(),
+            "accuracy": accuracy(held_out.log_odds[rows], held_out.said[rows])._asdict(),
         }
         for rows in np.array_split(order, 3)
         if len(rows)
@@ -92,12 +94,13 @@ def accuracy_by_margin(held_out: HeldOut) -> list[dict[str, Any]]:
 
 
 def accuracy_by_confidence(held_out: HeldOut) -> dict[str, dict[str, Any]]:
-    """Accuracy where the annotators agreed (every label of one side) and where their pooled target is between."""
-    agreed = (held_out.targets == 0) | (held_out.targets == 1)
+    """Accuracy where the annotators, pooled, are at least 90 % sure of a side, and where they are less."""
+    decided = held_out.said != 0.5
+    agreed = decided & (np.abs(held_out.targets - held_out.said) <= UNSURE)
     return {
         name: found._asdict()
-        for name, rows in (("agreed", agreed), ("divided", ~agreed & (held_out.targets != 0.5)))
-        if (found := accuracy(held_out.log_odds[rows], held_out.targets[rows])).n
+        for name, rows in (("agreed", agreed), ("divided", decided & ~agreed))
+        if (found := accuracy(held_out.log_odds[rows], held_out.said[rows])).n
     }
 
 
@@ -132,9 +135,7 @@ def trust_report(held_out: HeldOut, sample_texts: Sequence[str], sample_scores: 
     report: dict[str, Any] = {
         "accuracy_by_margin": accuracy_by_margin(held_out),
         "accuracy_by_annotator_confidence": accuracy_by_confidence(held_out),
-        "ranking": ranking(
-            held_out.log_odds[held_out.targets > 0.5], held_out.log_odds[held_out.targets < 0.5]
-        )._asdict(),
+        "ranking": ranking(held_out.log_odds[held_out.said > 0.5], held_out.log_odds[held_out.said < 0.5])._asdict(),
     }
     if sample_scores is None:
         return report

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from rlhf import __version__, environment
-from rlhf.foundation.errors import InputError
+from rlhf.foundation.errors import InputError, Told
 
 # command -> (module with `main(argv)`, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -67,22 +67,61 @@ def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     try:
         command(arguments)
     except InputError as error:
-        print(f"rlhf: {error}", file=sys.stderr)
+        if first_to_tell():
+            print(f"rlhf: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
+        if not first_to_tell():
+            return 130
         how = str(interrupt) or "run the same command again"
         print(f"\nrlhf: stopped; {how}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except SystemExit as request:
-        return request.code if isinstance(request.code, int) else int(request.code is not None)
-    except Exception:
+    except Told as end:
+        return int(end.code or 0)
+    except SystemExit as request:  # no command of ours ends so: the work is not done
+        print(f"rlhf: {exited(request)}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        lost = peer_lost(error)
+        if lost is not None:
+            if first_to_tell():
+                print(f"rlhf: {lost}", file=sys.stderr)
+            return 2
         traceback.print_exc()
         print("rlhf: this is a fault of ours, please report it with the lines above", file=sys.stderr)
         return 1
     return 0
+
+
+def exited(request: SystemExit) -> InputError:
+    """The line on a function of the user's, such as a reward, that ended the process."""
+    return InputError(
+        "a function that this command called",
+        got=f"sys.exit({'' if request.code is None else repr(request.code)})",
+        expected="a function that returns",
+        fix="let it raise an exception instead",
+    )
+
+
+def peer_lost(error: Exception) -> InputError | None:
+    """The line on another process of a run that ended, where that is what `error` means."""
+    if "WORLD_SIZE" not in os.environ:
+        return None
+    from rlhf.ppo.distributed import lost_peer
+
+    return lost_peer(error)
+
+
+def first_to_tell() -> bool:
+    """Whether this process speaks, where a launcher started several: one line is enough for all of them."""
+    if "WORLD_SIZE" not in os.environ:
+        return True
+    from rlhf.ppo import distributed
+
+    return distributed.first_to_tell()
 
 
 def print_usage() -> None:

@@ -13,13 +13,16 @@ Training never reads this rule (it is the oracle); labelling and evaluation do.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from rewards.rules import text_of
+from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import LabelName
 from rlhf.language_model.grammar import PIECES, is_header, is_viable_prefix, is_well_formed
 
+WORD = re.compile(r"[\w']+")
 NEUTRAL_BAND = 0.05
 """VADER's customary threshold: a compound score within ±0.05 is neutral."""
 
@@ -33,7 +36,7 @@ class GoldRule:
 
     def __init__(self, *, check_lines: bool = True) -> None:
         self.check_lines = check_lines
-        self.__name__ = "gold" if check_lines else "gold_words_only"
+        self.__name__ = "gold" if check_lines else "lexicon"
 
     @property
     def description(self) -> str:
@@ -42,13 +45,50 @@ class GoldRule:
             return "lexicon sentiment of the lines (VADER compound, -1 to 1); a garbled line counts 0"
         return "lexicon sentiment (VADER compound, -1 to 1); readability is not checked on this corpus"
 
+    def knows(self, completion: str, prompt: str = "") -> bool:
+        """Whether the rule can tell anything of a text: the grammar derives a line of it, or the lexicon has a word."""
+        if self.check_lines:
+            return any(readable for readable, _ in _spoken_lines(prompt, completion))
+        return compound(completion) != 0.0 or any(
+            word in _analyzer().lexicon for word in WORD.findall(completion.lower())
+        )
+
+    def ignorance(self, completions: Sequence[str], prompts: Sequence[str], option: str) -> str:
+        """A clause on how little the rule knows of some texts; "" where it knows half of them or more.
+
+        `option` is how the rule `lexicon` is asked for, in place of this one.
+        Of the lexicon alone it is enough to know one: a text without such a word is neutral, not foreign.
+        """
+        known = sum(map(self.knows, completions, prompts))
+        if 2 * known >= len(completions) or (known and not self.check_lines):
+            return ""
+        if not self.check_lines:
+            return "the rule knows no word of these texts (its lexicon has English words of feeling)"
+        if not known:
+            why = "(the embedded corpus's grammar derives no line of them)"
+            return f"the rule knows no word of these texts {why}; {option} reads any English text"
+        share = f"{known:,} of {len(completions):,} texts ({known / len(completions):.1%})"
+        told = f"the embedded corpus's grammar derives a line of {share} only, the others score 0"
+        return f"{told}; {option} reads any English text"
+
+    def require_known(self, completions: Sequence[str], prompts: Sequence[str], place: str) -> None:
+        """Raises InputError where the grammar derives no line of any text: all of them would be neutral."""
+        if self.check_lines and not any(map(self.knows, completions, prompts)):
+            raise InputError(
+                place,
+                got=f"{len(completions):,} texts, and the embedded corpus's grammar derives no line of any",
+                expected="samples of a model of the embedded corpus",
+                fix="give --gold lexicon, which reads any English text",
+            )
+
     def score(self, completion: str, prompt: str = "") -> float:
         """Sentiment of a completion in [-1, 1]; `prompt` only helps to read the line that the completion goes on."""
         if not self.check_lines:
             return compound(completion)
-        lines = _spoken_lines(prompt, completion)
-        total = sum(pieces for _, pieces in lines)
-        return sum(sentiment * pieces for sentiment, pieces in lines) / total if total else 0.0
+        lines = [(readable, line, len(PIECES.findall(line))) for readable, line in _spoken_lines(prompt, completion)]
+        total = sum(pieces for _, _, pieces in lines)
+        weighted = sum((compound(line) if readable else 0.0) * pieces for readable, line, pieces in lines)
+        return weighted / total if total else 0.0
 
     def label(self, completion: str, prompt: str = "") -> LabelName:
         """What a rater without noise answers."""
@@ -70,17 +110,16 @@ class GoldRule:
         ]
 
 
-def _spoken_lines(prompt: str, completion: str) -> list[tuple[float, int]]:
-    """(sentiment, pieces) of each spoken line that reaches beyond the prompt; sentiment 0 if it is garbled."""
+def _spoken_lines(prompt: str, completion: str) -> list[tuple[bool, str]]:
+    """Each spoken line that reaches beyond the prompt, and whether the grammar derives it."""
     lines = (prompt + completion).split("\n")
-    found: list[tuple[float, int]] = []
+    found: list[tuple[bool, str]] = []
     end = -1
     for number, line in enumerate(lines, start=1):
         end += 1 + len(line)
         if not line or end <= len(prompt) or is_header(line):
             continue
-        readable = is_well_formed(line) or (number == len(lines) and is_viable_prefix(line))
-        found.append((compound(line) if readable else 0.0, len(PIECES.findall(line))))
+        found.append((is_well_formed(line) or (number == len(lines) and is_viable_prefix(line)), line))
     return found
 
 

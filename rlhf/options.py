@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from trl import TrlParser
 
-from rlhf.foundation.errors import InputError
+from rlhf.foundation.errors import InputError, Told
 from rlhf.foundation.yaml_files import read_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -65,7 +65,7 @@ def parse(config: type[Config], argv: Sequence[str], *, prog: str, description: 
     arguments = list(argv)
     if "--help" in arguments or "-h" in arguments:
         print_help(config, prog, description)
-        raise SystemExit(0)
+        raise Told(0)
     name, arguments = _take_config(arguments)
     values = read_config(name) if name is not None else {}
     known = {f.name: f for f in dataclasses.fields(config) if f.init}  # type: ignore[arg-type]

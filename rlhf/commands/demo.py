@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf.commands.staged import StagedWork
+from rlhf.foundation import terminal
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json
+from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.records import Sample, read_samples, write_records
 from rlhf.option_fields import Options
 from rlhf.options import option, parse, read_config
@@ -76,12 +78,13 @@ class Demo:
         ]
 
     def run(self) -> None:
-        """Do what is not done yet, and note the seconds of each stage."""
+        """Do what is not done yet, and note the seconds of each stage. Raises InputError, also while another does."""
         today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
-        work, stages = StagedWork(self.root, self.root / "demo.json", today), self.stages()
-        self.seconds = work.seconds
-        for number, (name, product, stage) in enumerate(stages, start=1):
-            work.do(name, product, stage, announce=f"[{number}/{len(stages)}] {name}")
+        with sole_writer(self.root):
+            work, stages = StagedWork(self.root, self.root / "demo.json", today), self.stages()
+            self.seconds = work.seconds
+            for number, (name, product, stage) in enumerate(stages, start=1):
+                work.do(name, product, stage, announce=f"[{number}/{len(stages)}] {name}")
 
     # -- stages --------------------------------------------------------------------------------------------------
 
@@ -188,7 +191,7 @@ class Demo:
         from rlhf.inspection.evaluation import read_evaluation
 
         evaluation = read_evaluation(self.ppo / "evaluation.json")
-        gold = self.gold().__name__
+        (gold, *_) = evaluation.golds  # the demo's only one, under the name it was written with
         lines = ["", *self.model_lines(), *self.reward_lines(), "", LADDER_HEAD]
         for rung in evaluation.rungs:
             sample = first_sample(self.ppo / "samples" / f"{rung.name}.jsonl")
@@ -233,8 +236,7 @@ def shown(estimate: Estimate | None) -> str:
 def first_sample(path: Path) -> str:
     """The first sample of a rung on one short line."""
     sample: Sample = read_samples(path)[0]
-    text = " / ".join(sample.completion.split("\n"))
-    return text if len(text) <= 70 else text[:67] + "..."
+    return terminal.shown(" / ".join(sample.completion.split("\n")), 70)
 
 
 def run(config: DemoConfig) -> Demo:

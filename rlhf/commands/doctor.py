@@ -14,8 +14,8 @@ from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
-    from rlhf.ppo.diagnosis import Sampled
     from rlhf.ppo.doctor import Diagnosis
+    from rlhf.ppo.sampled import Sampled
 
 
 @dataclasses.dataclass
@@ -80,7 +80,7 @@ def read_rollouts(path: Path, end_token_ids: tuple[int, ...], vocabulary: int) -
     import torch
 
     from rlhf.language_model.sampler import pad_prompts
-    from rlhf.ppo.diagnosis import Sampled
+    from rlhf.ppo.sampled import Sampled
 
     rows = read_jsonl(path)
     recorded = [name for name in ("logprobs", "ref_logprobs") if rows and name in rows[0]]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labeling.pooling import POOLING_HELP, Method
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
@@ -27,14 +28,16 @@ class EvaluateConfig(Options):
     run: str = option("", help="the run directory; also as first word: rlhf evaluate RUN")
     gold_reward_func: list[str] = option(
         [],
-        help="gold rewards: `gold` (the rule of `rlhf label simulate`), a built-in NAME or FILE.py:NAME; what the "
-        "labels are meant to stand for",
+        help="gold rewards: `gold` (the rule of `rlhf label simulate`: sentiment of the embedded corpus' lines), "
+        "`lexicon` (sentiment of any English text), a built-in NAME or FILE.py:NAME; what the labels are meant to "
+        "stand for",
     )
     gold_reward_model_path: list[str] = option([], help="reward model directories used as gold")
     gold_labels: list[str] = option(
         [], help="labels.jsonl files of people who labelled samples of this run (those in RUN/samples or, of the same "
         "--draw, RUN/evaluation): share of positive as gold, of the samples that have labels"
     )  # fmt: skip
+    pooling: Method = option("dawid_skene", help=f"gold labels: {POOLING_HELP}")
     quality_func: list[str] = option(
         [], help="qualities that nobody labelled (NAME or FILE.py:NAME): their fall is a side effect"
     )
@@ -63,6 +66,10 @@ class EvaluateConfig(Options):
     )  # fmt: skip
     draw: int = option(1, help="number of the fresh draw, at least 1; another number gives other samples")
     heat_samples: int = option(60, help="samples a rung whose KL is kept token by token, for the report's colours")
+    reward_model_path: list[str] = option(
+        [], help="where the run's reward models are now, if not where the run had them, nor moved along with it"
+    )
+    reward_func: list[str] = option([], help="the same for the run's reward functions, FILE.py:NAME or FILE.yaml")
     stored_samples: bool = option(False, help="score the samples stored with the rungs and load no model")
     quiet: bool = option(False, help="no progress bar")
 
@@ -99,6 +106,7 @@ def run(config: EvaluateConfig) -> Evaluation:
     """
     from rlhf.inspection.evaluation import evaluate_samples, write_evaluation
     from rlhf.inspection.fresh_evaluation import evaluate_fresh
+    from rlhf.inspection.fresh_samples import run_rewards
     from rlhf.inspection.run_directory import read_ladder_samples, read_run
 
     directory = Path(config.run)
@@ -128,6 +136,7 @@ def run(config: EvaluateConfig) -> Evaluation:
         draw=config.draw,
         heat_samples=config.heat_samples,
         quiet=config.quiet,
+        rewards=run_rewards(ladder, config.reward_model_path, config.reward_func),
     )
 
 
@@ -143,8 +152,12 @@ def read_documents(name: str | None, *, heldout: bool) -> str | None:
     return read_text(Path(name))
 
 
+# One rule has one name; --gold of `rlhf label simulate` says embedded, earlier runs wrote gold_words_only.
+SAME_RULE = {"embedded": "gold", "gold_words_only": "lexicon"}
+
+
 def load_gold(spec: str) -> RewardFunc:
-    """`gold` and `gold_words_only`, the rules of `rlhf label simulate`, or what `load_reward_func` loads."""
+    """`gold` and `lexicon`, the rules of `rlhf label simulate`, or what `load_reward_func` loads."""
     from rewards.rules import load_reward_func
     from rlhf.gold import GoldRule
 
@@ -164,8 +177,9 @@ def load_functions(config: EvaluateConfig) -> tuple[dict[str, RewardFunc], dict[
     if config.gold_labels:
         from rlhf.inspection.labelled_gold import LabelledGold
 
-        golds |= {Path(path).stem: LabelledGold(Path(path)) for path in config.gold_labels}
-    golds |= {spec.split(":")[-1]: load_gold(spec) for spec in config.gold_reward_func}
+        golds |= {Path(path).stem: LabelledGold(Path(path), config.pooling) for path in config.gold_labels}
+    specs = [SAME_RULE.get(spec, spec) for spec in config.gold_reward_func]
+    golds |= {spec.split(":")[-1]: load_gold(spec) for spec in specs}
     qualities = {spec.split(":")[-1]: load_reward_func(spec) for spec in config.quality_func}
     named = (config.gold_reward_model_path, config.gold_labels, config.gold_reward_func, config.quality_func)
     given = sum(map(len, named))
@@ -200,11 +214,11 @@ def main(argv: Sequence[str]) -> None:
     from rlhf.inspection.win_rate import win_rates
 
     evaluation = run(config)
-    names = ["proxy", *evaluation.golds, *evaluation.qualities]
+    names = ["proxy", *evaluation.telling_golds, *evaluation.qualities]
     for rung in evaluation.rungs:
         scores = "  ".join(f"{name} {estimate.text(3)}" for name in names if (estimate := rung.reward(name)))
         print(f"{rung.name}  KL {rung.kl:6.2f} ± {rung.kl_se or 0:.2f} nats  {scores}")
-    for gold in evaluation.golds:
+    for gold in evaluation.telling_golds:
         if len(evaluation.rungs) > 1:
             print(
                 f"{gold} against the original, same prompt and random numbers: {win_rates(evaluation, gold)[-1].text()}"

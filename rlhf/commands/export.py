@@ -30,7 +30,8 @@ class ExportConfig(Options):
 
 def run(config: ExportConfig) -> Path:
     """Copy the rung's checkpoint, write its model card, upload if asked; the directory. Raises InputError."""
-    from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, replacing_directory
+    from rlhf.foundation.model_directory import load_tokenizer, replacing_directory
+    from rlhf.inspection.checkpoints import load_rung, require_whole
     from rlhf.inspection.model_card import model_card
     from rlhf.inspection.run_directory import read_run
 
@@ -40,6 +41,7 @@ def run(config: ExportConfig) -> Path:
     rungs = {rung.name: rung for rung in ladder.rungs}
     if name not in rungs:
         raise InputError("--rung", got=name, expected=f"one of {', '.join(rungs) or 'no rung yet'}", fix="check it")
+    require_whole(ladder, rungs[name])
     checkpoint = ladder.directory / rungs[name].path
     adapter = (checkpoint / "adapter_config.json").is_file()
     if not adapter and not (checkpoint / "config.json").is_file():
@@ -50,7 +52,7 @@ def run(config: ExportConfig) -> Path:
     target = Path(config.output_dir)
     with replacing_directory(target) as temporary:
         if adapter:  # loaded with its base, and merged into it, so that the model stands alone
-            load_causal_lm(str(checkpoint)).save_pretrained(temporary)
+            load_rung(ladder, rungs[name]).save_pretrained(temporary)
             load_tokenizer(str(checkpoint)).save_pretrained(temporary)
         else:
             shutil.copytree(checkpoint, temporary, dirs_exist_ok=True)

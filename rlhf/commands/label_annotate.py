@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from labeling.connection import connect, default_directory
 from labeling.folder import Folder
 from labeling.server_raters import annotate_as, simulated_comparisons, simulated_judgements
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.terminal import shown
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -51,6 +53,11 @@ def run(config: AnnotateConfig) -> dict[str, int]:
             fix="give one share for all or one for each",
         )
     rule = GoldRule(check_lines=config.gold == "embedded")
+    texts = [text for task in tasks.values() for text in (task.text, task.second) if text is not None]
+    asked = [task.prompt for task in tasks.values() for text in (task.text, task.second) if text is not None]
+    rule.require_known(texts, asked, config.output_dir)
+    if ignorance := rule.ignorance(texts, asked, "--gold lexicon"):
+        print(f"rlhf: warning: {ignorance}", file=sys.stderr)
     judge, score = functools.cache(rule.label), functools.cache(rule.score)
     done: dict[str, int] = {}
     with tqdm(total=len(tasks) * len(plan.projects), unit="answer", desc="annotate", disable=config.quiet) as bar:
@@ -69,5 +76,5 @@ def main(argv: list[str]) -> None:
     """Parse the options, answer, and print how many."""
     config = parse(AnnotateConfig, argv, prog="rlhf label annotate", description=(__doc__ or "").split(": ", 1)[1])
     for rater, count in run(config).items():
-        print(f"{rater or 'simulated'}: {count} answers")
+        print(f"{shown(rater) or 'simulated'}: {count} answers")
     print(f"then: rlhf label pull --output_dir {config.output_dir}")

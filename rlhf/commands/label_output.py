@@ -32,6 +32,12 @@ def tally(records: Sequence[Label] | Sequence[Comparison]) -> str:
     return f"{len(records)} {noun} ({listed}) by {annotators} annotator{'s' * (annotators != 1)}"
 
 
+def print_notes(notes: Sequence[str]) -> None:
+    """Print what the person at the keyboard should know, a line each."""
+    for note in notes:
+        print(f"note: {note}")
+
+
 def listed_counts(counts: Mapping[str, int]) -> str:
     """The counts that are not zero, as "3 skipped, 1 empty"; "" when there are none."""
     return ", ".join(f"{n} {name}" for name, n in counts.items() if n)

@@ -6,13 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from labeling.answers import collect
 from labeling.campaign import plan_tasks
 from labeling.folder import Folder
-from labeling.page import collect, page_plan, write_page
+from labeling.page import page_plan, write_page
 from labeling.returned import Returned
-from rlhf.commands.label_output import listed_counts, tally
+from rlhf.commands.label_output import listed_counts, print_notes, tally
 from rlhf.commands.label_tasks import TaskConfig, make_tasks
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.terminal import shown
 from rlhf.options import option, parse
 
 
@@ -32,7 +34,6 @@ class PageConfig(TaskConfig):
                 expected="one of them",
                 fix="--samples FILE makes a page, --answers FILE takes in what came back",
             )
-        super().__post_init__()
 
 
 def make_page(config: PageConfig) -> tuple[Path, int, Counter[str]]:
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> None:
     config = parse(PageConfig, argv, prog="rlhf label page", description=(__doc__ or "").split(": ", 1)[1])
     if config.samples:
         path, count, cleaning = make_page(config)
-        print(f"{count} tasks -> {path} (opens without a network)")
+        print(f"{count} tasks -> {shown(path)} (opens without a network)")
         if said := listed_counts(cleaning):
             print(f"cleaned: {said}")
         print(f"then: rlhf label page --output_dir {config.output_dir} --answers answers-NAME.json")
@@ -72,5 +73,6 @@ def main(argv: list[str]) -> None:
     returned = run(config)
     assert isinstance(returned, Returned)
     name = "comparisons.jsonl" if returned.comparisons else "labels.jsonl"
-    print(f"{tally(returned.labels or returned.comparisons)} -> {Path(config.output_dir) / name}")
+    print(f"{tally(returned.labels or returned.comparisons)} -> {shown(Path(config.output_dir) / name)}")
     print(f"answers: {returned.annotations}; {listed_counts(returned.counts) or 'none'}")
+    print_notes(returned.notes)

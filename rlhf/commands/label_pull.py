@@ -12,6 +12,7 @@ from labeling.folder import Folder
 from labeling.pull import pull
 from labeling.returned import Returned
 from rlhf.commands.label_output import listed_counts, tally
+from rlhf.foundation.terminal import shown
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> None:
     kind = Folder(Path(config.output_dir)).need_plan().screen.kind
     name = "comparisons.jsonl" if kind == "comparison" else "labels.jsonl"
     records = pulled.labels or pulled.comparisons
-    print(f"{tally(records)} -> {Path(config.output_dir) / name}")
+    print(f"{tally(records)} -> {shown(Path(config.output_dir) / name)}")
     print(f"annotations: {pulled.annotations}; {listed_counts(pulled.counts) or 'none'}")
     if not records:
         print("nobody has labelled yet: run the same command later")

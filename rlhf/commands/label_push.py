@@ -17,6 +17,7 @@ from labeling.push import CHUNK, SETTLE_SECONDS, Pushed
 from rlhf.commands.label_output import listed_counts
 from rlhf.commands.label_tasks import TaskConfig, check_ranges, make_tasks
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.terminal import shown
 from rlhf.options import option, parse
 
 
@@ -96,7 +97,7 @@ def main(argv: list[str]) -> None:
                 "imports without an answer": one.uncertain_imports,
             }
         )
-        name = f"{rater}: " if rater else ""
+        name = f"{shown(rater)}: " if rater else ""
         print(f"{name}{one.created} tasks sent, {one.present} were there{'; ' + extra if extra else ''}")
     if said := listed_counts(summary.cleaning):
         print(f"cleaned: {said}")

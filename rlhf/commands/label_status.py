@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from labeling.agreement import Estimate, by_unit, label_alpha, rater_counts, single_label_ceiling
-from labeling.folder import Folder
-from labeling.pooling import Method, Pooled, pool, second_look
+from labeling.agreement import Estimate, RaterCounts, label_alpha, rater_counts, single_label_ceiling
+from labeling.chat import chat_turns
+from labeling.counting import Counted, count_comparisons, count_once
+from labeling.folder import Folder, Plan
+from labeling.pooling import POOLING_HELP, Method, Pooled, pool, second_look
+from labeling.position import left_shares
+from labeling.pull import task_addresses
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.records import LABELS, Comparison, Label, LabelName, read_comparisons, read_labels
+from rlhf.foundation.proportion import Proportion
+from rlhf.foundation.records import LABELS, Label, read_comparisons, read_labels
+from rlhf.foundation.terminal import shown
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -24,6 +30,7 @@ class StatusConfig(Options):
     labels: str = option("", help="labels.jsonl of anywhere, instead of a folder")
     comparisons: str = option("", help="comparisons.jsonl of anywhere, instead of a folder")
     second_look: int = option(10, help="how many disputed tasks to list, 0 or more")
+    pooling: Method = option("dawid_skene", help=POOLING_HELP)
     seed: int = option(0, help="seed of the bootstrap intervals")
 
     def __post_init__(self) -> None:
@@ -39,7 +46,7 @@ class StatusConfig(Options):
 
 @dataclass
 class Status:
-    """Lines to print, and what they rest on."""
+    """Lines to print, and what they rest on: the labels that count, agreement, and the pooling of `rlhf reward`."""
 
     lines: list[str]
     labels: list[Label]
@@ -48,26 +55,32 @@ class Status:
     pooled: Pooled
 
 
-def as_labels(comparisons: Sequence[Comparison]) -> list[Label]:
-    """Comparisons in the shape of labels, so that agreement is one computation: first < tie < second text by name."""
-    rows = []
-    for c in comparisons:
-        one, two = sorted((c.chosen, c.rejected))
-        answer: LabelName = "neutral" if c.tie else "negative" if c.chosen == one else "positive"
-        rows.append(Label(c.uid, c.prompt, f"{one} | {two}", answer, c.annotator, c.created_at, c.lead_time))
-    return rows
+@dataclass
+class Asked:
+    """What is known of the tasks beside the labels.
+
+    `tasks` is the number handed out, 0 when unknown; `words` are the choices on the screen by what they mean; `texts`
+    and `prompts` are shown by uid; `left` is each rater's share of left sides, `places` where an answer stands by uid
+    and rater.
+    """
+
+    words: Mapping[str, str]
+    tasks: int = 0
+    texts: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, Proportion] = field(default_factory=dict)
+    places: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def run(config: StatusConfig) -> Status:
     """Compute the status from the files; nothing is fetched. Raises InputError."""
-    tasks = 0
+    folder = Folder(Path(config.output_dir)) if config.output_dir else None
+    plan = folder.need_plan() if folder else None
     path = Path(config.labels or config.comparisons)
     is_comparison = bool(config.comparisons)
-    if config.output_dir:
-        folder = Folder(Path(config.output_dir))
-        is_comparison = folder.need_plan().screen.kind == "comparison"
+    if folder and plan:
+        is_comparison = plan.screen.kind == "comparison"
         path = folder.path / ("comparisons.jsonl" if is_comparison else "labels.jsonl")
-        tasks = len(folder.read_tasks())
         if not path.exists() or not path.read_text(encoding="utf-8").strip():
             raise InputError(
                 str(path),
@@ -75,53 +88,110 @@ def run(config: StatusConfig) -> Status:
                 expected="at least one",
                 fix="run `rlhf label pull` after people labelled",
             )
-    labels = as_labels(read_comparisons(path)) if is_comparison else read_labels(path)
-    return describe(labels, tasks, second=config.second_look, seed=config.seed, comparison=is_comparison)
+    asked = Asked(words_of(plan, comparison=is_comparison))
+    tasks = folder.read_tasks() if folder else {}
+    if is_comparison:
+        comparisons = read_comparisons(path)
+        counted = count_comparisons(comparisons)
+        asked.texts = {c.uid: f"{snippet(c.chosen)} | {snippet(c.rejected)}" for c in comparisons}
+        asked.left = left_shares(comparisons, tasks)
+    else:
+        counted = count_once(read_labels(path))
+        asked.texts = {label.uid: snippet(label.completion) for label in counted.labels}
+    asked.prompts = {label.uid: prompt_snippet(label.prompt, plan) for label in counted.labels if label.prompt.strip()}
+    if folder:
+        asked.tasks, asked.places = len(tasks), task_addresses(folder)
+    return describe(counted, asked, method=config.pooling, second=config.second_look, seed=config.seed)
 
 
-def describe(labels: list[Label], tasks: int, *, second: int, seed: int, comparison: bool = False) -> Status:
-    """The status of labels; `tasks` is the number handed out, 0 when unknown."""
-    units = by_unit(labels)
-    names: dict[str, str] = (
-        {"positive": "second", "neutral": "tie", "negative": "first"}
-        if comparison
-        else dict(zip(LABELS, LABELS, strict=True))
-    )
-    alpha, ceiling = label_alpha(labels, seed=seed), single_label_ceiling(labels, seed=seed)
-    method: Method = "dawid_skene"
+def words_of(plan: Plan | None, *, comparison: bool) -> dict[str, str]:
+    """What the raters saw for each label: the choices on the screen, several of one meaning joined by a stroke.
+
+    Of a pair the sides were swapped by lot, so that its texts are called by their fixed order.
+    """
+    if comparison:
+        return {"negative": "first", "neutral": "tie", "positive": "second"}
+    if plan is None:
+        return {name: name for name in LABELS}
+    meaning = plan.screen.meaning
+    return {name: shown("/".join(c for c in plan.screen.choices if meaning[c] == name) or name, 60) for name in LABELS}
+
+
+def describe(counted: Counted, asked: Asked, *, method: Method, second: int, seed: int) -> Status:
+    """The status of the labels that count; `second` is the number of disputed tasks to list."""
+    labels, words = counted.labels, asked.words
     pooled = pool(labels, method)
-    counts = Counter(label.label for label in labels)
+    alpha, ceiling = label_alpha(labels, seed=seed), single_label_ceiling(pooled.kept(labels), seed=seed)
     origins = Counter(label.origin for label in labels)
-    of = f" of {tasks} tasks" if tasks else " tasks"
-    shown = ", ".join(f"{counts[n]} {names[n]}" for n in LABELS)
-    lines = [f"labelled: {len(units)}{of}, {len(labels)} labels ({shown})"]
+    of = f" of {asked.tasks} tasks" if asked.tasks else " tasks"
+    units = len({label.uid for label in labels})
+    lines = [f"labelled: {units}{of}, {len(labels)} labels ({tally(Counter(x.label for x in labels), words)})"]
+    lines += counted.lines()
     if origins["prediction"]:
         lines.append(f"pre-labels accepted untouched: {origins['prediction']} of {len(labels)}: anchored, not judged")
     for rater in rater_counts(labels):
-        seconds = f"{rater.median_seconds:.1f} s a label (median, n={rater.timed})" if rater.timed else "pace unknown"
-        agrees = f"agrees with the others on {rater.agreement:.0%}" if rater.agreement is not None else "labels alone"
-        right = pooled.accuracy.get(rater.annotator)
-        estimated = f", right on about {right:.0%} (Dawid-Skene)" if right is not None else ""
-        out = "; NO BETTER THAN CHANCE, left out of pooling" if rater.annotator in pooled.left_out else ""
-        lines.append(f"  {rater.annotator}: {rater.labels} labels, {seconds}, {agrees}{estimated}{out}")
-        if rater.agreement is not None:
-            for mine in LABELS:
-                row = ", ".join(f"{rater.against_others[mine][theirs]:.1f} {names[theirs]}" for theirs in LABELS)
-                lines.append(f"      said {names[mine]}: others {row}")
+        lines += rater_lines(rater, pooled, words, asked.left.get(rater.annotator))
+    if not pooled.posterior:
+        lines.append(
+            "nobody is better than chance: who is right cannot be told, and `rlhf reward` refuses these labels"
+        )
     lines.append(f"Krippendorff's alpha (ordinal): {interval(alpha, 'tasks with several labels')}")
     lines.append(
         f"ceiling for a reward model judged by single labels: {interval(ceiling, 'tasks', percent=True)} "
         "(a judge who is always right would score so; assumes raters err independently, either way alike)"
     )
-    disputed = second_look(labels, pooled, count=second)
-    if disputed:
-        texts = {label.uid: label.completion for label in labels}
-        lines.append("most deserve a second look (doubt in nats after pooling; labels; text):")
-        lines += [
-            f"  {doubt:.2f}  {', '.join(names[x] for x in said)}  {snippet(texts[uid])}  [{uid}]"
-            for uid, doubt, said in disputed
-        ]
-    return Status(lines, labels, alpha, ceiling, pooled)
+    return Status([*lines, *second_look_lines(labels, pooled, asked, second)], labels, alpha, ceiling, pooled)
+
+
+def tally(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
+    """`12 Yes, 3 Unsure, 5 No`."""
+    return ", ".join(f"{counts[name]} {words[name]}" for name in LABELS)
+
+
+def rater_lines(rater: RaterCounts, pooled: Pooled, words: Mapping[str, str], left: Proportion | None) -> list[str]:
+    """One rater: the work, the verdict, haste, side, and the table against the others."""
+    pace = f"{rater.median_seconds:.1f} s a label (median, n={rater.timed})" if rater.timed else "pace unknown"
+    agrees = f"agrees with the others on {rater.agreement:.0%}" if rater.agreement is not None else "labels alone"
+    counts = f"{rater.labels} labels ({tally(rater.answers, words)})"
+    lines = [f"  {shown(rater.annotator, 40)}: {counts}, {pace}, {agrees}", f"      {verdict(rater.annotator, pooled)}"]
+    if rater.hasty:
+        usual = f"a fifth of everyone's median time ({rater.usual_seconds:.1f} s)"
+        lines.append(f"      HASTY: {rater.hasty} of {rater.timed} labels in less than {usual}")
+    if left is not None:
+        sure = "PREFERS A SIDE: " if not left.low <= 0.5 <= left.high else ""
+        lines.append(
+            f"      {sure}chose the text on the left in {left.share:.0%} of {left.n} decided pairs "
+            f"(95 % interval {left.low:.0%} to {left.high:.0%}; sides are dealt by lot)"
+        )
+    if rater.agreement is not None:
+        for mine in LABELS:
+            row = ", ".join(f"{rater.against_others[mine][theirs]:.1f} {words[theirs]}" for theirs in LABELS)
+            lines.append(f"      said {words[mine]}: others {row}")
+    return lines
+
+
+def verdict(name: str, pooled: Pooled) -> str:
+    """What becomes of a rater's labels in `rlhf reward`."""
+    if name in pooled.left_out:
+        return f"verdict: NO BETTER THAN CHANCE, {pooled.left_out[name].text()}: left out of pooling"
+    right, weight = pooled.accuracy.get(name), pooled.weight(name)
+    if right is None:
+        return "verdict: counts, every label the same"
+    return f"verdict: counts, right on about {right:.0%} (Dawid-Skene), a label weighs {weight:.1f} nats"
+
+
+def second_look_lines(labels: list[Label], pooled: Pooled, asked: Asked, count: int) -> list[str]:
+    """The disputed tasks with prompt and text, and where each answer stands on the server (else the uid)."""
+    disputed = second_look(labels, pooled, count=count)
+    lines = ["most deserve a second look (doubt in nats after pooling; labels; text):"] if disputed else []
+    for uid, doubt, said in disputed:
+        asks = f"{asked.prompts[uid]} -> " if uid in asked.prompts else ""
+        places = asked.places.get(uid, {})
+        lines.append(
+            f"  {doubt:.2f}  {', '.join(asked.words[x] for x in said)}  {asks}{asked.texts[uid]}  [{shown(uid, 64)}]"
+        )
+        lines += [f"        {shown(name, 40)}: {shown(place)}" for name, place in sorted(places.items())]
+    return lines
 
 
 def interval(estimate: Estimate, noun: str, *, percent: bool = False) -> str:
@@ -136,9 +206,15 @@ def interval(estimate: Estimate, noun: str, *, percent: bool = False) -> str:
 
 
 def snippet(text: str) -> str:
-    """The text on one line, at most 60 characters, without anything a terminal would obey."""
-    line = "".join(c if c.isprintable() else " " for c in text)
-    return repr(line if len(line) <= 60 else line[:57] + "...")
+    """The text on one line, at most 60 characters, in quotation marks."""
+    return f"'{shown(text, 60)}'"
+
+
+def prompt_snippet(prompt: str, plan: Plan | None) -> str:
+    """The prompt, or of a conversation its last turn."""
+    form = plan.screen.prompt_format if plan else "text"
+    turns = chat_turns(prompt, form)
+    return snippet(turns[-1]["content"] if turns else "")
 
 
 def main(argv: list[str]) -> None:

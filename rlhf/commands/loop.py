@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rlhf.commands.staged import StagedWork
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.records import read_labels, write_records
 from rlhf.option_fields import Options
 from rlhf.options import option, parse, read_config
@@ -102,6 +103,10 @@ class Loop:
 
     def run(self) -> str:
         """Do what is not done yet; the table of rounds. Raises InputError; LabelsMissing when people are awaited."""
+        with sole_writer(self.root):
+            return self._run()
+
+    def _run(self) -> str:
         today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
         work = StagedWork(self.root, self.root / "loop.json", today)
         self.check_recipes()
@@ -266,10 +271,16 @@ class Loop:
 
 
 def last_checkpoint(run: Path) -> str:
-    """The model directory of a finished run's last rung."""
+    """The model directory of a finished run's last rung. Raises InputError when it is not what the run wrote."""
     from rlhf.ppo.ladder import read_rungs
 
-    return str(run / read_rungs(run / "ladder.json")[-1].path)
+    rung = read_rungs(run / "ladder.json")[-1]
+    wrong = rung.damage(run, rung.path)
+    if wrong:
+        raise InputError(
+            f"rung {rung.name} of {run}", got=wrong, expected="the checkpoint as the run wrote it", fix="restore it"
+        )
+    return str(run / rung.path)
 
 
 def waiting(name: str, samples: Path, labels: Path) -> str:

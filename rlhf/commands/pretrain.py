@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.records import Sample
+from rlhf.foundation.terminal import shown
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.options import parse
 
@@ -29,10 +30,18 @@ class PretrainResult:
 
 
 def run(config: PretrainConfig) -> PretrainResult:
-    """Read the corpus, train, write the model directory whole or not at all. Raises InputError.
+    """Read the corpus, train, write the model directory whole or not at all.
 
-    A KeyboardInterrupt says that nothing was written: a training of seconds to minutes keeps no checkpoints.
+    Raises InputError, also when another command writes there. A KeyboardInterrupt says that nothing was written: a
+    training of seconds to minutes keeps no checkpoints.
     """
+    from rlhf.foundation.locks import sole_writer
+
+    with sole_writer(config.output_dir):
+        return _run(config)
+
+
+def _run(config: PretrainConfig) -> PretrainResult:
     from rlhf.foundation.model_directory import replacing_directory
     from rlhf.language_model.corpus import read_corpus
     from rlhf.language_model.pretrain import build_language_model
@@ -90,4 +99,4 @@ def main(argv: Sequence[str]) -> None:
         f"{figures.tokens_per_second:,.0f} tokens/s\n"
     )
     for sample in result.samples:
-        print(f"--- sample\n{sample.completion}")
+        print("\n".join(["--- sample", *map(shown, sample.completion.split("\n"))]))

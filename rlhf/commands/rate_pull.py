@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
+
+if TYPE_CHECKING:
+    from labeling.returned import Returned
 
 
 @dataclass
@@ -20,9 +24,15 @@ class RatePullConfig(Options):
 
 def run(config: RatePullConfig) -> tuple[int, int]:
     """Fetch the ratings and write them; how many there are and how many are missing. Raises InputError."""
+    returned, missing = fetch(config)
+    return len(returned.ratings), missing
+
+
+def fetch(config: RatePullConfig) -> tuple[Returned, int]:
+    """Fetch the ratings and write them; all that came back, and how many ratings are missing. Raises InputError."""
+    from labeling.answers import collect
     from labeling.connection import connect, default_directory
     from labeling.folder import Folder
-    from labeling.page import collect
     from labeling.pull import pull
     from rlhf.inspection.rating_packet import missing_ratings, read_study, write_ratings
 
@@ -36,15 +46,19 @@ def run(config: RatePullConfig) -> tuple[int, int]:
         else:
             returned = pull(folder, lambda project: connect(server_dir, rater=project.rater))
         write_ratings(path, returned.ratings)
-    return len(returned.ratings), missing_ratings(path, returned.ratings)
+    return returned, missing_ratings(path, returned.ratings)
 
 
 def main(argv: list[str]) -> None:
     """Parse, pull, say what is still missing."""
     config = parse(RatePullConfig, argv, prog="rlhf rate pull", description="Fetch the ratings of a blind packet.")
-    ratings, missing = run(config)
-    print(f"{ratings} ratings -> {Path(config.output_dir) / 'ratings.jsonl'} (blind)")
-    if not ratings:
+    from rlhf.commands.label_output import listed_counts, print_notes
+
+    returned, missing = fetch(config)
+    print(f"{len(returned.ratings)} ratings -> {Path(config.output_dir) / 'ratings.jsonl'} (blind)")
+    print(f"answers: {returned.annotations}; {listed_counts(returned.counts) or 'none'}")
+    print_notes(returned.notes)
+    if not returned.ratings:
         print("nobody has rated yet: run the same command later")
     elif missing:
         print(f"{missing} are missing: run the same command later")

@@ -7,15 +7,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labeling.pooling import POOLING_HELP, Method
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.records import Label, Sample, read_labels, read_samples
+from rlhf.foundation.records import Sample, read_labels, read_samples
+from rlhf.foundation.terminal import shown
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
     from rewards.ensemble import FittedEnsemble, RewardEnsemble
     from rewards.loading import RewardModel
-    from rewards.targets import LabelledText
+    from rewards.targets import LabelledText, PooledLabels
     from rewards.token_model import TokenRewardModel
     from rewards.token_recipe import Fitted, Recipe
 
@@ -52,6 +54,7 @@ class RewardConfig(Options):
     num_folds: int = option(
         0, help="labels only: hold every text out once in so many folds, then fit anew; 0: by the number of texts"
     )
+    pooling: Method = option("dawid_skene", help=POOLING_HELP)
     allow_weak: bool = option(False, help="keep the model even if it is no better than chance")
     learning_curve: bool = option(
         False,
@@ -99,20 +102,27 @@ class RewardConfig(Options):
 
 @dataclasses.dataclass(frozen=True)
 class RewardResult:
-    """The fitted reward, its directory, and what reward_model.json says."""
+    """The fitted reward, its directory, what reward_model.json says, and in words which rows and raters counted."""
 
     reward: RewardModel
     directory: Path
     report: dict[str, Any]
+    pooling: list[str] = dataclasses.field(default_factory=list)
 
 
 def run(config: RewardConfig) -> RewardResult:
-    """Fit, test and save as configured. Raises InputError on unusable input and on a model no better than chance."""
-    if config.comparisons is not None:
-        from rlhf.commands.reward_comparisons import run_comparisons
+    """Fit, test and save as configured.
 
-        return run_comparisons(config)
-    return _run_labels(config, str(config.labels))
+    Raises InputError on unusable input, on a model no better than chance, and when another command writes there.
+    """
+    from rlhf.foundation.locks import sole_writer
+
+    with sole_writer(config.output_dir):
+        if config.comparisons is not None:
+            from rlhf.commands.reward_comparisons import run_comparisons
+
+            return run_comparisons(config)
+        return _run_labels(config, str(config.labels))
 
 
 def _run_labels(config: RewardConfig, path: str) -> RewardResult:
@@ -120,14 +130,15 @@ def _run_labels(config: RewardConfig, path: str) -> RewardResult:
     import torch
 
     from rewards.ensemble import AGGREGATES, FittedEnsemble, RewardEnsemble
-    from rewards.targets import pool_labels, require_both_classes
+    from rewards.targets import hash_labels, pool_labels, require_both_classes
     from rewards.token_model import pick_device
     from rewards.token_recipe import Recipe
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 
     begin = time.perf_counter()
     labels = read_labels(Path(path))
-    texts = pool_labels(labels)
+    pooled = pool_labels(labels, config.pooling, path)
+    texts = pooled.texts
     require_both_classes(texts, path)
     require_free(config)
     samples = read_samples(Path(config.samples)) if config.samples else []
@@ -150,16 +161,16 @@ def _run_labels(config: RewardConfig, path: str) -> RewardResult:
         reward = RewardEnsemble(fitted.members, how=how, penalty=config.penalty)
     else:
         reward = fitted.reward
-    report = _report(config, labels, recipe, fitted, len(texts))
+    report = _report(config, hash_labels(labels), pooled, recipe, fitted)
     scores = reward([s.prompt for s in samples], [s.completion for s in samples]) if samples else []
     if samples:
         report["normalization"] = normalization(reward, samples, scores, config.samples)
     report |= _trust(fitted, texts, samples, scores, config.seed)
     if config.learning_curve:
-        report["learning_curve"] = _learning_curve(config, recipe, texts, labels)
+        report["learning_curve"] = _learning_curve(config, recipe, pooled)
     report["seconds"] = round(time.perf_counter() - begin, 2)
     directory = reward.save(Path(config.output_dir), report)
-    return RewardResult(reward, directory, reward.report)
+    return RewardResult(reward, directory, reward.report, pooled.lines())
 
 
 def _fit(config: RewardConfig, recipe: Recipe, texts: list[LabelledText]) -> Fitted | FittedEnsemble:
@@ -208,9 +219,9 @@ def _settings(config: RewardConfig) -> Any:
 
 
 def _report(
-    config: RewardConfig, labels: list[Label], recipe: Recipe, fitted: Fitted | FittedEnsemble, n_texts: int
+    config: RewardConfig, sha256: str, pooled: PooledLabels, recipe: Recipe, fitted: Fitted | FittedEnsemble
 ) -> dict[str, Any]:
-    from rewards.targets import hash_labels, label_summary
+    from rewards.targets import label_summary
     from rewards.token_model import NEGATIVE_TOKEN, POSITIVE_TOKEN
 
     return {
@@ -218,13 +229,13 @@ def _report(
         "target": config.target,
         "tokens": {"positive": POSITIVE_TOKEN, "negative": NEGATIVE_TOKEN},
         "base_model": config.model_name_or_path,
-        "labels": {"file": config.labels, "sha256": hash_labels(labels), **label_summary(labels)},
+        "labels": {"file": config.labels, "sha256": sha256, **label_summary(pooled)},
         "held_out": fitted.held_out.report(),
         "better_than_chance": fitted.held_out.better_than_chance,
         "uncalibrated": {
             key: fitted.uncalibrated.report()[key] for key in ("cross_entropy_nats", "expected_calibration_error")
         },
-        "training": recipe.describe(fitted.plan, fitted.temperature, n_texts),
+        "training": recipe.describe(fitted.plan, fitted.temperature, len(pooled.texts)),
         "normalization": None,
     }
 
@@ -251,18 +262,16 @@ def _trust(
     }
 
 
-def _learning_curve(
-    config: RewardConfig, recipe: Recipe, texts: list[LabelledText], labels: list[Label]
-) -> dict[str, Any]:
+def _learning_curve(config: RewardConfig, recipe: Recipe, pooled: PooledLabels) -> dict[str, Any]:
     """Accuracy by number of labels, what the next hundred would bring, and the ceiling that agreement sets."""
     from tqdm import tqdm
 
-    from labeling.agreement import single_label_ceiling
     from rewards.learning_curve import curve_steps, measure_curve
 
+    texts = pooled.texts
     with tqdm(total=curve_steps(recipe, len(texts)), desc="learning curve", unit="step", disable=config.quiet) as bar:
         curve = measure_curve(recipe, texts, lambda: bar.update() and None)
-    return {**curve.report(), "single_label_ceiling": dataclasses.asdict(single_label_ceiling(labels))}
+    return {**curve.report(), "single_label_ceiling": dataclasses.asdict(pooled.ceiling)}
 
 
 def normalization(reward: RewardModel, samples: list[Sample], scores: list[float], place: str | None) -> dict[str, Any]:
@@ -319,7 +328,8 @@ def summary(result: RewardResult) -> str:
     held_out, labels = report["held_out"], report["labels"]
     tested = held_out["accuracy"]
     lines = [
-        f"{labels['rows']} labels on {labels['texts']} texts by {labels['annotators']} annotators",
+        f"{labels['counted']} labels on {labels['texts']} texts by {labels['annotators']} annotators",
+        *result.pooling,
         f"held-out accuracy {tested['share']:.1%} (95 % interval {tested['low']:.1%} to {tested['high']:.1%}, "
         f"n = {tested['n']} non-neutral texts; always the more frequent class: {held_out['majority_share']:.1%})",
         f"calibration error {held_out['expected_calibration_error']:.3f} (n = {held_out['texts']} texts; "
@@ -337,7 +347,7 @@ def summary(result: RewardResult) -> str:
     lines += [f"guard failed: {guard['name']}: {guard['says']}" for guard in report["guards"] if not guard["passed"]]
     if "learning_curve" in report:
         lines += _curve_lines(report["learning_curve"])
-    lines.append(f"{result.directory}, {report['seconds']:.1f} s")
+    lines.append(f"{shown(result.directory)}, {report['seconds']:.1f} s")
     return "\n".join(lines)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
 from rlhf.foundation.records import read_samples
+from rlhf.foundation.terminal import shown
 
 if TYPE_CHECKING:
     from rlhf.commands.reward import RewardConfig, RewardResult
@@ -20,6 +21,7 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
     import numpy as np
 
     from rewards.guards import scale_guard
+    from rewards.preference_pooling import pool_preferences
     from rewards.preference_recipe import PreferenceRecipe
     from rewards.preference_training import PreferenceSettings
     from rewards.preferences import read_preferences, require_comparisons
@@ -29,7 +31,8 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
 
     begin = time.perf_counter()
     path = Path(str(config.comparisons))
-    pairs = read_preferences(path)
+    pooled = pool_preferences(read_preferences(path), config.pooling, str(path))
+    pairs = pooled.pairs
     require_comparisons(pairs, str(path))
     require_free(config)
     samples = read_samples(Path(config.samples)) if config.samples else []
@@ -68,9 +71,7 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
         "comparisons": {
             "file": str(path),
             "sha256": hashlib.sha256(read_text(path).encode("utf-8", "surrogatepass")).hexdigest(),
-            "answers": sum(p.n_answers for p in pairs),
-            "pairs": len(pairs),
-            "undecided": sum(p.target == 0.5 for p in pairs),
+            **pooled.report(),
         },
         "held_out": fitted.held_out.report(),
         "better_than_chance": better,
@@ -80,7 +81,8 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
         "guards": [scale_guard(np.array(scores)).as_dict()] if samples else [],
     }
     report["seconds"] = round(time.perf_counter() - begin, 2)
-    return RewardResult(fitted.reward, fitted.reward.save(Path(config.output_dir), report), report)
+    directory = fitted.reward.save(Path(config.output_dir), report)
+    return RewardResult(fitted.reward, directory, report, pooled.lines())
 
 
 def summary_of_comparisons(result: RewardResult) -> str:
@@ -88,7 +90,8 @@ def summary_of_comparisons(result: RewardResult) -> str:
     report = result.report
     data, tested = report["comparisons"], report["held_out"]["accuracy"]
     lines = [
-        f"{data['answers']} answers on {data['pairs']} pairs, {data['undecided']} undecided (soft 1/2)",
+        f"{data['counted']} answers on {data['pairs']} pairs, {data['undecided']} undecided (soft 1/2)",
+        *result.pooling,
         f"held-out accuracy {tested['share']:.1%} (95 % interval {tested['low']:.1%} to {tested['high']:.1%}, "
         f"n = {tested['n']} decided pairs)",
     ]
@@ -101,4 +104,4 @@ def summary_of_comparisons(result: RewardResult) -> str:
             f"standard deviation {constants['scale']:.3f} (n = {constants['n']})"
         )
     lines += [f"guard failed: {guard['name']}: {guard['says']}" for guard in report["guards"] if not guard["passed"]]
-    return "\n".join([*lines, f"{result.directory}, {report['seconds']:.1f} s"])
+    return "\n".join([*lines, f"{shown(result.directory)}, {report['seconds']:.1f} s"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.leftovers import sweep
 
 
 class StagedWork:
@@ -64,8 +65,11 @@ class StagedWork:
 def is_done(product: Path) -> bool:
     """Whether a stage's product stands; products appear by a rename, so a half of one never does.
 
-    A PPO run is named by its run.json, and done when that says so.
+    One that a killed writer had moved aside is put back first. A PPO run is named by its run.json, and done when that
+    says so.
     """
+    if not product.exists():
+        sweep(product.parent, product.name)
     if product.name == "run.json":
         return product.exists() and read_json(product)["status"] == "finished"
     return product.exists()

@@ -50,7 +50,8 @@ def _as_message(value: object, place: str) -> Message:
     if not isinstance(content, str):
         got = "no content" if content is None else f"a {type(content).__name__} as content"
         raise _refuse(place, got, "text as content")
-    rest = {key: value[key] for key in sorted(value) if key not in ("role", "content")}
+    # `datasets` gives every message the keys of all others, as None.
+    rest = {key: value[key] for key in sorted(value) if key not in ("role", "content") and value[key] is not None}
     return {"role": value["role"], "content": content, **rest}
 
 

@@ -1,6 +1,12 @@
-"""The one exception that means: the person at the keyboard can mend this."""
+"""The exception that means that the person at the keyboard can mend this, and the end that needs no further word."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+from rlhf.foundation.terminal import shown
+
+LONGEST_GOT = 1000  # characters: what was got may be a whole file in one line
 
 
 class InputError(ValueError):
@@ -11,7 +17,24 @@ class InputError(ValueError):
     """
 
     def __init__(self, what: str, *, got: object, expected: str, fix: str) -> None:
-        """`what` names the option, file or field; `got` is shown as given; `expected` and `fix` are clauses."""
+        """`what` names the option, file or field; `got` is shown as given; `expected` and `fix` are clauses.
+
+        File names, values and other people's exceptions may stand in any of them: the line is made fit for a terminal.
+        """
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
-        line = f"{what}: got {got}; expected {expected}; {fix}"
-        super().__init__(" ".join(line.split()))
+        line = f"{what}: got {shown(got, LONGEST_GOT)}; expected {expected}; {fix}"
+        super().__init__(shown(" ".join(line.split())))
+
+
+def write_failure(path: Path, error: OSError) -> InputError:
+    """The line a person sees when the disk is full or a directory is read-only."""
+    return InputError(
+        f"writing {path}",
+        got=error.strerror or str(error),
+        expected="a writable disk with free space",
+        fix="free some space or choose another directory, then run the same command again; what stood there is kept",
+    )
+
+
+class Told(SystemExit):
+    """The end of a command whose reason has been said: by the help, or by another process. Carries the exit status."""

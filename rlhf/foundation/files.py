@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rlhf.foundation.errors import InputError
+from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.leftovers import sweep
 
 
 def fsync_directory(directory: Path) -> None:
@@ -24,12 +26,17 @@ def fsync_directory(directory: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it."""
+    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it.
+
+    What a killed writer of `path` left is removed first.
+    """
     temporary: Path | None = None
+    held: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(descriptor)
+        sweep(path.parent, path.name)
+        held, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        fcntl.flock(held, fcntl.LOCK_EX)  # says that its writer lives
         temporary = Path(name)
         yield temporary
         with temporary.open("rb") as stream:
@@ -42,6 +49,8 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if held is not None:
+            os.close(held)
 
 
 def current_umask() -> int:
@@ -49,16 +58,6 @@ def current_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def write_failure(path: Path, error: OSError) -> InputError:
-    """The line a person sees when the disk is full or a directory is read-only."""
-    return InputError(
-        f"writing {path}",
-        got=error.strerror or str(error),
-        expected="a writable disk with free space",
-        fix="free some space or choose another directory, then run the same command again; what stood there is kept",
-    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,9 +72,10 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON."""
+    """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON that Python can hold."""
+    text = read_text(path)  # its InputError is a ValueError too
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
             str(path),
@@ -146,13 +146,18 @@ def append_jsonl(path: Path, row: Mapping[str, object]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines, one object a line; blank lines are passed over.
+    """The objects of `numbered_jsonl`."""
+    return [row for _, row in numbered_jsonl(path)]
+
+
+def numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Read JSON lines, one object a line, each with its line's number; blank lines are passed over.
 
     Raises InputError naming the line when one is not a JSON object; a last line without a newline that does not
     parse is called torn (a writer was stopped in the middle of it).
     """
     text = read_text(path)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[int, dict[str, Any]]] = []
     lines = text.split("\n")  # not splitlines(): U+2028 inside a JSON string is no line end
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -174,5 +179,5 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 expected="one JSON object a line",
                 fix="mend or delete that line",
             )
-        rows.append(row)
+        rows.append((number, row))
     return rows

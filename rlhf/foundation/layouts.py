@@ -35,7 +35,8 @@ Texts = Literal["auto", "completions", "whole"]
 class PreferenceRow(NamedTuple):
     """One answer to a pair. A completion is a text, also of a conversation when it is one plain assistant's turn.
 
-    `margin` (score units, 0 where nothing is known) is by how much `chosen` should win.
+    `margin` (score units, 0 where nothing is known) is by how much `chosen` should win; `uid` and `annotator` are "" in
+    data sets other than ours.
     """
 
     prompt: Text
@@ -43,6 +44,8 @@ class PreferenceRow(NamedTuple):
     rejected: Text
     tie: bool
     margin: float
+    uid: str = ""
+    annotator: str = ""
 
 
 class JudgedRow(NamedTuple):
@@ -67,7 +70,9 @@ def read_preference_row(row: Row, place: str, *, whole: bool = False) -> Prefere
     require_columns(row, ("chosen", "rejected"), place)
     prompt, (chosen, rejected) = _exchange(row, ("chosen", "rejected"), place, whole)
     tie = read_bool(row.get("tie"), f"{place}, field 'tie'")
-    return PreferenceRow(prompt, chosen, rejected, tie, _margin(row.get("margin"), f"{place}, field 'margin'"))
+    margin = _margin(row.get("margin"), f"{place}, field 'margin'")
+    who = [str(row.get(name) or "") for name in ("uid", "annotator")]
+    return PreferenceRow(prompt, chosen, rejected, tie, margin, *who)
 
 
 def read_judged_rows(rows: Sequence[Placed], texts: Texts = "auto") -> list[JudgedRow]:
@@ -101,7 +106,7 @@ def require_encodable(text: Text, place: str) -> None:
         except UnicodeEncodeError as error:
             raise InputError(
                 place,
-                got=f"half of a character ({ascii(part[error.start])}) at {error.start}",
+                got=f"half of a character ({part[error.start]!a}) at {error.start}",
                 expected="whole Unicode characters",
                 fix="mend that text",
             ) from error
@@ -115,10 +120,9 @@ def texts_are_whole(rows: Sequence[Placed], answers: Sequence[str]) -> bool:
     held: list[str] = []
     apart: list[str] = []
     for place, row in rows:
-        prompt, texts = row.get("prompt"), [row.get(name) for name in answers]
-        if row.get("annotator") or not prompt or not all(isinstance(t, str) for t in (prompt, *texts)):
-            continue
-        (held if _cut(prompt, texts) else apart).append(place)
+        prompt, texts = row.get("prompt"), [str(row[name]) for name in answers if isinstance(row.get(name), str)]
+        if not row.get("annotator") and prompt and isinstance(prompt, str) and len(texts) == len(answers):
+            (held if _cut(prompt, texts) else apart).append(place)
     if held and apart:
         raise InputError(
             held[0],
@@ -140,7 +144,7 @@ def _exchange(row: Row, names: Sequence[str], place: str, whole: bool) -> tuple[
     conversations = [answer for answer in answers if not isinstance(answer, str)]
     if not conversations:
         plain = [str(answer) for answer in answers]
-        if isinstance(prompt, str):
+        if isinstance(prompt, str) and not row.get("annotator"):
             prompt, plain = _plain(prompt, plain, whole, place)
         return _with_system(prompt, system, place), list(plain)
     if len(conversations) < len(answers) and isinstance(prompt, str):

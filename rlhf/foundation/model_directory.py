@@ -20,9 +20,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from rlhf.foundation.adapters import adapter_base, load_adapter, merged
 from rlhf.foundation.causal_lm import settle
-from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import current_umask, fsync_directory, write_failure
+from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.files import current_umask, fsync_directory
+from rlhf.foundation.leftovers import sweep
 from rlhf.foundation.load_errors import LOAD_ERRORS, hub_in_silence, load_failure
+from rlhf.foundation.locks import take_lock
 
 # What libraries write beside the weights and what nobody should have to trust.
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
@@ -101,14 +103,18 @@ def replacing_directory(directory: Path, *, marker: str = "config.json") -> Iter
     """Yield a temporary directory beside `directory`; on success flush it and rename it into place, else remove it.
 
     Pickles written into it are removed. An existing directory is replaced only if it is empty or holds the file
-    `marker`, by which a model directory is known. Raises InputError otherwise, and when the disk refuses.
+    `marker`, by which a model directory is known. What a killed writer of `directory` left is cleared first
+    (leftovers.py). Raises InputError otherwise, and when the disk refuses.
     """
     directory = Path(os.path.abspath(directory))
+    sweep(directory.parent, directory.name)
     require_replaceable(directory, marker=marker)
     temporary: Path | None = None
+    held: int | None = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".tmp"))
+        held = take_lock(temporary)
         yield temporary
         for pattern in PICKLES:
             for pickle in temporary.rglob(pattern):
@@ -123,6 +129,8 @@ def replacing_directory(directory: Path, *, marker: str = "config.json") -> Iter
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+        if held is not None:
+            os.close(held)
 
 
 def require_replaceable(directory: Path, *, marker: str = "config.json") -> None:
@@ -155,24 +163,31 @@ def _flush(directory: Path) -> None:
 
 def _swap(temporary: Path, directory: Path) -> None:
     """Rename `temporary` to `directory`; what stood there goes away only once the new one is in place."""
-    old: Path | None = None
-    if directory.exists():
-        old = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".old"))
-        directory.rename(old / directory.name)
-    try:
+    if not directory.exists():
         temporary.rename(directory)
-    except OSError:
-        if old is not None:
+        fsync_directory(directory.parent)
+        return
+    old = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".old"))
+    held = take_lock(old)  # between the two renames nobody else may put it back
+    try:
+        directory.rename(old / directory.name)
+        try:
+            temporary.rename(directory)
+        except OSError:
             (old / directory.name).rename(directory)
-        raise
-    fsync_directory(directory.parent)
-    if old is not None:
+            raise
+        fsync_directory(directory.parent)
         shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 def _require_directory_or_hub_name(name_or_path: str) -> None:
     """A path that is meant as a path but is not there must not become a question to the hub."""
     path = Path(name_or_path)
+    if not path.exists():
+        sweep(path.parent, path.name)  # killed while it was replaced, the model stands in a hidden directory
     hub_name = name_or_path.count("/") <= 1 and not name_or_path.startswith((".", "/", "~")) and bool(name_or_path)
     if path.is_dir() or (hub_name and not path.exists()):
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import unicodedata
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from typing import Any, Literal, TypeVar, get_args
 from rlhf.foundation.conversation import as_completion, as_prompt, assistant_turn, prompt_from_text, readable
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_jsonl, write_jsonl
+from rlhf.foundation.terminal import shown
 
 LabelName = Literal["positive", "neutral", "negative"]
 Origin = Literal["manual", "prediction", "simulated"]
@@ -40,13 +42,32 @@ def now() -> str:
 
 def _require(record: object, field: str, ok: bool, expected: str) -> None:
     if not ok:
-        got = repr(getattr(record, field))
         raise InputError(
             f"{type(record).__name__.lower()} field '{field}'",
-            got=got if len(got) <= 80 else got[:77] + "...",
+            got=shown(repr(getattr(record, field)), 80),
             expected=expected,
             fix="mend that row",
         )
+
+
+LONGEST_NAME = 200  # characters of a rater's name
+
+
+def rater_name(name: str) -> str:
+    """The name under which a rater's rows are counted: without white space around it, in Unicode's form NFC."""
+    return unicodedata.normalize("NFC", name.strip())
+
+
+def is_name(name: object) -> bool:
+    """Whether `name` may be a rater's: 1 to 200 characters on one line, not white space alone, nothing of control."""
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME:
+        return False
+    return not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name)
+
+
+def _require_name(record: Label | Comparison) -> None:
+    expected = f"a name of 1 to {LONGEST_NAME} characters on one line, no control characters"
+    _require(record, "annotator", is_name(record.annotator), expected)
 
 
 def _number_or_none(value: object) -> bool:
@@ -100,9 +121,8 @@ class Label:
     origin: Origin = "manual"
 
     def __post_init__(self) -> None:
-        for field in ("uid", "annotator"):
-            value = getattr(self, field)
-            _require(self, field, isinstance(value, str) and bool(value), "a non-empty string")
+        _require(self, "uid", isinstance(self.uid, str) and bool(self.uid), "a non-empty string")
+        _require_name(self)
         for field in ("prompt", "completion", "created_at"):
             _require(self, field, isinstance(getattr(self, field), str), "a string")
         _require(self, "label", self.label in LABELS, "positive, neutral or negative")
@@ -128,9 +148,8 @@ class Comparison:
     origin: Origin = "manual"
 
     def __post_init__(self) -> None:
-        for field in ("uid", "annotator"):
-            value = getattr(self, field)
-            _require(self, field, isinstance(value, str) and bool(value), "a non-empty string")
+        _require(self, "uid", isinstance(self.uid, str) and bool(self.uid), "a non-empty string")
+        _require_name(self)
         for field in ("prompt", "chosen", "rejected", "created_at"):
             _require(self, field, isinstance(getattr(self, field), str), "a string")
         _require(self, "tie", isinstance(self.tie, bool), "true or false")
@@ -215,7 +234,7 @@ def to_row(record: Sample | Label | Comparison) -> dict[str, Any]:
 
     A conversation is a list of messages, and a completion of it the assistant's turn, as TRL's data sets have them.
     """
-    row = dataclasses.asdict(record)
+    row = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}  # asdict() copies: slow
     prompt = prompt_from_text(record.prompt)
     if not isinstance(prompt, str):
         row["prompt"] = prompt

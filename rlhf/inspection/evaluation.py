@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from rewards.rules import RewardFunc, lexicon_sentiment
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
 from rlhf.foundation.records import Sample, now
+from rlhf.gold import GoldRule
 from rlhf.inspection.best_of_n import BestOfN, best_of_n_curve, share_of_ties
 from rlhf.inspection.curve_fits import CurveFit, fit_curve, fit_points
 from rlhf.inspection.diversity import distinct_n, top_completion_share, verbatim_lines
 from rlhf.inspection.estimates import Estimate, Floats, bootstrap_means, mean_estimate, score_matrix
+from rlhf.inspection.labelled_gold import LabelledGold
 from rlhf.inspection.memorisation import Corpus, compression_ratio
 from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.inspection.run_directory import Run, read_ladder_samples, read_run, sqrt_kl
@@ -94,6 +96,11 @@ class Evaluation:
     def golds(self) -> list[str]:
         """Names of the gold rewards."""
         return list(self.onsets)
+
+    @property
+    def telling_golds(self) -> list[str]:
+        """The golds that tell samples apart; a constant one has no peak, no win rate and no say in what to keep."""
+        return [name for name, onset in self.onsets.items() if onset.status != "constant"]
 
     @property
     def qualities(self) -> list[str]:
@@ -170,18 +177,20 @@ def evaluate_samples(
     original = scores[rungs[0].name]
     pooled = original if pool is None else score_rung(pool, functions)
     best = _best_of_n(pooled)
+    onsets = _onsets(rungs, scores, _notes(gold_funcs, samples))
+    constant = {name for name, onset in onsets.items() if onset.status == "constant"}
     texts = {rung.name: [row.completion for row in samples[rung.name]] for rung in rungs}
     return Evaluation(
         created_at=now(),
         samples=folder,
         draw=draw,
         rungs=rungs,
-        ppo_fits=_ppo_fits(rungs, scores),
+        ppo_fits=_ppo_fits(rungs, scores, constant),
         best_of_n=best,
         best_of_n_pool=len(pooled[PROXY]),
         best_of_n_ties=share_of_ties(_floats(pooled[PROXY])),
-        best_of_n_fits=_best_of_n_fits(best),
-        onsets=_onsets(rungs, scores),
+        best_of_n_fits=_best_of_n_fits(best, constant),
+        onsets=onsets,
         side_effects=along_ladder(texts, original[PROXY], rewarded_pattern),
         scores=scores,
     )
@@ -248,10 +257,20 @@ def _mostly_scored(values: Sequence[float | None]) -> bool:
     return 2 * sum(value is not None for value in values) >= len(values)
 
 
-def _ppo_fits(rungs: Sequence[RungEvaluation], scores: Mapping[str, Scores]) -> dict[str, CurveFit]:
-    """R₀ + d(α - β log d) through the means of every reward; none where there are too few rungs."""
+def _notes(gold_funcs: Mapping[str, RewardFunc], samples: Mapping[str, Sequence[Sample]]) -> dict[str, str]:
+    """What the built-in gold rules do not know of the samples, and whose labels count, by gold."""
+    rows = [row for rung in samples.values() for row in rung]
+    texts, prompts = [row.completion for row in rows], [row.prompt for row in rows]
+    option = "--gold_reward_func lexicon"
+    rules = {name: rule for name, rule in gold_funcs.items() if isinstance(rule, GoldRule)}
+    people = {name: gold.note for name, gold in gold_funcs.items() if isinstance(gold, LabelledGold)}
+    return people | {name: rule.ignorance(texts, prompts, option) for name, rule in rules.items()}
+
+
+def _ppo_fits(rungs: Sequence[RungEvaluation], scores: Mapping[str, Scores], constant: set[str]) -> dict[str, CurveFit]:
+    """R₀ + d(α - β log d) through the means of every reward that varies; none where there are too few rungs."""
     fits = {}
-    for reward in scores[rungs[0].name]:
+    for reward in [name for name in scores[rungs[0].name] if name not in constant]:
         there = [rung for rung in rungs if rung.reward(reward) is not None]
         along = course(there, scores, reward) if there else None
         fit = fit_curve("rl", along.d, along.means, bootstrap_means(along.scores)) if along else None
@@ -260,10 +279,10 @@ def _ppo_fits(rungs: Sequence[RungEvaluation], scores: Mapping[str, Scores]) -> 
     return fits
 
 
-def _best_of_n_fits(best: Sequence[BestOfN]) -> dict[str, CurveFit]:
+def _best_of_n_fits(best: Sequence[BestOfN], constant: set[str]) -> dict[str, CurveFit]:
     firm = [point for point in best if point.firm]
     fits = {}
-    for reward in [PROXY, *(firm[0].gold if firm else [])]:
+    for reward in [name for name in (PROXY, *(firm[0].gold if firm else [])) if name not in constant]:
         values = [point.reward(reward) for point in firm]
         fit = fit_points("best_of_n", [sqrt_kl(p.kl) for p in firm], [v for v, _ in values], [e for _, e in values])
         if fit is not None:
@@ -271,13 +290,16 @@ def _best_of_n_fits(best: Sequence[BestOfN]) -> dict[str, CurveFit]:
     return fits
 
 
-def _onsets(rungs: Sequence[RungEvaluation], scores: Mapping[str, Scores]) -> dict[str, Onset]:
+def _onsets(
+    rungs: Sequence[RungEvaluation], scores: Mapping[str, Scores], notes: Mapping[str, str]
+) -> dict[str, Onset]:
     found = {}
     for gold in rungs[0].gold:
         there = [rung for rung in rungs if rung.reward(gold) is not None and rung.proxy is not None]
         if there:
             names = [rung.name for rung in there]
-            found[gold] = find_onset(gold, names, [course(there, scores, gold)], course(there, scores, PROXY))
+            onset = find_onset(gold, names, [course(there, scores, gold)], course(there, scores, PROXY))
+            found[gold] = replace(onset, note=notes.get(gold, ""))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from rewards.rules import RewardFunc
@@ -28,16 +28,17 @@ def evaluate_fresh(
     draw: int = 1,
     heat_samples: int = 0,
     quiet: bool = False,
+    rewards: Sequence[RewardFunc] | None = None,
 ) -> Evaluation:
     """Draw `count` samples a rung (`pool` of the original for best-of-n, if that is more) and score them.
 
-    Writes RUN/evaluation/NAME.jsonl, heat.json and evaluation.json.
-
-    Raises InputError when the run's rewards or checkpoints cannot be loaded; nothing is written before all is drawn.
+    `rewards` are the run's own where they have been loaded already. Writes RUN/evaluation/NAME.jsonl, heat.json and
+    evaluation.json. Raises InputError when the run's rewards or checkpoints cannot be loaded; nothing is written
+    before all is drawn.
     """
     drawn = draw_ladder(
         run,
-        run_rewards(run),
+        rewards if rewards is not None else run_rewards(run),
         count=count,
         pool=pool,
         draw=draw,

@@ -19,16 +19,19 @@ from rewards.rules import RewardFunc
 from rlhf.foundation.conversation import prompt_from_text, prompt_to_text
 from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+from rlhf.foundation.model_directory import load_tokenizer
 from rlhf.foundation.records import Sample
+from rlhf.inspection.checkpoints import load_rung
 from rlhf.inspection.estimates import Estimate, mean_estimate
 from rlhf.inspection.heldout import heldout_loss
 from rlhf.inspection.run_directory import Run
 from rlhf.language_model.randomness import Stream
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.objective import exact_kl
+from rlhf.ppo.provenance import changed_inputs, reward_inputs
 from rlhf.ppo.reward_functions import score
 from rlhf.ppo.rollout import Rollout, RolloutWorker, completion_logits
+from rlhf.ppo.run_paths import locate
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +57,18 @@ class FreshRung:
     heldout: Estimate | None
 
 
-def run_rewards(run: Run) -> list[RewardFunc]:
+def run_rewards(run: Run, models: Sequence[str] = (), functions: Sequence[str] = ()) -> list[RewardFunc]:
     """The reward functions the run was trained on, loaded again from what run.json says.
 
-    Raises InputError when the run got them as Python objects, which no file can bring back.
+    `models` and `functions` say where they are today, if not where the run had them. Raises InputError when the run
+    got them as Python objects, which no file can bring back, when they are not found, or are not what they were.
     """
     from rewards.loading import load_reward_model
     from rewards.rules import load_reward_func
 
     resolved = run.info.get("resolved", {})
-    models, functions = resolved.get("reward_model_path") or [], resolved.get("reward_func") or []
+    models = models or [where(run, "reward_model_path", path) for path in resolved.get("reward_model_path") or []]
+    functions = functions or [where(run, "reward_func", name) for name in resolved.get("reward_func") or []]
     if not models and not functions:
         raise InputError(
             f"{run.directory / 'run.json'}",
@@ -71,7 +76,31 @@ def run_rewards(run: Run) -> list[RewardFunc]:
             expected="a run of `rlhf ppo`, whose rewards can be loaded again",
             fix="score the stored samples instead: --stored_samples",
         )
-    return [*(load_reward_model(path) for path in models), *(load_reward_func(f) for f in functions)]
+    rewards = [*(load_reward_model(path) for path in models), *(load_reward_func(f) for f in functions)]
+    then = {name: digest for name, digest in run.info.get("inputs", {}).items() if name.startswith("reward ")}
+    changed = changed_inputs(then, reward_inputs(rewards)) if then else []
+    if changed:
+        raise InputError(
+            str(run.directory),
+            got=f"changed since the run was trained: {'; '.join(changed)}",
+            expected="the rewards of the run",
+            fix="restore them, or score the stored samples instead: --stored_samples",
+        )
+    return rewards
+
+
+def where(run: Run, option: str, given: str) -> str:
+    """Where a reward of the run is today. Raises InputError naming the option when it is a file that is not found."""
+    found = locate(run.info, run.directory, given)
+    known = run.info.get("paths", {}).get(given)
+    if known is not None and not Path(found.rpartition(":")[0] if ".py:" in found else found).exists():
+        raise InputError(
+            f"--{option}",
+            got=f"neither {known['absolute']} nor {known['relative_to_run']} from the run",
+            expected="the reward that the run was trained on",
+            fix=f"say where it is now: --{option}",
+        )
+    return found
 
 
 def original_rung(run: Run) -> str:
@@ -112,11 +141,13 @@ def draw_rung(
     `original` may be passed in when it is loaded already.
     """
     config = sampling_config(run, quiet=quiet)
-    paths = {r.name: run.directory / r.path for r in run.rungs}
+    by_name = {r.name: r for r in run.rungs}
     device = torch.device("cuda" if torch.cuda.is_available() and not config.use_cpu else "cpu")
-    tokenizer = load_tokenizer(str(paths[rung]))
-    model = load_rung(paths[rung], config, device)
-    reference = original if original is not None else load_rung(paths[original_rung(run)], config, device)
+    tokenizer = load_tokenizer(str(run.directory / by_name[rung].path))
+    dtype = getattr(torch, config.dtype)
+    model = load_rung(run, by_name[rung], dtype=dtype).to(device)
+    first = by_name[original_rung(run)]
+    reference = original if original is not None else load_rung(run, first, dtype=dtype).to(device)
     weights = run.info["resolved"].get("reward_weights") or [1.0] * len(rewards)
     worker = RolloutWorker(
         model,
@@ -142,12 +173,6 @@ def draw_rung(
     return FreshRung(_samples(rollout, f"{rung}-fresh-{draw}", rung, config.seed), kl, heat, loss)
 
 
-def load_rung(path: Path, config: PPOConfig, device: torch.device) -> Any:
-    """A rung's model in eval mode on `device`."""
-    model: Any = load_causal_lm(str(path), dtype=getattr(torch, config.dtype))
-    return model.to(device)
-
-
 def draw_ladder(
     run: Run,
     rewards: Sequence[RewardFunc],
@@ -171,7 +196,8 @@ def draw_ladder(
     config = sampling_config(run, quiet=quiet)
     device = torch.device("cuda" if torch.cuda.is_available() and not config.use_cpu else "cpu")
     first = original_rung(run)
-    original = load_rung(run.directory / f"checkpoints/{first}", config, device)
+    by_name = {rung.name: rung for rung in run.rungs}
+    original = load_rung(run, by_name[first], dtype=getattr(torch, config.dtype)).to(device)
     there = [rung for rung in run.rungs if (run.directory / rung.path).is_dir()]
     return {
         rung.name: draw_rung(

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from labeling.pooling import pool
+from labeling.counting import plain
+from labeling.pooling import Method
+from rewards.targets import pool_labels
 from rlhf.foundation.records import read_labels
 
 
 class LabelledGold:
     """Labels as a reward function: P(positive) + P(neutral)/2 of a labelled completion, None for any other.
 
-    Raters are pooled as in `rlhf reward`. Texts are met by prompt and completion, so that labels of a draw's samples
-    fit whenever that draw is made again.
+    Raters are pooled as in `rlhf reward`. Texts are met by prompt and completion as one, so that labels of a draw's
+    samples fit whenever that draw is made again.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read labels.jsonl. Raises InputError when it is missing or no file of labels."""
-        labels = read_labels(path)
-        targets = pool(labels).targets
-        found: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for uid, prompt, completion in dict.fromkeys((row.uid, row.prompt, row.completion) for row in labels):
-            if uid in targets:
-                found[prompt, completion].append(targets[uid])
-        self.targets = {text: float(np.mean(values)) for text, values in found.items()}
+    def __init__(self, path: Path, method: Method = "dawid_skene") -> None:
+        """Read labels.jsonl. Raises InputError when it is missing, no file of labels, or of raters at chance alone."""
+        self.pooled = pool_labels(read_labels(path), method, str(path))
+        self.targets = {plain(text.prompt + text.completion): text.target for text in self.pooled.texts}
         self.__name__ = path.stem
+
+    @property
+    def note(self) -> str:
+        """How many labels of whom count, and what was done with the raters."""
+        labels = self.pooled.counted.labels
+        raters, texts = len({x.annotator for x in labels}), len({x.uid for x in labels})
+        return "; ".join([f"{len(labels)} labels on {texts} texts by {raters} annotators", *self.pooled.lines()])
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], completion_ids: Any = None, **kwargs: Any
     ) -> list[float | None]:
         """Scores in [0, 1] in TRL's reward-function signature."""
-        return [self.targets.get(text) for text in zip(prompts, completions, strict=True)]
+        return [self.targets.get(plain(p + c)) for p, c in zip(prompts, completions, strict=True)]

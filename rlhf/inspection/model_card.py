@@ -53,7 +53,7 @@ def known_figures(rung: Rung, evaluation_path: Path) -> list[str]:
         estimate = one.reward(reward)
         return estimate.text(3) if estimate else "–"
 
-    rewards = ["proxy", *evaluation.golds, *evaluation.qualities]
+    rewards = ["proxy", *evaluation.telling_golds, *evaluation.qualities]
     return [
         "| mean ± standard error | original | this rung |",
         "|---|---|---|",

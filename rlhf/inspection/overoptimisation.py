@@ -30,7 +30,7 @@ from rlhf.inspection.curve_fits import (
 )
 from rlhf.inspection.estimates import Floats, bootstrap_means, percentile_interval
 
-Status = Literal["onset", "none_seen", "not_resolved", "too_few_rungs"]
+Status = Literal["onset", "none_seen", "not_resolved", "too_few_rungs", "constant"]
 GRID = 401
 FEWEST_RUNGS = 4  # three coefficients and one point to spare
 
@@ -56,7 +56,8 @@ class Onset:
     `d` is √KL there with its 95 % interval; `rung` the rung nearest to it; `fall` what the fitted curve loses from
     there to the last rung, `fall_se` its standard error; `proxy_gain` what the proxy gains from that rung to the
     last. `fit` is the curve the onset was read from. `runs` tells what the errors include: with one run they are of
-    its samples only.
+    its samples only. `note` says what the gold does not know of these samples. Of a constant gold (one value on every
+    sample) there is no such point, and `d`, `fall` and the rest are 0.
     """
 
     gold: str
@@ -71,6 +72,7 @@ class Onset:
     n: int
     runs: int
     fit: CurveFit | None
+    note: str = ""
 
     @property
     def _curve(self) -> str:
@@ -78,6 +80,12 @@ class Onset:
 
     def statement(self) -> str:
         """The finding in plain sentences, KL in nats."""
+        if self.status == "constant":
+            why = self.note or "it tells nothing about these texts"
+            return f"{self.gold} is constant, the same on every sample of every rung: {why}."
+        return f"{self._finding()} Mind of {self.gold}: {self.note}." if self.note else self._finding()
+
+    def _finding(self) -> str:
         here, low, high, far = (value**2 for value in (self.d, *self.interval, self.last_d))
         scope = "this run only" if self.runs == 1 else f"over {self.runs} runs"
         if self.status == "too_few_rungs":
@@ -111,6 +119,8 @@ def find_onset(gold: str, names: Sequence[str], courses: Sequence[Course], proxy
     """
     first, last = courses[0], max(float(course.d.max()) for course in courses)
     counts = int(min(np.isfinite(course.scores).sum(axis=1).min() for course in courses))
+    if is_constant(courses):
+        return Onset(gold, "constant", names[0], 0.0, (0.0, 0.0), last, 0.0, 0.0, 0.0, counts, len(courses), None)
     if len(first.d) < FEWEST_RUNGS:
         best = int(np.argmax(first.means))
         at = float(first.d[best])
@@ -135,6 +145,12 @@ def find_onset(gold: str, names: Sequence[str], courses: Sequence[Course], proxy
         runs=len(courses),
         fit=shape.fit,
     )
+
+
+def is_constant(courses: Sequence[Course]) -> bool:
+    """Whether a reward has one value on every sample of every rung: it can rank nothing."""
+    values = np.concatenate([course.scores[np.isfinite(course.scores)] for course in courses])
+    return bool(values.size) and bool((values == values[0]).all())
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def run_data(run: Run, evaluation: Evaluation | None) -> dict[str, Any]:
     cap = max(100, min(LONGEST_SAMPLE, CHARACTER_BUDGET // count))
     rungs = [rung for rung in evaluation.rungs if rung.name in samples]
     names = [rung.name for rung in rungs]
-    peak = next((onset.rung for onset in evaluation.onsets.values()), None)
+    peak = next((evaluation.onsets[name].rung for name in evaluation.telling_golds), None)
     advised = recommend(evaluation)
     opening = [name for name in (peak, advised.rung if advised else None) if name in names[:-1]]
     first = next(iter(samples.values()), [])

@@ -33,12 +33,13 @@ def recommend(evaluation: Evaluation) -> Recommendation | None:
     """A rung to keep; None with fewer than two rungs.
 
     With a gold: the lowest KL whose mean gold is within one standard error of the highest rung's, by paired
-    differences (the one-standard-error rule of Breiman et al. 1984, section 3.4.3). The first gold decides. Without
-    one: the lowest KL with 80 % of the proxy's gain among rungs that kept 90 % of the original's distinct-2.
+    differences (the one-standard-error rule of Breiman et al. 1984, section 3.4.3). The first gold that varies decides.
+    Without one: the lowest KL with 80 % of the proxy's gain among rungs that kept 90 % of the original's distinct-2.
     """
     if len(evaluation.rungs) < 2:
         return None
-    return _by_gold(evaluation, evaluation.golds[0]) if evaluation.golds else _by_proxy(evaluation)
+    golds = evaluation.telling_golds
+    return _by_gold(evaluation, golds[0]) if golds else _by_proxy(evaluation)
 
 
 def _by_gold(evaluation: Evaluation, gold: str) -> Recommendation:

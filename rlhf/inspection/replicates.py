@@ -10,16 +10,18 @@ from rlhf.inspection.evaluation import Evaluation, course
 from rlhf.inspection.figures import Story
 from rlhf.inspection.overoptimisation import Course, curve_of_runs, find_onset, run_coefficients
 from rlhf.inspection.scoring import PROXY
+from rlhf.ppo.run_paths import PATHS
 
 DRAWS = 500
-# Options that may differ: seeds, and paths, since a repeat has a model and a reward model of its own.
-FREE = {"seed", "output_dir", "resume", "quiet", "model_name_or_path", "reward_model_path"}
+# Options that may differ between repeats; what the named files hold is compared by its digest.
+FREE = {"seed", "output_dir", "resume", "quiet", "accept_changes", "report_to", "use_cpu"} | PATHS
 
 
 def replicates(stories: Sequence[Story]) -> list[Evaluation]:
-    """The evaluations of runs that differ in nothing but seeds and paths; none where they differ in more.
+    """The evaluations of runs that differ in nothing but the seed; none where they differ in more.
 
-    Twins trained towards opposite labels differ in the name of their reward.
+    The same original, prompts and rewards are told by the digests of run.json, not by their paths: where there are
+    none, nothing is pooled.
     """
     settings = [what_defines(story) for story in stories]
     evaluations = [story.evaluation for story in stories if story.evaluation]
@@ -28,12 +30,13 @@ def replicates(stories: Sequence[Story]) -> list[Evaluation]:
 
 
 def what_defines(story: Story) -> dict[str, Any] | None:
-    """What two runs of one experiment share; None when run.json does not say."""
+    """What two runs of one experiment share; None when run.json does not say, or an input changed on the way."""
     info = story.run.info
-    if "resolved" not in info:
+    inputs = info.get("inputs") or {"": None}
+    if "resolved" not in info or None in inputs.values() or info.get("accepted_changes"):
         return None
     options = {key: value for key, value in info["resolved"].items() if key not in FREE}
-    return {**options, "rewards": info.get("reward_functions"), "parameters": info.get("trained_parameters")}
+    return {**options, "inputs": inputs, "parameters": info.get("trained_parameters")}
 
 
 def courses_of(evaluations: Sequence[Evaluation], reward: str) -> list[Course]:
@@ -46,7 +49,7 @@ def courses_of(evaluations: Sequence[Evaluation], reward: str) -> list[Course]:
 def joint_onsets(stories: Sequence[Story]) -> list[str]:
     """What is found of each shared gold over all runs of one experiment."""
     evaluations = replicates(stories)
-    told = []
+    told = untold(stories)
     for gold in evaluations[0].golds if evaluations else []:
         courses = courses_of(evaluations, gold) if all(gold in e.golds for e in evaluations) else []
         if courses:
@@ -54,6 +57,14 @@ def joint_onsets(stories: Sequence[Story]) -> list[str]:
             names, proxy = [rung.name for rung in first.rungs], course(first.rungs, first.scores, PROXY)
             told.append(find_onset(gold, names, courses, proxy, draws=DRAWS).statement())
     return told
+
+
+def untold(stories: Sequence[Story]) -> list[str]:
+    """The sentence on runs that may be repeats of one experiment, but do not say so."""
+    silent = [story.run.name for story in stories if not story.run.info.get("inputs")]
+    if len(stories) < 2 or not silent:
+        return []
+    return [f"Runs are not pooled: {', '.join(silent)} did not record what it was run on (digests in run.json)."]
 
 
 def joint_curves(stories: Sequence[Story], rewards: Sequence[str]) -> dict[str, CurveFit]:

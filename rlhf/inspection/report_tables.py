@@ -59,6 +59,8 @@ KL_MEANS = (
 PROXY_MEANS = "the raw reward that the policy was trained on, mean over a rung's samples with its standard error"
 GOLD_MEANS = "a judgement that no part of the trainer reads, mean over a rung's samples with its standard error"
 
+CONSTANT_MEANS = "this judgement is the same on every sample of every rung: it knows nothing of these texts"
+
 
 def meaning_of(*keys: str) -> str:
     """What metrics mean, from their one definition: the text shown on hover."""
@@ -96,7 +98,11 @@ def small(p: float) -> str:
 
 def gold_columns(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Heading and meaning of the columns of golds and qualities."""
-    golds = [("gold" if name == "gold" else f"gold: {name}", GOLD_MEANS) for name in evaluation.golds]
+    golds = []
+    for name in evaluation.golds:
+        heading = "gold" if name == "gold" else f"gold: {name}"
+        told = name in evaluation.telling_golds
+        golds.append((heading if told else f"{heading} (constant)", GOLD_MEANS if told else CONSTANT_MEANS))
     quality = "a quality that nobody labelled, mean over a rung's samples with its standard error"
     return golds + [(name, quality) for name in evaluation.qualities]
 
@@ -123,7 +129,7 @@ def key_figures(story: Story) -> list[Fact]:
         facts.append(Fact("KL at the last rung", f"{kl:.2f}", f"{error} per completion{budget}", KL_MEANS))
     if evaluation and len(evaluation.rungs) > 1:
         start, end = evaluation.rungs[0], evaluation.rungs[-1]
-        for name in ("proxy", *evaluation.golds):
+        for name in ("proxy", *evaluation.telling_golds):
             before, after = (r.proxy if name == "proxy" else r.gold.get(name) for r in (start, end))
             if before and after:
                 value = f"{before.mean:.2f} → {after.mean:.2f}"
@@ -154,7 +160,7 @@ def findings(story: Story) -> list[str]:
         told += story.verdicts
         advice = recommend(evaluation)
         told += [advice.text()] if advice else []
-        compared = (at_equal_kl(evaluation, reward) for reward in (evaluation.golds or ["proxy"]))
+        compared = (at_equal_kl(evaluation, reward) for reward in (evaluation.telling_golds or ["proxy"]))
         told += [found.statement() for found in compared if found]
         told += side_effect_findings(evaluation)
     fit = run_straightness(run)

@@ -19,6 +19,7 @@ from rlhf.inspection.display import display_text, script_json
 PAGE = Path(__file__).parent
 BLUE, GREY = "#3f7fd9", "#9aa1ad"
 WORD, TEXT = 60, 400  # characters shown
+RATERS = 12  # named
 
 
 def build_reward_page(directory: Path, output: Path | None = None, *, probe: Path | None = None) -> Path:
@@ -118,9 +119,11 @@ def facts(report: Mapping[str, Any]) -> list[dict[str, str]]:
         )
     source = report.get("labels") or report.get("comparisons")
     if source:
-        count, unit = (source["rows"], "labels") if "rows" in source else (source["answers"], "comparisons")
+        count, unit = (source["answers"], "comparisons") if "answers" in source else (source["rows"], "labels")
+        count = source.get("counted", count)
         by_label = ", ".join(f"{n} {label}" for label, n in source.get("by_label", {}).items())
         rows.append({"label": unit, "value": f"{count:,}", "detail": by_label, "meaning": "what it was fitted to"})
+        rows += raters_fact(source)
     constants = report.get("normalization")
     if constants:
         rows.append(
@@ -132,6 +135,32 @@ def facts(report: Mapping[str, Any]) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def raters_fact(source: Mapping[str, Any]) -> list[dict[str, str]]:
+    """How many raters count, what each one's labels weigh, and who was left out and why; nothing for a single one."""
+    pooling = source.get("pooling")
+    if not pooling or len(pooling["raters"]) + len(pooling["left_out"]) < 2:
+        return []
+    weighed = [
+        f"{display_text(name, WORD)} right on about {rater['accuracy']:.0%}, {rater['weight_nats']:.1f} nats a label"
+        for name, rater in pooling["raters"].items()
+        if rater["accuracy"] is not None
+    ]
+    gone = [
+        f"left out: {display_text(name, WORD)}, {kappa['why']} (kappa {kappa['value']:.2f} ± {kappa['se']:.2f}, "
+        f"n = {kappa['shared']} shared tasks)"
+        for name, kappa in pooling["left_out"].items()
+    ]
+    every = len(pooling["raters"]) + len(pooling["left_out"])
+    return [
+        {
+            "label": "raters who count",
+            "value": f"{len(pooling['raters'])} of {every}",
+            "detail": "; ".join([*gone, *weighed][:RATERS]) or "every label counts the same",
+            "meaning": f"pooled by {pooling['method']}, as `rlhf label status` shows it",
+        }
+    ]
 
 
 Drawn = tuple[str, str, go.Figure]

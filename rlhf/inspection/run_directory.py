@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json, read_jsonl
+from rlhf.foundation.files import read_json
 from rlhf.foundation.records import Sample, read_samples
 from rlhf.ppo.ladder import Rung, read_rungs
+from rlhf.ppo.metrics_file import read_metrics_file
 
 # Present on every line, whatever happened: without these there is nothing to draw.
 NEEDED = ("iteration", "reward", "kl_per_completion", "optimizer_steps")
+SHOWN = 3  # damaged rungs named in a line
 RUNG_NUMBERS = ("kl_per_completion", "iteration", "reward")
 
 
@@ -45,7 +48,10 @@ class Run:
 
 
 def read_run(directory: Path) -> Run:
-    """Read a run directory. Raises InputError when it is none, has no metrics yet, or holds a torn or NaN value."""
+    """Read a run directory. Raises InputError when it is none, has no metrics yet, or holds a torn or NaN value.
+
+    Rungs whose files are gone, cut or changed are told on stderr.
+    """
     if not (directory / "run.json").is_file():
         raise InputError(
             str(directory),
@@ -58,7 +64,24 @@ def read_run(directory: Path) -> Run:
         raise bad_file(directory / "run.json", f"a JSON {type(info).__name__}", "a JSON object")
     metrics = read_metrics(directory / "metrics.jsonl")
     rungs, budget = read_ladder(directory / "ladder.json")
-    return Run(directory, info, metrics, rungs, budget)
+    run = Run(directory, info, metrics, rungs, budget)
+    told = damage_of(run)
+    if told:
+        print(f"rlhf: {directory}: {told}", file=sys.stderr)
+    return run
+
+
+def damage_of(run: Run) -> str | None:
+    """What is wrong with the files of the rungs, in words: checkpoints by their sizes, samples by their content."""
+    silent = [rung.name for rung in run.rungs if rung.files is None]
+    found = [f"{', '.join(silent)}: no digests in ladder.json, so whether the files are whole could not be checked"]
+    found = found if silent else []
+    for rung in run.rungs:
+        wrong = rung.damage(run.directory, rung.path, sizes_only=True) or rung.damage(run.directory, rung.samples)
+        if wrong:
+            found.append(f"rung {rung.name}: {wrong}")
+    more = f"; and {len(found) - SHOWN} more rungs" if len(found) > SHOWN else ""
+    return "; ".join(found[:SHOWN]) + more if found else None
 
 
 def bad_file(place: Path | str, got: str, expected: str) -> InputError:
@@ -68,8 +91,11 @@ def bad_file(place: Path | str, got: str, expected: str) -> InputError:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of metrics.jsonl. Raises InputError when there are none, one is torn, or a number is not finite."""
-    rows = read_jsonl(path) if path.exists() else []
+    """Rows of metrics.jsonl. Raises InputError when there are none, one is torn, or a number is not finite.
+
+    A torn last line is passed over, as on resuming.
+    """
+    rows = read_metrics_file(path)
     if not rows:
         raise InputError(
             str(path),

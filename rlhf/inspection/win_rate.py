@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rewards.calibration import Proportion, wilson
+from rlhf.foundation.proportion import Proportion, wilson
 from rlhf.inspection.evaluation import Evaluation
 
 

@@ -22,13 +22,25 @@ from torch import Tensor
 from tqdm import tqdm
 
 from labeling.pairs import content_uid
-from rlhf.foundation.causal_lm import cache_name, reads_left_padding
+from rlhf.foundation.causal_lm import cache_name, reads_left_padding, require_usable
 from rlhf.foundation.conversation import prompt_from_text
 from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample
 from rlhf.language_model.endings import Ending, ending_of, never_sampled, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
+
+
+class LogitsNotFinite(InputError):
+    """A model whose next-token distribution is no distribution."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "model",
+            got="logits that are not finite numbers",
+            expected="a distribution over the next token",
+            fix="check its weights, and its dtype (float16 overflows)",
+        )
 
 
 class Completions(NamedTuple):
@@ -98,7 +110,7 @@ def generate(
 
     `model` is a causal LM in eval mode; `uniform` (B, T) holds one number a token. The tensors come back on the CPU.
     A model without a cache reads the whole text again for every token; one that reads masked tokens takes prompts of
-    one length at a time.
+    one length at a time. Raises LogitsNotFinite (an InputError).
     """
     if len(set(map(len, prompts))) > 1 and not reads_left_padding(model):
         return _generate_by_length(
@@ -136,6 +148,8 @@ def generate(
         logits = suppress(output.logits[:, -1].to(logprobs.dtype), suppress_tokens)  # (B, V)
         drawn = invert_cdf((logits / temperature).softmax(-1), draws[:, t])
         drawn = torch.where(alive, drawn, pad_token_id)
+        if bool((drawn == logits.shape[-1]).any()):
+            raise LogitsNotFinite
         tokens[:, t], kept[:, t] = drawn, alive
         at_one = logits.gather(-1, drawn[:, None]).squeeze(-1) - logits.logsumexp(-1)
         logprobs[:, t] = torch.where(alive, at_one, 0.0).cpu()
@@ -200,8 +214,9 @@ def sample_texts(
 
     Completion i depends on (seed, stream, i) and its prompt alone, its uid on (source's last name, seed, i) and the
     text: the same command gives the same uids, and so the same choices and simulated answers later on. Raises
-    InputError when prompt and completion together exceed the model's context.
+    InputError when the model is unusable (causal_lm.py), or prompt and completion together exceed the model's context.
     """
+    require_usable(model, tokenizer, source)
     encoded = {prompt: encode_prompt(tokenizer, prompt_from_text(prompt)) for prompt in dict.fromkeys(prompts)}
     check_context(model, max(map(len, encoded.values()), default=1), max_new_tokens)
     ending, left_out = ending_of(model, tokenizer, stop_strings), never_sampled(model, tokenizer)

@@ -26,6 +26,9 @@ class PPOConfig(Options):
     output_dir: str = option(help="the run directory; a non-empty one is refused without --resume")
     seed: int = option(0, help="seed of everything random; at least 0")
     resume: bool = option(False, help="continue the run in output_dir as if nothing had happened")
+    accept_changes: bool = option(
+        False, help="continue though the model, prompts or rewards changed since the run began; the run says so"
+    )
     quiet: bool = option(False, help="no progress bar")
 
     # rollout

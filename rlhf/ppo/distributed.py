@@ -7,6 +7,7 @@ proves nothing, so the launcher's environment is compared with what the accelera
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from rlhf.foundation.errors import InputError
+from rlhf.foundation.errors import InputError, Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,16 @@ class Processes:
         """What accelerate really does: NO, MULTI_CPU, MULTI_GPU, FSDP or DEEPSPEED."""
         return str(self.accelerator.distributed_type.value)
 
+    def require_divisor_of(self, minibatch_size: int) -> None:
+        """Raise InputError when a minibatch cannot be shared out evenly."""
+        if minibatch_size % self.world_size:
+            raise InputError(
+                "--minibatch_size",
+                got=minibatch_size,
+                fix="choose another value",
+                expected=f"a multiple of the {self.world_size} processes",
+            )
+
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over processes, on the CPU; where each row is non-zero on one process only it is exact."""
         if self.world_size == 1:
@@ -70,7 +81,7 @@ class Processes:
         if failure is not None:
             raise failure
         if failed:
-            raise SystemExit(2)
+            raise Told(2)
 
     def wait(self) -> None:
         """Wait for all processes."""
@@ -81,20 +92,21 @@ def start(*, use_cpu: bool) -> Processes:
     """The processes of this run, their kind said on stderr where a launcher started them.
 
     Raises InputError when they are not what the launcher was asked for. Every process finds the same fault; the one
-    that is there first tells it (the launcher ends the others as soon as one has failed), the others raise SystemExit.
+    that is there first tells it (the launcher ends the others as soon as one has failed), the others raise Told.
     """
     try:
         processes = _start(use_cpu)
     except InputError:
-        if not _first_to_tell():
-            raise SystemExit(2) from None
+        if not first_to_tell():
+            raise Told(2) from None
         raise
     if "WORLD_SIZE" in os.environ and processes.is_main:
         print(f"rlhf: {processes.world_size} processes, distributed type {processes.distributed_type}", file=sys.stderr)
     return processes
 
 
-def _first_to_tell() -> bool:
+@functools.cache
+def first_to_tell() -> bool:
     """Whether this process is the first of its launcher's to come here: they may see each other in no other way."""
     if "WORLD_SIZE" not in os.environ:
         return True
@@ -107,6 +119,39 @@ def _first_to_tell() -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def lost_peer(error: BaseException) -> InputError | None:
+    """The line to say when another process of this run is gone, if that is what `error` (of a collective) means."""
+    words = str(error)
+    of_a_collective = isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and any(name in words for name in ("gloo", "NCCL", "Connection closed by peer"))
+    )
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not of_a_collective:
+        return None
+    ended = ended_ranks()
+    which = f"rank {', '.join(map(str, ended))}" if ended else "a rank that this machine does not know"
+    return InputError(
+        "a process of this run",
+        got=f"the end of {which}",
+        expected=f"{os.environ['WORLD_SIZE']} processes until the end",
+        fix="look at what ended it (memory, a signal), then continue with the same command and --resume",
+    )
+
+
+def ended_ranks() -> list[int]:
+    """Ranks of this machine whose process, started by the same launcher as this one, is no more."""
+    import psutil
+
+    living = set()
+    for child in psutil.Process(os.getppid()).children():
+        try:
+            if child.status() != psutil.STATUS_ZOMBIE:
+                living.add(int(child.environ().get("RANK", "-1")))
+        except (psutil.Error, OSError):
+            continue
+    first = int(os.environ["RANK"]) - int(os.environ.get("LOCAL_RANK", "0"))
+    return [rank for rank in range(first, first + int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if rank not in living]
 
 
 def _processes_asked_for() -> int:

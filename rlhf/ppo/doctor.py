@@ -6,10 +6,12 @@ Symptoms cost next to nothing, since a rollout holds what most of them need; a c
 3. Surprisal -log π of a completion against the entropies along it, paired: mean 0 as well, and already at KL 0.
 4. Log-probs as the sampler saw them against those of scoring: equal up to rounding.
 5. The first update's ratio: 1 up to rounding, since the policy that sampled is the one updated.
-6. Tokens that the policy would have given by now and that never came (one pass over an eighth of the rollout).
+6. Traits of the tokens (goodness.py): repeats of tokens, pairs and triples, end tokens early and late, likely and
+   unlikely tokens, each token's own count; all as often as the policy gives them. One forward pass over an eighth of
+   the rollout, 32 completions at least, and about as much again for a large vocabulary.
 7. The reference's log-probs on a fixed probe: as they were when the run began.
 
-Symptoms 1 to 3 are said beyond 4 standard errors.
+Symptoms 1 to 3 are said beyond 4 standard errors, 6 beyond 12 nats (4.9 standard errors for each of two dozen traits).
 """
 
 from __future__ import annotations
@@ -27,8 +29,11 @@ from torch import Tensor
 from rlhf.foundation.errors import InputError
 from rlhf.ppo import rollout as rollouts
 from rlhf.ppo.config import PPOConfig
-from rlhf.ppo.diagnosis import ROUNDING, Cause, Sampled, Score, causes, machinery_causes, overdue_tokens
+from rlhf.ppo.diagnosis import causes
+from rlhf.ppo.fitting import traits_of
+from rlhf.ppo.machinery import HALF, Cause, machinery_causes
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1
+from rlhf.ppo.sampled import ROUNDING, Sampled, Score
 
 THRESHOLD = 4.0  # standard errors
 MAX_RATIO_DEVIATION = 1e-3
@@ -110,12 +115,13 @@ def sampler_symptom(sampler_logprobs: Tensor, logprobs: Tensor, mask: Tensor) ->
     return [Symptom("sampler and scoring differ", text)]
 
 
-def absence_symptom(policy: Any, sampled: Sampled, score: Score) -> list[Symptom]:
-    """Symptom 6, on the completions given."""
-    absent = overdue_tokens(policy, sampled, score)
-    if not absent:
-        return []
-    return [Symptom("tokens never come", f"{len(absent)} tokens that the policy gives never came")]
+def trait_symptoms(policy: Any, sampled: Sampled, score: Score) -> list[Symptom]:
+    """Symptom 6, on the completions given: the strongest trait, and tokens that never come."""
+    traits = traits_of(policy, sampled, score)
+    found = [Symptom("traits are not the policy's", str(misfit)) for misfit in traits.misfits()[:1]]
+    if absent := traits.absent():
+        found.append(Symptom("tokens never come", f"{len(absent)} tokens that the policy gives never came"))
+    return found
 
 
 def examine(
@@ -149,7 +155,7 @@ def examine(
         ratios.append(deviation)
     k1, exact, surprisal, entropy = torch.cat(sums, 1)
     symptoms = paired_symptoms(k1, exact, surprisal, entropy) + ratio_symptom(max(ratios))
-    symptoms += absence_symptom(policy, sampled, score)
+    symptoms += trait_symptoms(policy, sampled, score)
     if not symptoms and sampled.ref_logprobs is None:
         return Diagnosis()
     found = causes(policy, reference, sampled, score)
@@ -185,7 +191,7 @@ class Doctor:
             rollout.end_token_ids,
             rollout.sampler_logprobs,
         )
-        symptoms += absence_symptom(self.policy, sampled.rows(slice(0, max(32, len(sampled) // 8))), self._score)
+        symptoms += trait_symptoms(self.policy, sampled.rows(slice(0, max(32, len(sampled) // 8))), self._score)
         moved = float((self._reference_on_probe() - self.at_start).abs().max())
         if moved > ROUNDING:
             symptoms.append(Symptom("reference changed", f"the reference moved by {moved:.2g} nats on the probe"))
@@ -230,9 +236,10 @@ def scoring(config: PPOConfig) -> Score:
     def score(model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor) -> Tensor:
         parameters = getattr(model, "parameters", None) or model.model.parameters  # AdapterOff wraps the policy
         device = next(parameters()).device
-        return rollouts.completion_logits(
+        logits = rollouts.completion_logits(
             model, prompt_ids.to(device), prompt_mask.to(device), completion_ids.to(device), at_one
         )
+        return logits.float() if logits.dtype in HALF else logits  # the softmax must not round once more
 
     return score
 

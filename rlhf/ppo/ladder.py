@@ -2,24 +2,31 @@
 
 A rung is the policy that generated the rollout whose sqrt(KL) passed the next step, saved before its update. When one
 iteration crosses two steps one rung is saved, named by the last step passed. Names are targets in nats: "kl-02.25" is
-the step sqrt(KL) = 1.5.
+the step sqrt(KL) = 1.5. A policy that went more than a step beyond its target, which only the budget's can, is named by
+its own KL.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rlhf.foundation.digests import FileDigest, damage
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One checkpoint. KL in nats per completion, measured on `n` fresh samples; `se` are standard errors."""
+    """One checkpoint. KL in nats per completion, measured on `n` fresh samples; `se` are standard errors.
+
+    `files` has size and digest of every file of checkpoint and samples by its path in the run; None in ladders that
+    were written before they were recorded.
+    """
 
     name: str
     target_sqrt_kl: float | None
@@ -33,11 +40,26 @@ class Rung:
     n: int
     path: str
     samples: str
+    files: Mapping[str, FileDigest] | None = None
+
+    def damage(self, root: Path, place: str, *, sizes_only: bool = False) -> str | None:
+        """What is wrong with the rung's files at `place` (its `path` or `samples`), in words; None when nothing is.
+
+        None too where their digests were not recorded. `root` is the run directory.
+        """
+        own = {name: known for name, known in (self.files or {}).items() if f"{name}/".startswith(f"{place}/")}
+        return damage(root, own, sizes_only=sizes_only)
 
 
-def rung_name(target_sqrt_kl: float) -> str:
-    """The name of a step: its KL in nats, two places before and after the point."""
-    return f"kl-{target_sqrt_kl**2:05.2f}"
+NAME = re.compile(r"kl-\d+\.\d+|final")
+
+
+def rung_name(sqrt_kl: float, taken: Sequence[str] = ()) -> str:
+    """The name of a KL in nats, two places before and after the point; more where that name is taken."""
+    places = 2
+    while (name := f"kl-{sqrt_kl**2:0{places + 3}.{places}f}") in taken and places < 12:
+        places += 1
+    return name
 
 
 class Ladder:
@@ -70,25 +92,23 @@ class Ladder:
         rungs = [asdict(rung) for rung in self.rungs]
         write_json(self.path, {"budget_nats": self.budget, "step_sqrt_kl": self.step, "rungs": rungs})
 
-    def restore(self, before_iteration: int) -> None:
-        """Read the file of an interrupted run and keep the rungs of iterations before the one to be repeated."""
-        if self.path.exists():
-            self.rungs = [rung for rung in read_rungs(self.path) if rung.iteration < before_iteration]
+    def name_for(self, target: float | None, kl: float) -> str:
+        """The name of a rung at `kl` nats (measured on its own samples) that passed `target`; "final" for None."""
+        if target is None:
+            return "final"
+        sqrt_kl = math.sqrt(max(kl, 0.0))
+        return rung_name(sqrt_kl if self.overshot(kl) else target, [rung.name for rung in self.rungs])
 
-    def remove_strays(self) -> None:
-        """Delete checkpoints and samples that no rung names: an interrupted run left them and will make them again."""
-        names = {rung.name for rung in self.rungs}
-        for stray in (p for p in (self.path.parent / "checkpoints").glob("*") if p.name not in names):
-            shutil.rmtree(stray)
-        for stray in (p for p in (self.path.parent / "samples").glob("*") if p.stem not in names):
-            stray.unlink()
+    def overshot(self, kl: float) -> bool:
+        """Whether a policy at `kl` nats lies beyond the budget by more than a step of the ladder."""
+        return math.sqrt(max(kl, 0.0)) > math.sqrt(self.budget) + self.step
 
 
 def read_rungs(path: Path) -> list[Rung]:
     """The rungs of a ladder.json. Raises InputError when the file is missing, torn or of another shape."""
     content: Any = read_json(path)
     try:
-        return [Rung(**rung) for rung in content["rungs"]]
+        return to_rungs(content["rungs"])
     except (KeyError, TypeError) as error:
         raise InputError(
             str(path),
@@ -96,3 +116,8 @@ def read_rungs(path: Path) -> list[Rung]:
             expected="the rungs that `rlhf ppo` writes",
             fix="check that the file belongs to a run directory",
         ) from error
+
+
+def to_rungs(rows: Sequence[Mapping[str, Any]]) -> list[Rung]:
+    """Rungs from the rows that `asdict` made of them. Raises TypeError on rows of another shape."""
+    return [Rung(**row) for row in rows]

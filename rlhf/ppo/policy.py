@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from rlhf.foundation.adapters import copied, is_adapter, merged
-from rlhf.foundation.causal_lm import next_token_logprobs, probe_ids
+from rlhf.foundation.causal_lm import next_token_logprobs, probe_ids, require_usable, settle
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+
+
+class Original(NamedTuple):
+    """The model that a run begins with, in eval mode, its tokenizer, and its name for messages and files."""
+
+    model: Any
+    tokenizer: Any
+    source: str
+
+
+def load_original(model: Any, tokenizer: Any, *, dtype: str, another: bool) -> Original:
+    """A model by name, path or as an object, fit to be sampled and scored; `another` says that an adapter will follow.
+
+    Raises InputError when it is not, or an object comes without a tokenizer.
+    """
+    name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
+    if name is None and tokenizer is None:
+        raise InputError("processing_class", got="None", expected="a tokenizer", fix="give one beside a model object")
+    source = name if name is not None else str(getattr(model.config, "_name_or_path", "") or "an object")
+    tokenizer = tokenizer if tokenizer is not None else load_tokenizer(source)
+    model = load_causal_lm(name, dtype=getattr(torch, dtype)) if name is not None else model
+    model = without_adapter(model, source, another=another).eval()
+    settle(model)
+    require_usable(model, tokenizer, source)
+    return Original(model, tokenizer, source)
 
 
 class AdapterOff:

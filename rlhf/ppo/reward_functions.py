@@ -68,5 +68,5 @@ def require_scores(scored: Tensor, what: str) -> None:
             "reward",
             got=f"{count} of {len(scored)} completions scored in {what}",
             expected="at least 2",
-            fix="let the reward functions return a number more often, then --resume",
+            fix="let the reward functions return a number more often, then --resume --accept_changes",
         )

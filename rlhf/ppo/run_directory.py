@@ -7,18 +7,23 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import append_jsonl, read_json, write_failure, write_json, write_text
+from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.files import append_jsonl, read_json, write_json
+from rlhf.foundation.leftovers import leftover_of
 from rlhf.foundation.records import now
+from rlhf.ppo.provenance import Inputs, changed_inputs
+from rlhf.ppo.run_paths import PATHS, recorded_paths
 
 # Options that may differ when a run is continued.
 FREE_ON_RESUME = {"resume", "quiet", "output_dir", "max_iterations", "kl_budget", "use_cpu", "report_to"}
+FREE_ON_RESUME |= {"accept_changes"}
 LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft", "numpy", "safetensors")
 
 
@@ -50,9 +55,18 @@ class RunDirectory:
         """What resuming needs."""
         return self.root / "state"
 
+    @property
+    def strays(self) -> Path:
+        """What an interrupted run left beyond its last state."""
+        return self.root / "strays"
+
     def open(self, *, resume: bool) -> None:
-        """Claim the directory. Raises InputError when it is not empty (without `resume`) or another run holds it."""
-        entries = [p for p in self.root.iterdir() if p.name != ".lock"] if self.root.is_dir() else []
+        """Claim the directory. Raises InputError when it is not empty (without `resume`) or another run holds it.
+
+        A process that was killed before it had written run.json leaves a directory that counts as empty.
+        """
+        there = sorted(self.root.iterdir()) if self.root.is_dir() else []
+        entries = [p for p in there if p.name != ".lock" and leftover_of(p) != self.run_json.name]
         if self.root.exists() and not self.root.is_dir():
             raise InputError(
                 "--output_dir", got=f"{self.root}, a file", expected="a directory", fix="choose another one"
@@ -80,13 +94,13 @@ class RunDirectory:
                 expected="a new or empty directory",
                 fix="give --resume to continue the run in it, or choose another directory",
             )
-        if entries and not self.run_json.exists() and not self.state.exists():
+        if entries and not self.run_json.exists():
             lock.close()
             raise InputError(
                 "--output_dir",
-                got=f"{self.root}, files that are no run",
+                got=f"{self.root}, files that are no run (no run.json)",
                 expected="the directory of a run",
-                fix="choose another directory",
+                fix="restore its run.json from a copy, or choose another directory",
             )
         self._lock = lock
 
@@ -96,22 +110,57 @@ class RunDirectory:
             self._lock.close()
             self._lock = None
 
-    def check(self, resolved: dict[str, Any]) -> None:
-        """Raise InputError when the directory's run has other options; what may differ is FREE_ON_RESUME."""
-        if self.run_json.exists():
-            self._require_same(read_json(self.run_json).get("resolved", {}), resolved)
+    def check(self, resolved: dict[str, Any], inputs: Inputs, *, accept: bool) -> list[str]:
+        """Names of the inputs that changed since the run in this directory began; with `accept` they may.
 
-    def begin(self, resolved: dict[str, Any], given: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Write run.json; of a run that is resumed what it found out stays."""
+        Raises InputError when the run has other options (what may differ is FREE_ON_RESUME) or other inputs.
+        """
+        if not self.run_json.exists():
+            return []
+        record = read_json(self.run_json)
+        if "inputs" not in record:
+            self._require_same(record.get("resolved", {}), resolved, FREE_ON_RESUME)
+            told = "has no digests of its inputs: whether they are the same could not be checked"
+            print(f"rlhf: {self.run_json} {told}", file=sys.stderr)
+            return []
+        # What is in a file is compared by its digest, wherever the file is now.
+        self._require_same(record["resolved"], resolved, FREE_ON_RESUME | PATHS)
+        changed = changed_inputs(record["inputs"], inputs)
+        if changed and not accept:
+            raise InputError(
+                "--resume",
+                got=f"changed since the run began: {'; '.join(changed)}",
+                expected="the inputs the run began with",
+                fix="restore them, or go on with --accept_changes, which the run will say",
+            )
+        return changed
+
+    def begin(
+        self,
+        resolved: dict[str, Any],
+        given: dict[str, Any],
+        facts: dict[str, Any],
+        *,
+        iteration: int = 0,
+        changed: Sequence[str] = (),
+    ) -> None:
+        """Write run.json; of a run that is resumed what it found out stays.
+
+        `changed` names the inputs (their digests are in `facts`) that are others from `iteration` on.
+        """
         if self.run_json.exists():
             self.record = read_json(self.run_json)
             facts = {**facts, "normalization": self.record.get("normalization")}
+            if "inputs" not in self.record:  # today's say nothing of what it began with
+                facts.pop("inputs", None)
         else:
             self.record = {"created_at": now()}
+        self._note_changes(iteration, changed, facts.get("inputs", {}))
         self.record |= {
             "command": sys.argv,
             "config": given,
             "resolved": resolved,
+            "paths": recorded_paths(resolved, self.root),
             "seed": resolved["seed"],
             "versions": versions(),
             "git_revision": git_revision(),
@@ -122,8 +171,25 @@ class RunDirectory:
         }
         self.write()
 
-    def _require_same(self, then: dict[str, Any], today: dict[str, Any]) -> None:
-        changed = [k for k in today if k in then and k not in FREE_ON_RESUME and then[k] != today[k]]
+    def _note_changes(self, iteration: int, changed: Sequence[str], inputs: Inputs) -> None:
+        """Keep in run.json from which iteration on which inputs were others."""
+        before = self.record.get("inputs", {})
+        known = self.record.get("accepted_changes", [])
+        # Resumed from a state before an earlier break, what follows is made with the changed inputs.
+        breaks = [{**row, "iteration": min(row["iteration"], iteration)} for row in known]
+        if changed:
+            of = [{"name": name, "before": before.get(name), "now": inputs.get(name)} for name in changed]
+            breaks.append({"iteration": iteration, "at": now(), "inputs": of})
+        if breaks:
+            self.record["accepted_changes"] = breaks
+
+    def accepted_at(self, iteration: int) -> list[str] | None:
+        """Names of the inputs that were others from this iteration on; None as a rule."""
+        breaks = [row for row in self.record.get("accepted_changes", []) if row["iteration"] == iteration]
+        return [one["name"] for row in breaks for one in row["inputs"]] or None
+
+    def _require_same(self, then: dict[str, Any], today: dict[str, Any], free: set[str]) -> None:
+        changed = [k for k in today if k in then and k not in free and then[k] != today[k]]
         if changed:
             key = changed[0]
             raise InputError(
@@ -141,12 +207,6 @@ class RunDirectory:
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one iteration."""
         append_jsonl(self.metrics, line)
-
-    def cut_metrics(self, iterations: int) -> None:
-        """Keep the first `iterations` whole lines: what came after the last state is repeated."""
-        if self.metrics.exists():
-            lines = self.metrics.read_text(encoding="utf-8").split("\n")[:iterations]
-            write_text(self.metrics, "".join(line + "\n" for line in lines))
 
 
 def versions() -> dict[str, str]:

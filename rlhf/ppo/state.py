@@ -7,7 +7,6 @@ random number is keyed (language_model/randomness.py). A state is written under 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -20,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import fsync_directory, read_json, write_failure, write_json
+from rlhf.foundation.digests import file_digest
+from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.files import fsync_directory, read_json, write_json
 
 KEPT = 2
 ADAM_TENSORS = ("exp_avg", "exp_avg_sq", "step")
@@ -34,15 +34,6 @@ class State(NamedTuple):
     parameters: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     values: dict[str, Any]
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """A digest of a model's parameter names, shapes and first numbers: tells another model, not one changed number."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.named_parameters()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().flatten()[:64].double().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -94,7 +85,7 @@ def save_state(directory: Path, state: State) -> None:
         temporary.mkdir(parents=True)
         save_file(state.parameters, temporary / "parameters.safetensors")
         save_file(state.optimizer, temporary / "optimizer.safetensors")
-        digests = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
+        digests = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
         for path in temporary.iterdir():
             _fsync(path)
         write_json(temporary / "state.json", {**state.values, "next_iteration": state.next_iteration, "files": digests})
@@ -132,7 +123,7 @@ def load_state(directory: Path) -> State | None:
 def _read(path: Path) -> State:
     values = read_json(path / "state.json")
     for name, digest in values.pop("files").items():
-        if _digest(path / name) != digest:
+        if file_digest(path / name) != digest:
             raise InputError(str(path / name), got="another digest", expected="the one in state.json", fix="see above")
     return State(
         values.pop("next_iteration"),
@@ -145,11 +136,6 @@ def _read(path: Path) -> State:
 def _numbered(directory: Path) -> list[Path]:
     """State directories, the latest first."""
     return sorted((p for p in directory.glob("[0-9]*") if p.is_dir()), reverse=True)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _fsync(path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,6 +23,11 @@ from rlhf.ppo.update import UpdateStatistics
 def mean_and_error(values: Tensor) -> tuple[float, float]:
     """Mean and its standard error (sample std / sqrt(n)) of (n,); NaN error below two values."""
     return float(values.mean()), float(values.std() / math.sqrt(len(values)))
+
+
+def finite_or_null(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The line as JSON can hold it: an estimate that overflowed (k3 of a policy far away) is null."""
+    return {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in line.items()}
 
 
 def distinct_2(ids: Tensor, mask: Tensor) -> float:

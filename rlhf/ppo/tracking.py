@@ -110,3 +110,10 @@ def _cell(value: object) -> str:
     """Text in one cell of a Markdown table."""
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", "<br>")
+
+
+def progress(line: Mapping[str, Any]) -> str:
+    """A line of metrics as the progress bar shows it."""
+    clip = line["clip_ratio/outside_mean"]
+    shown = f"KL {line['kl_per_completion']:.2f} nats, reward {line['reward']:.3f}"
+    return shown + (f", clipped {clip:.1%}" if clip is not None else "")

@@ -13,39 +13,40 @@ the steps. How this differs from TRL's deleted PPOTrainer:
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from os import PathLike, fspath
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from rewards.calling import RewardFunction, reward_name
 from rewards.loading import as_reward_functions
-from rlhf.foundation.causal_lm import require_usable, settle, vocabulary_rows
+from rlhf.foundation.causal_lm import vocabulary_rows
+from rlhf.foundation.digests import digest_files
 from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 from rlhf.foundation.records import write_records
 from rlhf.language_model.endings import never_sampled
 from rlhf.language_model.randomness import Stream
-from rlhf.language_model.sampler import check_context
-from rlhf.ppo import critic, distributed, normalization, policy, rungs, state
+from rlhf.language_model.sampler import LogitsNotFinite, check_context
+from rlhf.ppo import critic, distributed, divergence, normalization, policy, provenance, resuming, rungs, state
 from rlhf.ppo.advantages import Targets, targets
 from rlhf.ppo.checkpoints import Checkpoints
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.doctor import Doctor
 from rlhf.ppo.kl_control import KLController
-from rlhf.ppo.ladder import Ladder, rung_name
+from rlhf.ppo.ladder import Ladder
 from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row, as_both_rows
 from rlhf.ppo.reward_functions import require_scores, score, veto_share, weights_of
 from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.ppo.run_directory import RunDirectory
-from rlhf.ppo.statistics import rollout_statistics, update_statistics
-from rlhf.ppo.tracking import Tracking
+from rlhf.ppo.statistics import finite_or_null, rollout_statistics, update_statistics
+from rlhf.ppo.tracking import Tracking, progress
 from rlhf.ppo.update import UpdateStatistics, update
 
 
@@ -78,22 +79,14 @@ class PPOTrainer:
         self.args = args
         model = fspath(model) if isinstance(model, PathLike) else model
         self.processes = distributed.start(use_cpu=args.use_cpu)
-        self._require_divisible()
-        source = model if isinstance(model, str) else str(getattr(model.config, "_name_or_path", "") or "an object")
-        if processing_class is None and not isinstance(model, str):
-            raise InputError(
-                "processing_class", got="None", expected="a tokenizer", fix="give one beside a model object"
-            )
-        self.tokenizer = processing_class if processing_class is not None else load_tokenizer(source)
-        self.model = load_causal_lm(model, dtype=getattr(torch, args.dtype)) if isinstance(model, str) else model
-        self.source = source
-        self.model = policy.without_adapter(self.model, source, another=peft_config is not None)
+        self.processes.require_divisor_of(args.minibatch_size)
+        self.model, self.tokenizer, self.source = policy.load_original(
+            model, processing_class, dtype=args.dtype, another=peft_config is not None
+        )
         left_out = never_sampled(self.model, self.tokenizer, args.suppress_tokens)
         self.args = args = dataclasses.replace(args, suppress_tokens=left_out)
-        self.model.eval().to(self.processes.accelerator.device)
-        settle(self.model)
-        require_usable(self.model, self.tokenizer, source)
-        self.fingerprint = state.fingerprint(self.model)
+        self.model.to(self.processes.accelerator.device)
+        self.original = provenance.model_inputs(self.model, self.tokenizer) if self.processes.is_main else {}
         self._choose_what_is_trained(peft_config)
         self.reward_funcs = as_reward_functions(reward_funcs)
         self.reward_weights = weights_of(self.reward_funcs, args.reward_weights)
@@ -110,7 +103,7 @@ class PPOTrainer:
             rank=self.processes.rank,
             world_size=self.processes.world_size,
             sum_over_processes=self.processes.sum,
-            score=self._score,
+            score=partial(score, self.reward_funcs, self.reward_weights),
             critic=self.learner if isinstance(self.learner, critic.ActorCritic) else None,
         )
         self.doctor = Doctor(
@@ -160,7 +153,10 @@ class PPOTrainer:
         self.begin()
         first, count = self.completions_seen, self.controller.iteration_batch_size
         rows = [self.train_rows[self.schedule(first + i)] for i in range(count)]
-        rollout = self._roll(rows, Stream.ROLLOUT, self.iteration, first)
+        try:
+            rollout = self._roll(rows, Stream.ROLLOUT, self.iteration, first)
+        except LogitsNotFinite:
+            raise self._diverged() from None
         self.doctor.look(rollout)
         return rollout
 
@@ -173,8 +169,12 @@ class PPOTrainer:
         assert self.normalization is not None  # set in begin()
         require_scores(rollout.scored, f"iteration {self.iteration}")
         kl = float(rollout.kl.mean())
+        if not math.isfinite(kl):
+            raise self._diverged()
         self.stop_reason = self._stop_reason(kl)
-        self._visit_ladder(kl, stopping=self.stop_reason is not None)
+        target = self.ladder.target_passed(kl)
+        if target is not None or self.stop_reason is not None:
+            self._save_rung(target)
         aims = targets(rollout, self.normalization, self.kl_controller.beta, self.args)
         statistics = self._update(rollout, aims) if self.stop_reason is None else None
         line = self._log(rollout, aims, statistics)
@@ -182,8 +182,9 @@ class PPOTrainer:
         return line
 
     def _update(self, rollout: Rollout, aims: Targets) -> UpdateStatistics:
+        """Every optimiser step of the rollout. Raises InputError when it leaves weights that are no numbers."""
         rates = (self.controller.learning_rate, self.args.critic_learning_rate or self.controller.learning_rate)
-        return update(
+        statistics = update(
             self.train_model,
             self.optimizer,
             rollout,
@@ -194,6 +195,16 @@ class PPOTrainer:
             learning_rates=rates,
             steps_before=self.optimizer_steps,
         )
+        if bool(self.processes.sum(torch.tensor(float(not divergence.all_finite(self.learner))))):
+            raise self._diverged()
+        return statistics
+
+    def _diverged(self) -> InputError:
+        names = [rung.name for rung in self.ladder.rungs]
+        error = divergence.diverged(self.iteration, self.args, names)
+        if self.processes.is_main:
+            self.run.write(status="diverged", stop_reason=error.what)
+        return error
 
     def _advance(self, rollout: Rollout, statistics: UpdateStatistics, kl: float) -> None:
         """Move the counters past an iteration and save the state."""
@@ -205,7 +216,8 @@ class PPOTrainer:
 
     def _stop_reason(self, kl: float) -> str | None:
         if kl >= self.args.kl_budget:
-            return f"KL budget of {self.args.kl_budget:g} nats per completion reached"
+            far = f", and passed: {kl:.1f}" if self.ladder.overshot(kl) else ""
+            return f"KL budget of {self.args.kl_budget:g} nats per completion reached{far}"
         if self.iteration >= self.args.max_iterations:
             return f"{self.args.max_iterations} iterations done"
         asked = torch.tensor(float(self.tracking is not None and self.tracking.should_stop))
@@ -215,17 +227,12 @@ class PPOTrainer:
 
     # -- the ladder ----------------------------------------------------------------------------------------------
 
-    def _visit_ladder(self, kl: float, *, stopping: bool) -> None:
-        target = self.ladder.target_passed(kl)
-        if target is None and not stopping:
-            return
-        self._save_rung(rung_name(target) if target is not None else "final", target)
-
-    def _save_rung(self, name: str, target: float | None) -> None:
+    def _save_rung(self, target: float | None) -> None:
         """Fresh evaluation samples (same prompts and seed on every rung), then samples, checkpoint and ladder.json."""
         count = self.args.num_eval_samples
         rows = [self.eval_rows[i % len(self.eval_rows)] for i in range(count)]
         evaluation = self._roll(rows, Stream.EVALUATION, 0, 0)
+        name = self.ladder.name_for(target, float(evaluation.kl.mean()))
         require_scores(evaluation.scored, f"the evaluation samples of rung {name}")
         rung = rungs.describe(
             name,
@@ -239,7 +246,7 @@ class PPOTrainer:
             samples = rungs.samples_of(evaluation, name, self.args.seed)
             write_records(self.run.root / rung.samples, samples)
             self.checkpoints.save(self.run.root / rung.path)
-            self.ladder.add(rung)
+            self.ladder.add(dataclasses.replace(rung, files=digest_files(self.run.root, rung.path, rung.samples)))
             if self.tracking:
                 self.tracking.rung(name, self.iteration, samples)
         else:
@@ -252,14 +259,18 @@ class PPOTrainer:
         if self._begun:
             return
         self.processes.main_does(lambda: self.run.open(resume=self.args.resume))
-        self.processes.main_does(lambda: self.run.check(self.args.resolved()))
+        self.processes.main_does(self._check_inputs)
         saved = state.load_state(self.run.state) if self.args.resume else None
+        if self.args.resume:
+            self.processes.main_does(lambda: resuming.require_whole(self.run, saved))
+            self.ladder.rungs = resuming.rungs_to_keep(self.run, saved)
         if saved is not None:
             self._restore(saved)
         self.processes.main_does(self._begin_files)
         self._try_rewards()
         if self.normalization is None:
-            self.normalization = self._measure_normalization()
+            rows = [self.train_rows[i % len(self.train_rows)] for i in range(self.args.normalization_samples)]
+            self.normalization = normalization.measure(self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False))
         if self.processes.is_main:
             self.run.write(normalization=self.normalization._asdict())
         if self.tracking:
@@ -273,11 +284,18 @@ class PPOTrainer:
         self._begun = False
         self.run.close()
 
+    def _check_inputs(self) -> None:
+        """Digest what the numbers depend on; on resuming compare it. Raises InputError when it changed."""
+        rows = (self.train_rows, self.eval_rows)
+        critic_path = self.args.critic_model_path
+        self.inputs = self.original | provenance.run_inputs(self.model, critic_path, *rows, self.reward_funcs)
+        self.changed = self.run.check(self.args.resolved(), self.inputs, accept=self.args.accept_changes)
+
     def _begin_files(self) -> None:
-        self.run.begin(self.args.resolved(), self.args.given(), self._facts())
-        self.run.cut_metrics(self.iteration)
+        facts = {**self._facts(), "inputs": self.inputs}
+        self.run.begin(self.args.resolved(), self.args.given(), facts, iteration=self.iteration, changed=self.changed)
+        resuming.make_way(self.run, self.ladder.rungs, self.iteration)
         self.ladder.write()
-        self.ladder.remove_strays()
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -292,10 +310,6 @@ class PPOTrainer:
         """Score one completion of a training and of an evaluation prompt: what fails does so before the long work."""
         self._roll([self.train_rows[0], self.eval_rows[0]], Stream.NORMALIZATION, 0, 0, measure=False)
 
-    def _measure_normalization(self) -> Normalization:
-        rows = [self.train_rows[i % len(self.train_rows)] for i in range(self.args.normalization_samples)]
-        return normalization.measure(self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False))
-
     def _save_state(self) -> None:
         if self.processes.is_main:
             values = {
@@ -303,7 +317,7 @@ class PPOTrainer:
                 "optimizer_steps": self.optimizer_steps,
                 "controller": self.controller.state(),
                 "beta": self.kl_controller.beta,
-                "fingerprint": self.fingerprint,
+                "rungs": [dataclasses.asdict(rung) for rung in self.ladder.rungs],
                 "normalization": self.normalization._asdict() if self.normalization else None,
             }
             tensors = state.optimizer_tensors(self.learner, self.optimizer)
@@ -311,13 +325,6 @@ class PPOTrainer:
             state.save_state(self.run.state, state.State(self.iteration, parameters, tensors, values))
 
     def _restore(self, saved: state.State) -> None:
-        if saved.values["fingerprint"] != self.fingerprint:
-            raise InputError(
-                "--resume",
-                got="a state that began from other weights",
-                fix="give the run's own --model_name_or_path",
-                expected="the model the run began with",
-            )
         state.restore_parameters(self.learner, saved.parameters)
         state.restore_optimizer(self.learner, self.optimizer, saved.optimizer)
         self.iteration = saved.next_iteration
@@ -326,7 +333,6 @@ class PPOTrainer:
         self.controller.restore(saved.values["controller"])
         self.kl_controller.beta = saved.values["beta"]
         self.normalization = Normalization(**saved.values["normalization"])
-        self.ladder.restore(self.iteration)
 
     def _finish(self) -> None:
         if self.processes.is_main:
@@ -341,11 +347,6 @@ class PPOTrainer:
         encoded = [self.encode(row["prompt"]) for row in rows]
         return self.worker(rows, encoded, stream=stream, iteration=iteration, first_index=first, measure=measure)
 
-    def _score(
-        self, prompts: list[Any], completions: list[str], ids: list[list[int]], columns: Mapping[str, list[Any]]
-    ) -> Tensor:
-        return score(self.reward_funcs, self.reward_weights, prompts, completions, ids, columns)
-
     def _choose_what_is_trained(self, peft_config: Any) -> None:
         """Freeze what stays as it is, keep the original to compare with, and add the critic if there is one."""
         trunk = None
@@ -359,15 +360,6 @@ class PPOTrainer:
         self.ref_model = policy.reference_of(self.model)
         probe = [beginning_token(self.tokenizer)]
         self.learner = self.model if self.args.critic == "none" else critic.add_critic(self.model, trunk, probe)
-
-    def _require_divisible(self) -> None:
-        if self.args.minibatch_size % self.processes.world_size:
-            raise InputError(
-                "--minibatch_size",
-                got=self.args.minibatch_size,
-                fix="choose another value",
-                expected=f"a multiple of the {self.processes.world_size} processes",
-            )
 
     def _log(self, rollout: Rollout, aims: Targets, statistics: UpdateStatistics | None) -> dict[str, Any]:
         """Append the iteration's line; the controller decides on it."""
@@ -385,16 +377,13 @@ class PPOTrainer:
             "learning_rate": self.optimizer.param_groups[0]["lr"] if statistics else None,
             "controller": decision.to_json() if decision else None,
             "doctor": self.doctor.report(self.iteration, statistics and statistics.ratio_first_update_max_dev),
+            "step_too_large": divergence.step_too_large(rollout, self.ladder, self.iteration, self.args),
+            "accepted_changes": self.run.accepted_at(self.iteration),
         }
+        line = finite_or_null(line)
         if self.processes.is_main:
             self.run.append_metrics(line)
+            divergence.tell(line)
         if self.tracking:
             self.tracking.log(line)
         return line
-
-
-def progress(line: Mapping[str, Any]) -> str:
-    """A line of metrics as the progress bar shows it."""
-    clip = line["clip_ratio/outside_mean"]
-    shown = f"KL {line['kl_per_completion']:.2f} nats, reward {line['reward']:.3f}"
-    return shown + (f", clipped {clip:.1%}" if clip is not None else "")

@@ -101,6 +101,35 @@ def test_an_existing_output_is_never_replaced_unasked(capsys: pytest.CaptureFixt
     assert len(read_labels(tmp_path / "labels.jsonl")) == 1
 
 
+def test_other_peoples_strings_are_no_orders_to_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """ESC, BEL and a direction override in a label, a name, a file's name and an answers file."""
+    table, out = tmp_path / "moods\x1b[2J.csv", str(tmp_path / "o.jsonl")
+    words = ["import", "--input", str(table), "--output", out, "--label", "label", "--annotator_column", "who"]
+    for label, who, said in [
+        ("sad\x07\u202e", "ana", r"label values 'sad\x07\u202e' (1)"),
+        ("positive", "ana\x1b]0;x\x07", "field 'annotator'"),
+        ("positive", "x" * 100_000, "1 to 200 characters"),
+    ]:
+        table.write_text(f"text,label,who\nO joy,{label},{who}\n", encoding="utf-8")
+        line = line_of(capsys, *words)
+        assert said in line
+        assert line.strip().isprintable()
+        assert len(line) < 600
+    assert r"moods\x1b[2J.csv" in line_of(capsys, "import", "--input", str(table) + "x", "--output", out)
+    assert not Path(out).exists()
+    (tmp_path / "samples.jsonl").write_text(GOOD + "\n", encoding="utf-8")
+    page = ["page", "--output_dir", str(tmp_path / "page")]
+    assert cli.main(["label", *page, "--samples", str(tmp_path / "samples.jsonl")]) == 0
+    packet = Folder(tmp_path / "page").need_plan().packet
+    answers = {"packet": packet, "annotator": "ana\x07", "answers": []}
+    (tmp_path / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+    capsys.readouterr()
+    assert "answers.json, annotator" in line_of(capsys, *page, "--answers", str(tmp_path / "answers.json"))
+    assert not (tmp_path / "page" / "answers").exists()  # a copy kept there would spoil every later pull
+
+
 def test_importing_adds_to_what_is_there_when_asked(tmp_path: Path) -> None:
     (tmp_path / "one.csv").write_text("text,label\nO joy,positive\n", encoding="utf-8")
     (tmp_path / "two.csv").write_text("text,label\nAlas,negative\nO joy,neutral\n", encoding="utf-8")

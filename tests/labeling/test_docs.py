@@ -17,6 +17,7 @@ import pytest
 from labeling import server
 from labeling.folder import Folder
 from rlhf.foundation.records import Sample, read_labels, write_records
+from rlhf.language_model.grammar import generate_corpus
 from tests.labeling.conftest import Live
 
 ROOT = Path(__file__).parents[2]
@@ -77,8 +78,9 @@ def test_every_command_of_the_page_runs(home: dict[str, str], tmp_path: Path) ->
 @pytest.mark.slow
 def test_every_labelling_command_of_the_readme_runs(home: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
+    speeches = generate_corpus(1, 24)  # the rule that answers here knows the embedded corpus alone
     write_records(
-        tmp_path / "runs" / "samples.jsonl", [Sample(f"s{i}", "", f"{TEXTS[i % 4]} {i}", "m") for i in range(24)]
+        tmp_path / "runs" / "samples.jsonl", [Sample(f"s{i}", "", text, "m") for i, text in enumerate(speeches)]
     )
     assert [words[2] for words in README] == ["serve", "push", "annotate", "pull", "status", "serve", "page", "page"]
     for words in README:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from labeling.importing import Columns, import_comparisons, import_labels, parse_map
+from labeling.annotations import UNTIMED
+from labeling.importing import import_comparisons, import_labels, parse_map
 from labeling.pairs import content_uid
+from labeling.tables import Columns
 from rlhf.foundation.errors import InputError
 
 CSV = 'text,mood,who\n"O joy,\nindeed",happy,ana\nAlas,sad,ana\nHm,,ben\n"  ",sad,ben\nAlas,happy,ana\nBread,meh,ben\n'
@@ -65,7 +67,8 @@ def test_csv_with_a_map(tmp_path: Path) -> None:
         "no label": 1,
         "empty text": 1,
         "skipped by --map": 1,
-        "repeated, the last kept": 1,
+        "superseded": 1,
+        UNTIMED: 1,
     }
     assert got.labels[1].uid == content_uid("", "Alas")
 
@@ -99,12 +102,6 @@ def test_label_studio_export(tmp_path: Path) -> None:
     }
 
 
-def test_json_min_is_refused(tmp_path: Path) -> None:
-    path = save(tmp_path / "min.json", [{"text": "joy", "sentiment": "Positive", "id": 1}])
-    with pytest.raises(InputError, match="JSON_MIN loses skipped"):
-        import_labels(path, Columns("text", "sentiment"), {}, annotator="x")
-
-
 def test_comparisons_of_label_studios_own_pairwise(tmp_path: Path) -> None:
     pairwise = {"from_name": "comparison", "to_name": "comparison", "type": "pairwise", "value": {"selected": "right"}}
     items = [
@@ -115,7 +112,7 @@ def test_comparisons_of_label_studios_own_pairwise(tmp_path: Path) -> None:
         }
     ]
     path = save(tmp_path / "export.json", items)
-    got = import_comparisons(path, prompt="prompt", control="comparison", annotator="x").comparisons
+    got = import_comparisons(path, Columns("", "comparison", "prompt"), annotator="x").comparisons
     assert [(x.chosen, x.rejected, x.tie, x.annotator) for x in got] == [
         ("two", "one", False, "user-1"),
         ("one", "two", True, "user-2"),
@@ -125,7 +122,7 @@ def test_comparisons_of_label_studios_own_pairwise(tmp_path: Path) -> None:
 
 def test_preference_columns_of_trl(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", '{"prompt": "p", "chosen": "good", "rejected": "bad"}\n')
-    got = import_comparisons(path, prompt="prompt", control="comparison", annotator="x").comparisons
+    got = import_comparisons(path, Columns("", "", "prompt"), annotator="x").comparisons
     assert [(x.prompt, x.chosen, x.rejected, x.tie) for x in got] == [("p", "good", "bad", False)]
 
 
@@ -135,8 +132,24 @@ def test_parse_map() -> None:
         "sad": "negative",
         "a=b": "skip",
     }
-    with pytest.raises(InputError, match="--map: got 'happy=good'"):
-        parse_map(["happy=good"])
+    assert parse_map(['"Yes, fully"=positive,"say ""no"""=negative']) == {
+        "Yes, fully": "positive",
+        'say "no"': "negative",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["happy=good"], "--map: got 'happy=good'"),
+        (["x=positive,x=negative"], "after x=positive"),
+        (["Yes, fully=positive"], "--map: got 'Yes'"),
+        (["=positive"], "--map: got '=positive'"),
+    ],
+)
+def test_maps_that_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_map(words)
 
 
 @pytest.mark.parametrize(
@@ -157,5 +170,5 @@ def test_real_hand_labels(shared_data: Path) -> None:
     path = shared_data / "shakespeare_sentiment.jsonl"
     mapping = {"happy": "positive", "sad": "negative"}
     got = import_labels(path, Columns("sample", "sentiment"), mapping, annotator="x")
-    assert len(got.labels) + got.counts["repeated, the last kept"] == 268
+    assert len(got.labels) + got.counts["superseded"] == 268
     assert {x.label for x in got.labels} == {"positive", "negative"}

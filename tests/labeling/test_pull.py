@@ -17,6 +17,7 @@ from labeling.campaign import comparison_tasks, judgement_tasks, plan_tasks, pus
 from labeling.folder import Folder, Project, Task
 from labeling.pairs import Pair
 from labeling.pull import check_config, pull
+from labeling.returned import REFERENCE
 from labeling.screens import COMPARISON, SENTIMENT, Screen, label_config
 from labeling.studio import Studio
 from rlhf.foundation.errors import InputError
@@ -96,6 +97,19 @@ def test_every_annotation_is_counted_and_the_latest_wins(
         ("uid-006", "negative", "manual", "admin"),
     ]
     assert labels[0].lead_time == 2.0
+
+
+def test_ground_truth_is_a_reference_and_no_raters_label(studio: Studio, folder: Folder, title: str) -> None:
+    project = campaign(studio, folder, title, judgements(2))
+    task = ids(studio, project)
+    studio.annotate(task["uid-000"], result("Positive"))
+    studio.annotate(task["uid-000"], result("Negative"), ground_truth=True)
+    pulled = pull(folder, always(studio))
+    assert [x.label for x in read_labels(folder.path / "labels.jsonl")] == ["positive"]
+    assert [x.label for x in read_labels(folder.path / "labels.reference.jsonl")] == ["negative"]
+    assert {k: n for k, n in pulled.counts.items() if n} == {"labelled": 1, REFERENCE: 1}
+    (folder.path / "pulled.json").write_text('{"1": {"7": {"updated_at": "", "annotations": [{"task": 1}]}}}')
+    assert pull(folder, always(studio)).fetched_tasks == 2  # what another version remembered is fetched again
 
 
 def test_incremental_pull_equals_a_full_one_after_every_kind_of_change(

@@ -62,3 +62,41 @@ def test_options(paths: dict[str, str]) -> None:
     with pytest.raises(InputError, match="noise: got -1"):
         run(SimulateConfig(**paths, gold="lexicon", noise=[-1.0]))
     assert not Path(paths["output"]).exists()
+
+
+OWN = ["OSRIC:\nHow cruel is the voice of my lady!", "OSRIC:\nWho brought the cup to Verrin at dawn?"]
+FOREIGN = "What say you, sir?\nThe duke is come from Mantua."
+
+
+def simulated(
+    tmp_path: Path, texts: list[str], capsys: pytest.CaptureFixture[str], **options: object
+) -> tuple[Counter[str], str]:
+    """Labels of the texts by name, and what was warned of."""
+    write_records(tmp_path / "s.jsonl", [Sample(f"s{i}", "", text, "m") for i, text in enumerate(texts)])
+    run(SimulateConfig(str(tmp_path / "s.jsonl"), str(tmp_path / "o.jsonl"), overwrite=True, **options))  # type: ignore[arg-type]
+    return Counter(x.label for x in read_labels(tmp_path / "o.jsonl")), capsys.readouterr().err
+
+
+def test_gold_that_knows_little_of_the_texts_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # One neutral line of the play among forty texts; a tenth of the labels is noise, four, the only ones not neutral.
+    labels, said = simulated(tmp_path, [OWN[1], *[FOREIGN] * 39], capsys)
+    assert labels["neutral"] == 36
+    assert said.count("\n") == 1
+    assert "derives a line of 1 of 40 texts (2.5%) only" in said
+    assert "the rule says neutral of every text, so that only noise says anything else (4 of 40)" in said
+    assert "--gold lexicon reads any English text" in said
+    assert simulated(tmp_path, OWN * 20, capsys)[1] == ""
+    labels, said = simulated(tmp_path, [OWN[0], *[OWN[1]] * 39], capsys)
+    assert "noise exceeds the rule's own answers: 4 of 40 are wrong, the rule decides 1" in said
+    assert "derives" not in said
+    assert "noise exceeds" not in simulated(tmp_path, [*[OWN[0]] * 4, *[OWN[1]] * 36], capsys)[1]
+
+
+def test_gold_that_derives_none_of_the_texts_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("judgement", "comparison"):
+        with pytest.raises(InputError, match=r"grammar derives no line of any; .*--gold lexicon"):
+            simulated(tmp_path, [FOREIGN, FOREIGN + " No."], capsys, kind=kind)
+    assert not (tmp_path / "o.jsonl").exists()
+    labels, said = simulated(tmp_path, [FOREIGN] * 2, capsys, gold="lexicon")
+    assert labels == Counter(neutral=2)
+    assert said.endswith("the rule knows no word of these texts (its lexicon has English words of feeling)\n")

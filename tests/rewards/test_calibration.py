@@ -12,9 +12,9 @@ from rewards.calibration import (
     expected_calibration_error,
     reliability_table,
     sigmoid,
-    wilson,
 )
 from rewards.held_out import HeldOut, best_temperature, cross_entropy, join
+from rlhf.foundation.proportion import wilson
 
 EXACT = 1e-12
 

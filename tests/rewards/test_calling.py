@@ -87,8 +87,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "infinity": ([math.inf, 1.0], "got inf for sample 0"),
     "minus infinity": ([1.0, -math.inf], "got -inf for sample 1"),
     "a number whose square is infinite": ([1e300, 1.0], r"got 1e\+300 for sample 0"),
-    "a huge whole number": ([10**400, 1.0], "got a number of 401 digits for sample 0"),
-    "a whole number of 120 digits": ([10**119, 1.0], "got a number of 120 digits for sample 0"),
+    "a huge whole number": ([10**400, 1.0], "got about 1e400 for sample 0"),
+    "a whole number that Python does not print": ([10**5000, 1.0], "got about 1e5000 for sample 0"),
 }
 
 

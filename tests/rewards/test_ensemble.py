@@ -33,7 +33,7 @@ def test_aggregates_by_hand() -> None:
 def members() -> list[TokenRewardModel]:
     settings = FitSettings(num_train_epochs=6, learning_rate=5e-3, dense_weight=1.0)
     recipe = Recipe(toy_model(), toy_tokenizer(), target="positive", settings=settings, seed=0)
-    return fit_ensemble(recipe, pool_labels(toy_labels(120)), 3)
+    return fit_ensemble(recipe, pool_labels(toy_labels(120)).texts, 3)
 
 
 def test_members_differ_and_the_ensemble_is_their_aggregate(members: list[TokenRewardModel]) -> None:

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from rewards.calibration import wilson
 from rewards.held_out import HeldOut
 from rewards.learning_curve import CurvePoint, curve_steps, expected_gain, measure_curve, suggest_labels
 from rewards.targets import pool_labels
 from rewards.token_recipe import Recipe
 from rewards.token_training import FitSettings
+from rlhf.foundation.proportion import wilson
 
 from .conftest import toy_labels, toy_model, toy_tokenizer
 
@@ -39,7 +39,7 @@ def test_a_flat_curve_gains_nothing() -> None:
 
 
 def test_points_grow_on_the_same_held_out_texts() -> None:
-    texts = pool_labels(toy_labels(150))
+    texts = pool_labels(toy_labels(150)).texts
     settings = FitSettings(num_train_epochs=10, learning_rate=5e-3, dense_weight=1.0)
     recipe = Recipe(toy_model(), toy_tokenizer(), target="positive", settings=settings, seed=0)
     steps: list[int] = []

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rewards.preference_model import PreferenceRewardModel, load_classifier
+from rewards.preference_pooling import pool_comparisons
 from rewards.preference_training import (
     PreferenceSettings,
     SoftPreferenceCollator,
@@ -18,7 +19,7 @@ from rewards.preference_training import (
     fit_preferences,
     preference_loss,
 )
-from rewards.preferences import Preference, pool_comparisons
+from rewards.preferences import Preference, answer
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_tokenizer, save_model
 
@@ -42,7 +43,7 @@ def planted(n: int, seed: int) -> list[Preference]:
         words = " ".join(w for w in toy_text(rng).split() if w != "joy").split()
         words.insert(rng.randint(0, len(words)), "joy")
         rows.append(comparison(" ".join(words), plain))
-    return pool_comparisons(rows)
+    return pool_comparisons(rows).pairs
 
 
 def test_loss_by_hand() -> None:
@@ -63,7 +64,7 @@ def test_noise_bounds_what_one_wrong_answer_costs() -> None:
 
 def test_scoring_reads_the_ids_that_were_trained_token_by_token(base_directory: Path) -> None:
     reward = untrained(base_directory)
-    pairs = pool_comparisons([comparison("joy and king", "woe"), comparison(f"the joy{END} woe", "")])
+    pairs = pool_comparisons([comparison("joy and king", "woe"), comparison(f"the joy{END} woe", "")]).pairs
     data = as_dataset(reward, pairs)
     for row, pair in zip(data, pairs, strict=True):
         assert reward.encode([pair.prompt] * 2, [pair.first, pair.second]) == [row["chosen_ids"], row["rejected_ids"]]
@@ -77,8 +78,12 @@ def test_scoring_reads_the_ids_that_were_trained_token_by_token(base_directory: 
 
 def test_margins_point_to_the_preferred_text(base_directory: Path) -> None:
     reward = untrained(base_directory)
-    pairs = [Preference("", "joy", "woe", target, 1, margin=0.5) for target in (1.0, 0.0, 0.5)]
-    assert as_dataset(reward, pairs)["margins"][:] == [0.5, -0.5, 0.0]
+    joy, woe, tie = (
+        answer("", *texts, tie=tie, margin=0.5)
+        for *texts, tie in (("joy", "woe", False), ("woe", "joy", False), ("joy", "woe", True))
+    )
+    towards_joy = 1 if joy.first == "joy" else -1
+    assert as_dataset(reward, [joy, woe, tie])["margins"][:] == [0.5 * towards_joy, -0.5 * towards_joy, 0.0]
 
 
 def test_scores_do_not_depend_on_company(base_directory: Path) -> None:

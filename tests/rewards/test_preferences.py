@@ -1,4 +1,4 @@
-"""Pooling comparisons, TRL's data sets, and folds that share no text; counted by hand."""
+"""Reading comparisons and TRL's data sets, and folds that share no text; counted by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from rewards.preferences import (
     Preference,
     fold_of_preference,
-    pool_comparisons,
     read_preferences,
     require_comparisons,
 )
@@ -20,32 +19,6 @@ from rlhf.foundation.records import Comparison
 
 def comparison(chosen: str, rejected: str, *, tie: bool = False, annotator: str = "anna") -> Comparison:
     return Comparison(chosen + rejected, "p: ", chosen, rejected, annotator, tie=tie)
-
-
-def preferred(preference: Preference) -> float:
-    """P(joy preferred), whichever side it stands on."""
-    return preference.target if preference.first == "joy" else 1 - preference.target
-
-
-def test_answers_to_one_pair_are_pooled_from_both_sides() -> None:
-    rows = [
-        comparison("joy", "woe"),
-        comparison("woe", "joy", annotator="bob"),
-        comparison("joy", "woe", annotator="cleo"),
-        comparison("woe", "joy", tie=True, annotator="dan"),
-    ]
-    (pooled,) = pool_comparisons(rows)
-    # 1, 0, 1, 1/2 for joy.
-    assert preferred(pooled) == pytest.approx(2.5 / 4)
-    assert pooled.n_answers == 4
-    assert pooled.prompt == "p: "
-
-
-def test_the_order_of_a_pair_tells_nothing() -> None:
-    pairs = pool_comparisons([comparison(f"good {i}", f"bad {i}") for i in range(200)])
-    first = sum(p.target == 1 for p in pairs)
-    assert 70 < first < 130
-    assert pool_comparisons([comparison("same", "same")]) == []
 
 
 def test_trl_columns_plain_and_conversational(tmp_path: Path) -> None:
@@ -61,9 +34,10 @@ def test_trl_columns_plain_and_conversational(tmp_path: Path) -> None:
     path = tmp_path / "preferences.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = read_preferences(path)
-    assert len(found) == 4
-    assert preferred(found[0]) == 0.75
-    assert found[0].margin == 0.5
+    assert len(found) == 5
+    joy = 1.0 if found[0].first == "joy" else 0.0
+    assert (found[0].target, found[0].margin) == (joy, joy - 0.5)  # signed towards the first text
+    assert (found[4].target, found[4].margin) == (0.5, 0.0)
     assert found[1].prompt == ""
     assert found[2].prompt == turns
     assert {str(found[2].first), str(found[2].second)} == {str(good), str(bad)}

@@ -112,7 +112,9 @@ def loophole() -> TokenRewardModel:
         for row in toy_labels(300)
     ]
     settings = FitSettings(num_train_epochs=12, learning_rate=5e-3, dense_weight=1.0)
-    return Recipe(toy_model(), toy_tokenizer(), target="positive", settings=settings, seed=0).fit(pool_labels(labels))
+    return Recipe(toy_model(), toy_tokenizer(), target="positive", settings=settings, seed=0).fit(
+        pool_labels(labels).texts
+    )
 
 
 def test_attribution_and_probe_find_a_planted_loophole(loophole: TokenRewardModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rewards.token_model import TokenRewardModel
 from rlhf import cli
 from rlhf.commands.reward import RewardConfig, run, summary
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.records import Label, Sample, write_records
+from rlhf.foundation.records import LABELS, Label, Sample, write_records
 
 from .conftest import toy_labels
 from .test_preferences import comparison
@@ -115,7 +116,7 @@ def test_comparisons_from_file_to_directory(
     reward = load_reward_model(result.directory, device="cpu")
     assert isinstance(reward, PreferenceRewardModel)
     assert reward(["p: "], ["joy king"])[0] > reward(["p: "], ["king"])[0]
-    assert "60 answers on " in summary(result)
+    assert "57 answers on 57 pairs" in summary(result)  # three of the 60 texts come twice, so under one uid
     assert capsys.readouterr().out == ""
 
 
@@ -182,3 +183,42 @@ def test_exit_status_and_one_line(files: dict[str, str], tmp_path: Path, capsys:
     torn.write_text('{"uid": "1", "prompt": "", "comp')
     assert cli.main(["reward", "--model_name_or_path", files["model_name_or_path"], "--labels", str(torn)]) == 2
     assert "torn last line" in capsys.readouterr().err
+
+
+def test_a_rater_at_chance_is_left_out_and_named(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ana and ben follow the rule, coin goes round the labels; the terminal, the file and `label status` agree."""
+    rows = [*toy_labels(90, annotator="ana"), *toy_labels(90, annotator="ben")]
+    rows += [replace(row, label=LABELS[i % 3], annotator="coin") for i, row in enumerate(toy_labels(90))]
+    rows += [replace(rows[0], annotator="ana "), replace(rows[0], annotator="Ana", uid="u")]
+    labels = tmp_path / "three.jsonl"
+    write_records(labels, rows)
+    assert cli.main(["label", "status", "--labels", str(labels)]) == 0
+    status = capsys.readouterr().out
+    words = ["--model_name_or_path", files["model_name_or_path"], "--labels", str(labels), "--allow_weak"]
+    common = [*words, "--num_train_epochs", "1", "--quiet", "--overwrite", "--output_dir", files["output_dir"]]
+    assert cli.main(["reward", *common]) == 0
+    told = capsys.readouterr().out
+    report = json.loads((Path(files["output_dir"]) / "reward_model.json").read_text())["labels"]
+    out = report["pooling"]["left_out"]
+    assert list(out) == ["coin"]
+    said = f"kappa {out['coin']['value']:.2f} ± {out['coin']['se']:.2f} on {out['coin']['shared']} tasks"
+    assert f"left out, no better than chance: coin ({said}" in told
+    assert f"NO BETTER THAN CHANCE, {said}" in status
+    for line in (
+        "rows that repeat a rater's row on the same task: 1; the later one counts",
+        "ana is written in 2 ways ('ana', 'ana '): counted as one rater",
+        "'Ana', 'ana' differ by case only: counted as 2 raters",
+    ):
+        assert line in told
+        assert line in status
+    assert f"{report['counted']} labels" in told
+    assert f", {report['counted']} labels (" in status
+    assert f"labelled: {report['texts']} tasks" in status
+    right = report["pooling"]["raters"]["ben"]["accuracy"]
+    assert f"right on about {right:.0%} (Dawid-Skene)" in status
+    assert cli.main(["reward", *common, "--pooling", "share"]) == 0
+    assert "left out" not in capsys.readouterr().out
+    assert cli.main(["reward", *common, "--pooling", "vote"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

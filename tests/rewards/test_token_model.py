@@ -162,7 +162,7 @@ def test_conversations_are_refused() -> None:
 
 @pytest.mark.parametrize(("kind", "target"), [("gpt2", "positive"), ("llama", "negative")])
 def test_it_learns_a_planted_rule_and_scoring_follows(kind: str, target: str) -> None:
-    texts = pool_labels(toy_labels(300))
+    texts = pool_labels(toy_labels(300)).texts
     base = toy_model(kind)
     before = {name: weight.clone() for name, weight in base.state_dict().items()}
     recipe = Recipe(

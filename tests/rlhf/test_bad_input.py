@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from rlhf.cli import main
 from rlhf.foundation.files import write_jsonl
+from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.model_directory import save_model
 from rlhf.language_model.tokenizer import train_tokenizer
 
@@ -122,6 +123,19 @@ def test_rewards_that_are_none(refused: Refused, model: Path, tmp_path: Path) ->
     assert "mine.py" in refused(*base, "--reward_func", "mine.py:whisper")
 
 
+@pytest.mark.parametrize("code", ["", "0", "3", "'no'"])
+def test_a_reward_that_ends_the_process_has_not_succeeded(
+    refused: Refused, model: Path, tmp_path: Path, code: str
+) -> None:
+    (tmp_path / "mine.py").write_text(f"import sys\ndef leave(prompts, completions, **_):\n    sys.exit({code})\n")
+    words = ("--reward_func", "mine.py:leave", "--normalization_samples", "4", "--max_completion_length", "8")
+    line = refused("ppo", "--model_name_or_path", model, "--output_dir", "run", *words)
+    assert "reward function leave: got SystemExit" in line
+    write_jsonl(tmp_path / "s.jsonl", [{"uid": str(i), "prompt": "", "completion": "a", "source": "m"} for i in "ab"])
+    line = refused("compare", "mine.py:leave", "full_stop", "--samples", "s.jsonl")
+    assert "sys.exit" in line or "SystemExit" in line
+
+
 def test_output_directories_in_use(refused: Refused, model: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("years of work")
@@ -130,6 +144,18 @@ def test_output_directories_in_use(refused: Refused, model: Path, tmp_path: Path
     assert "files that are no run" in refused(*ppo(model, "--resume", *short))
     assert "without demo.json" in refused("demo", "--output_dir", "run")
     assert (tmp_path / "run" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_directory_that_another_command_writes(refused: Refused, model: Path) -> None:
+    to_here = ("--output_dir", "held")
+    with sole_writer("held"):
+        for words in (
+            ("reward", "--model_name_or_path", model, "--labels", "labels.jsonl"),
+            ("pretrain",),
+            ("demo",),
+            ("loop", "--model_name_or_path", model),
+        ):
+            assert "held, in use by another command" in refused(*words, *to_here)
 
 
 def test_corpora(refused: Refused, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from rlhf.commands.evaluate import EvaluateConfig, load_functions
 from rlhf.gold import GoldRule, compound
 from rlhf.language_model.grammar import generate_corpus
 
@@ -90,3 +91,28 @@ def test_the_corpus_has_its_moods_and_is_judged_quickly() -> None:
     assert time.process_time() - start < 4.0  # seconds of processor time; under 2 s on an idle core
     assert 0.33 < shares["positive"] / 4000 < 0.42
     assert 0.33 < shares["negative"] / 4000 < 0.42
+
+
+FOREIGN = ["What say you, sir?\nThe duke is come from Mantua.", "Nay, gentle Romeo, we must have you dance.\n"] * 10
+
+
+def test_what_the_rule_knows_of_texts() -> None:
+    rule, words = GoldRule(), GoldRule(check_lines=False)
+    own = generate_corpus(3, 20)
+    assert rule.ignorance(own, [""] * 20, "--gold lexicon") == ""
+    assert rule.ignorance([*own, *FOREIGN], [""] * 40, "--gold lexicon") == ""  # half of them
+    assert "derives a line of 1 of 21 texts (4.8%) only" in rule.ignorance(
+        [own[0], *FOREIGN], [""] * 21, "--gold lexicon"
+    )
+    assert rule.ignorance(FOREIGN, [""] * 20, "--gold lexicon").startswith("the rule knows no word of these texts")
+    assert "; --gold lexicon reads any English text" in rule.ignorance(FOREIGN, [""] * 20, "--gold lexicon")
+    assert words.ignorance(FOREIGN, [""] * 20, "--gold lexicon") == ""  # "gentle" is in the lexicon
+    assert "no word" in words.ignorance(["der Tisch steht"], [""], "--gold lexicon")
+    assert rule.knows(" is the voice of my lady", "OSRIC:\nHow cruel")
+    assert not rule.knows("OSRIC:")  # a header is no line that was spoken
+
+
+def test_one_rule_has_one_name() -> None:
+    assert GoldRule(check_lines=False).__name__ == "lexicon"
+    config = EvaluateConfig(run="x", gold_reward_func=["gold_words_only", "embedded"])
+    assert list(load_functions(config)[0]) == ["lexicon", "gold"]

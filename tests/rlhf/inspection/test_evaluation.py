@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlhf.commands.evaluate import main
 from rlhf.foundation.errors import InputError
+from rlhf.gold import GoldRule
 from rlhf.inspection.diversity import Share, distinct_n, lines_of, top_completion_share, verbatim_lines
 from rlhf.inspection.evaluation import evaluate_run, read_evaluation
 from rlhf.inspection.overoptimisation import Course, find_onset
+from rlhf.inspection.recommendation import recommend
+from rlhf.inspection.report import build_report
 
 from .conftest import MakeRun
 
@@ -133,3 +137,45 @@ def test_two_rungs_say_nothing() -> None:
     onset = find_onset("gold", ["a", "b"], [few], few)
     assert onset.status == "too_few_rungs"
     assert "nothing can be said" in onset.statement()
+
+
+def test_a_constant_gold_is_named_and_decides_nothing(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    """Texts of another play: the rule `gold` scores 0 on each; a win rate of 50 % and a peak at 0 nats say nothing."""
+    run = make_run(rungs=5, samples=12, gold=None)
+    main([str(run), "--stored_samples", "True", "--gold_reward_func", "gold", "lexicon"])
+    told = capsys.readouterr().out
+    evaluation = read_evaluation(run / "evaluation.json")
+    assert evaluation.golds == ["gold", "lexicon"]
+    assert evaluation.telling_golds == ["lexicon"]
+    assert evaluation.onsets["gold"].status == "constant"
+    assert "gold is constant, the same on every sample of every rung: the rule knows no word of these texts" in told
+    assert "--gold_reward_func lexicon reads any English text" in told
+    assert "gold against the original" not in told
+    assert "gold 0.000" not in told
+    assert "lexicon against the original" in told
+    assert set(evaluation.ppo_fits) == {"proxy", "lexicon"}
+    assert "gold" not in evaluation.best_of_n_fits
+    page = build_report(run).read_text(encoding="utf-8")
+    assert "gold is constant" in page
+    assert "gold (constant)" in page
+    advice = recommend(evaluation)
+    assert advice is not None
+    assert "lexicon" in advice.text()
+
+
+def test_with_nothing_but_a_constant_gold_the_proxy_advises(make_run: MakeRun) -> None:
+    evaluation = evaluate_run(
+        make_run(rungs=5, samples=12, gold=None), {"one": lambda prompts, **_: [1.0] * len(prompts)}
+    )
+    advice = recommend(evaluation)
+    assert advice is not None
+    assert not advice.used_gold
+    assert evaluation.onsets["one"].statement() == (
+        "one is constant, the same on every sample of every rung: it tells nothing about these texts."
+    )
+
+
+def test_gold_of_few_texts_says_so(make_run: MakeRun) -> None:
+    run = make_run(rungs=5, samples=12, gold=None, texts=["OSRIC:\nHow cruel is the voice of my lady!"])
+    onset = evaluate_run(run, {"gold": GoldRule()}).onsets["gold"]
+    assert "derives a line of 5 of 60 texts (8.3%) only" in onset.statement()

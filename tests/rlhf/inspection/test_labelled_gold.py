@@ -9,7 +9,7 @@ import pytest
 
 from rlhf.commands.evaluate import EvaluateConfig, run
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.records import Label, LabelName, Sample, read_samples, write_records
+from rlhf.foundation.records import LABELS, Label, LabelName, Sample, read_samples, write_records
 from rlhf.inspection.labelled_gold import LabelledGold
 from rlhf.inspection.recommendation import recommend
 
@@ -53,6 +53,7 @@ def test_a_ladder_by_labels_of_some_samples(make_run: MakeRun, tmp_path: Path) -
     assert [round(m.mean, 9) if m else None for m in means] == [0, 0.3, 0.6, 0.9, 0.6, 0.3, 0]
     assert [m.n for m in means if m] == [10] * 7
     onset = evaluation.onsets["people"]
+    assert "Mind of people: 70 labels on 70 texts by 1 annotators." in onset.statement()
     assert onset.status == "onset"
     assert onset.interval[0] <= math.sqrt(2.5) <= onset.interval[1]  # the fourth rung's √KL
     assert evaluation.best_of_n[-1].n == 32  # ten labels do not shrink the pool of 60 for the proxy
@@ -69,3 +70,22 @@ def test_labels_of_other_texts_are_refused(make_run: MakeRun, tmp_path: Path) ->
     )
     with pytest.raises(InputError, match="reward 'others': got no score for any sample"):
         run(config)
+
+
+def test_a_rater_at_chance_is_left_out_of_gold_too_and_named(make_run: MakeRun, tmp_path: Path) -> None:
+    """60 samples labelled by three: ana and ben agree, coin goes round the labels by threes."""
+    directory = make_run(rungs=2, samples=60, gold=None)
+    samples = read_samples(directory / "samples" / "kl-00.00.jsonl")
+    rows = [label(s, LABELS[i % 3], who) for i, s in enumerate(samples) for who in ("ana", "ben")]
+    rows += [label(s, LABELS[i // 3 % 3], "coin") for i, s in enumerate(samples)]
+    write_records(tmp_path / "people.jsonl", rows)
+    gold = LabelledGold(tmp_path / "people.jsonl")
+    first, _, third = gold([""] * 3, [s.completion for s in samples[:3]])
+    assert first is not None
+    assert third is not None
+    assert first > 0.99  # with coin, who called both positive, the plain shares would be 1 and 1/3
+    assert third < 0.01
+    shares = LabelledGold(tmp_path / "people.jsonl", "share")
+    assert shares([""], [samples[2].completion]) == [pytest.approx(1 / 3)]
+    assert "180 labels on 60 texts by 3 annotators" in gold.note
+    assert "left out, no better than chance: coin" in gold.note

@@ -18,25 +18,44 @@ from rlhf.inspection.run_directory import read_run
 from .conftest import MakeRun
 
 OPTIONS = {"learning_rate": 1e-3, "reward_model_path": ["rm"]}
+INPUTS: dict[str, str | None] = {"original model's weights": "aa", "reward 1, log_p_positive": "bb"}
 
 
-def story(directory: Path, seed: int, reward: str = "log_p_positive", **options: Any) -> Story:
+def story(
+    directory: Path, seed: int, inputs: dict[str, str | None] | None = None, broke: bool = False, **options: Any
+) -> Story:
     info = json.loads((directory / "run.json").read_text())
     resolved = {**OPTIONS, "seed": seed, "output_dir": str(directory), **options}
-    info |= {"resolved": resolved, "reward_functions": [reward], "trained_parameters": 1000}
+    info |= {"resolved": resolved, "inputs": INPUTS if inputs is None else inputs, "trained_parameters": 1000}
+    info |= {"accepted_changes": [{"iteration": 3}]} if broke else {}
     (directory / "run.json").write_text(json.dumps(info))
     return Story(read_run(directory), evaluate_run(directory))
 
 
-def test_repeats_are_told_from_twins(make_run: MakeRun) -> None:
+def test_repeats_differ_in_the_seed_alone(make_run: MakeRun) -> None:
     a = story(make_run("a", samples=30), 0)
-    b = story(make_run("b", samples=30, seed=1), 1, reward_model_path=["another"])
+    # Other paths and a tracker are no other experiment.
+    b = story(make_run("b", samples=30, seed=1), 1, reward_model_path=["moved/rm"], report_to=["tensorboard"])
     assert len(replicates([a, b])) == 2
     assert replicates([a]) == []
-    assert replicates([a, story(make_run("c", samples=30), 0, learning_rate=2e-3)]) == []
-    assert replicates([a, story(make_run("d", samples=30), 0, reward="log_p_negative")]) == []
-    bare = make_run("e", samples=30)
-    assert replicates([a, Story(read_run(bare), evaluate_run(bare))]) == []  # run.json does not say
+
+
+APART: dict[str, dict[str, Any]] = {
+    "another option": {"learning_rate": 2e-3},
+    "another reward model at the same path": {"inputs": {**INPUTS, "reward 1, log_p_positive": "cc"}},
+    "a reward that cannot be told": {"inputs": {**INPUTS, "reward 1, log_p_positive": None}},
+    "an input that changed on the way": {"broke": True},
+    "no digests": {"inputs": {}},
+}
+
+
+@pytest.mark.parametrize("options", APART.values(), ids=APART.keys())
+def test_what_is_not_the_same_is_never_pooled(make_run: MakeRun, options: dict[str, Any]) -> None:
+    stories = [story(make_run("a", samples=30), 0), story(make_run("b", samples=30), 1, **options)]
+    assert replicates(stories) == []
+    told = joint_onsets(stories)
+    assert told == (["Runs are not pooled: b did not record what it was run on (digests in run.json)."]
+                    if options.get("inputs") == {} else [])  # fmt: skip
 
 
 def test_the_curve_through_runs(make_run: MakeRun) -> None:

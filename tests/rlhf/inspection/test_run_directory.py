@@ -31,6 +31,14 @@ def edit_metrics(change: Callable[[list[dict[str, object]]], None]) -> Callable[
     return edit
 
 
+def edit_lines(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    def edit(run: Path) -> None:
+        path = run / "metrics.jsonl"
+        path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+    return edit
+
+
 def set_nan(rows: list[dict[str, object]]) -> None:
     rows[3]["entropy"] = float("nan")
 
@@ -44,7 +52,14 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "run.json a list": (lambda run: (run / "run.json").write_text("[]"), "got a JSON list; expected a JSON object"),
     "no metrics": (lambda run: (run / "metrics.jsonl").unlink(), "got no metrics yet"),
     "empty metrics": (lambda run: (run / "metrics.jsonl").write_text(""), "got no metrics yet"),
-    "torn metrics": (lambda run: (run / "metrics.jsonl").open("a").write('{"iter'), "got a torn last line"),
+    "torn metrics": (
+        edit_lines(lambda lines: [*lines[:2], lines[2][:30] + "\n", *lines[3:]]),
+        "line 3: got no valid JSON",
+    ),
+    "a line of metrics gone": (
+        edit_lines(lambda lines: [lines[0], *lines[2:]]),
+        "line 2: got iteration 2; expected the line of iteration 1",
+    ),
     "NaN": (edit_metrics(set_nan), "line 4: got nan for 'entropy'; expected a finite number"),
     "no KL": (edit_metrics(drop_kl), "line 1: got None for 'kl_per_completion'"),
     "torn ladder": (
@@ -69,6 +84,14 @@ def test_bad_input_is_one_line(make_run: MakeRun, spoil: Callable[[Path], object
         read_run(run)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_torn_last_line_is_passed_over_as_on_resuming(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(samples=5)
+    with (run / "metrics.jsonl").open("a") as stream:
+        stream.write('{"iter')
+    assert len(read_run(run).metrics) == 20
+    assert "the torn last line is passed over" in capsys.readouterr().err
 
 
 def test_a_missing_directory(tmp_path: Path) -> None:

@@ -29,6 +29,13 @@ def tokenizer() -> Any:
     )
 
 
+@pytest.fixture(scope="session")
+def four_tokens() -> Any:
+    """A tokenizer for models of four ids, 0 to 3, whose completions can be enumerated."""
+    core = Tokenizer(models.WordLevel({"<end>": 0, "a": 1, "b": 2, ".": 3}, unk_token="<end>"))
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<end>", eos_token="<end>", pad_token="<end>")
+
+
 def _build(*, dropout: float = 0.0, dtype: torch.dtype = torch.float32) -> GPT2LMHeadModel:
     torch.manual_seed(0)
     config = GPT2Config(

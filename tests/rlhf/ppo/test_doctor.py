@@ -20,8 +20,9 @@ from rlhf.language_model.endings import Ending
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
 from rlhf.ppo import rollout as rollouts
-from rlhf.ppo.diagnosis import Sampled, mask_faults
 from rlhf.ppo.doctor import THRESHOLD, Diagnosis, examine, paired_symptoms, standard_errors
+from rlhf.ppo.machinery import mask_faults
+from rlhf.ppo.sampled import Sampled
 
 Build = Callable[..., GPT2LMHeadModel]
 INVERT = sampler.invert_cdf
@@ -247,7 +248,7 @@ def test_masks_by_hand() -> None:
     def faults(mask: list[list[int]], repeat: int = 1) -> list[str]:
         sampled = Sampled(
             prompt.repeat(repeat, 1), prompt.repeat(repeat, 1).bool(), ids.repeat(repeat, 1),
-            torch.tensor(mask).bool().repeat(repeat, 1), EOS,
+            torch.tensor(mask).bool().repeat(repeat, 1), (EOS,),
         )  # fmt: skip
         return [cause.evidence for cause in mask_faults(sampled)]
 

@@ -58,7 +58,7 @@ class Run(NamedTuple):
     after: Tensor
 
 
-def train(tokenizer: Any, directory: Path, beta: float) -> Run:
+def train(four_tokens: Any, directory: Path, beta: float) -> Run:
     torch.manual_seed(5)
     shape = GPT2Config(
         vocab_size=VOCABULARY, n_positions=8, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0,
@@ -73,7 +73,7 @@ def train(tokenizer: Any, directory: Path, beta: float) -> Run:
         num_eval_samples=8, max_iterations=1000, kl_budget=1000.0, ladder_step=30.0, beta=beta, quiet=True,
     )  # fmt: skip
     trainer = PPOTrainer(
-        model, reward, config, processing_class=tokenizer, reward_constants=Normalization(OFFSET, SCALE, 1, "given")
+        model, reward, config, processing_class=four_tokens, reward_constants=Normalization(OFFSET, SCALE, 1, "given")
     )
     for rate in [2e-3] * 20 + [7e-4] * 15 + [2e-4] * 10:
         trainer.controller.learning_rate = rate
@@ -90,9 +90,9 @@ def optimum(reference: Tensor) -> Tensor:
 
 
 @pytest.mark.slow
-def test_the_policy_becomes_the_gibbs_distribution(tokenizer: Any, tmp_path: Path) -> None:
+def test_the_policy_becomes_the_gibbs_distribution(four_tokens: Any, tmp_path: Path) -> None:
     assert len(SPACE) == 121
-    run = train(tokenizer, tmp_path / "run", BETA)
+    run = train(four_tokens, tmp_path / "run", BETA)
     best = optimum(run.before)
     print("TV(ref, pi*)", total_variation(run.before, best), "TV(trained, pi*)", total_variation(run.after, best))
     assert total_variation(run.before, best) >= 0.4
@@ -100,7 +100,7 @@ def test_the_policy_becomes_the_gibbs_distribution(tokenizer: Any, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_k3_in_the_loss_ends_elsewhere(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_k3_in_the_loss_ends_elsewhere(four_tokens: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original: dict[str, Any] = {}
     seen: dict[str, Tensor] = {}
     begin = PPOTrainer.begin
@@ -123,7 +123,7 @@ def test_k3_in_the_loss_ends_elsewhere(tokenizer: Any, tmp_path: Path, monkeypat
     monkeypatch.setattr(PPOTrainer, "begin", remember)
     monkeypatch.setattr(update, "selected_logprobs", with_reference)
     monkeypatch.setattr(update, "clipped_loss", with_k3)
-    run = train(tokenizer, tmp_path / "run", 0.0)
+    run = train(four_tokens, tmp_path / "run", 0.0)
     distance = total_variation(run.after, optimum(run.before))
     print("k3 in the loss: TV(trained, pi*)", distance)
     assert distance > 0.1

@@ -144,7 +144,8 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("place", "count"),
     [
-        ("rlhf.ppo.rollout:generate", 4),  # in the second rollout's generation
+        ("rlhf.foundation.files:current_umask", 1),  # the first run.json written, not yet in place
+        ("rlhf.ppo.rollout:generate", 5),  # in the second rollout's generation
         ("rlhf.ppo.update:clipped_loss", 4),  # in the second rollout's second update
         ("rlhf.foundation.model_directory:_swap", 2),  # a checkpoint written, not yet in place
         ("rlhf.ppo.ladder:write_json", 3),  # a checkpoint in place that ladder.json does not name yet
@@ -168,7 +169,8 @@ def test_killed_at_a_chosen_place_and_resumed(
         timeout=300,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert len((tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()) >= 1
+    assert (tmp_path / "cut" / "metrics.jsonl").exists() == (tmp_path / "cut" / "run.json").exists()
+    assert (tmp_path / "cut" / "run.json").exists() == (place != "rlhf.foundation.files:current_umask")
     assert main(["ppo", *words("cut", "--resume")]) == 0
     assert main(["ppo", *words("whole")]) == 0
     assert_same(tmp_path / "whole", tmp_path / "cut")

@@ -46,17 +46,21 @@ def test_the_budget_is_a_step_of_its_own(tmp_path: Path) -> None:
     assert ladder.target_passed(13.0) == pytest.approx(10**0.5)  # 3.5 lies beyond the budget
 
 
-def test_restore_drops_rungs_that_will_be_repeated(tmp_path: Path) -> None:
-    ladder = Ladder(tmp_path / "ladder.json", step=0.5, budget=10.0)
-    for target, iteration in [(0.0, 0), (0.5, 3), (1.0, 5)]:
-        ladder.add(rung(target, iteration))
-    for name in ("kl-00.00", "kl-00.25", "kl-01.00", ".kl-01.00.x.tmp"):
-        (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    again = Ladder(tmp_path / "ladder.json", step=0.5, budget=10.0)
-    again.restore(before_iteration=5)
-    again.remove_strays()
-    assert [r.name for r in again.rungs] == ["kl-00.00", "kl-00.25"]
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["kl-00.00", "kl-00.25"]
+def test_a_rung_far_beyond_the_budget_is_named_by_its_own_kl(tmp_path: Path) -> None:
+    ladder = Ladder(tmp_path / "ladder.json", step=0.25, budget=10.0)
+    root = 10**0.5  # 3.162; a step further is 3.412, 11.64 nats
+    assert ladder.name_for(root, 11.6) == "kl-10.00"
+    assert ladder.name_for(root, 28.6) == "kl-28.60"
+    assert ladder.name_for(None, 28.6) == "final"
+    assert not ladder.overshot(11.6)
+    assert ladder.overshot(11.7)
+
+
+def test_steps_that_round_to_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
+    ladder = Ladder(tmp_path / "ladder.json", step=0.05, budget=10.0)
+    ladder.add(rung(0.0, 0))
+    assert ladder.name_for(0.05, 0.0025) == "kl-00.003"
+    assert rung_name(0.05) == rung_name(0.0) == "kl-00.00"  # what both would be called
 
 
 @pytest.mark.parametrize("text", ['{"rungs": [{"name": "x"}]}', "{}", '{"rungs": [', "[]"])

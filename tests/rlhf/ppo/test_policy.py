@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
@@ -112,3 +112,25 @@ def test_an_adapter_for_layers_that_are_not_there(build_model: Build, tokenizer:
     config = LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")
     with pytest.raises(InputError, match="peft_config"):
         PPOTrainer(build_model(), full_stop, configure(tmp_path), processing_class=tokenizer, peft_config=config)
+
+
+def test_another_model_s_tokenizer_is_refused_before_the_run(
+    build_model: Build, tokenizer: Any, four_tokens: Any, tmp_path: Path
+) -> None:
+    tiny = GPT2LMHeadModel(GPT2Config(vocab_size=4, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0))
+    for model, foreign, message in (
+        (tiny, tokenizer, "got '!' as id 31 of 4 embeddings"),
+        (build_model(), four_tokens, "got 4 tokens for a model of 32, which gives"),
+    ):
+        with pytest.raises(InputError, match=message):
+            PPOTrainer(model, full_stop, configure(tmp_path / "run"), processing_class=foreign)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_prompt_s_token_without_an_embedding_is_named(build_model: Build, tokenizer: Any, tmp_path: Path) -> None:
+    grown = copy.deepcopy(tokenizer)
+    grown.add_tokens(["<new>"])
+    rows = [{"prompt": "good"}, {"prompt": "a<new>"}]
+    with pytest.raises(InputError, match="got '<new>' as id 32 of 32 embeddings"):
+        PPOTrainer(build_model(), full_stop, configure(tmp_path / "run"), rows, processing_class=grown)
+    PPOTrainer(build_model(), full_stop, configure(tmp_path / "run"), rows[:1], processing_class=grown)

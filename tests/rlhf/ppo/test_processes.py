@@ -219,3 +219,37 @@ def test_a_mistake_on_two_processes_is_told_once(model_directory: Path, tmp_path
         f"rlhf: --output_dir: got {tmp_path / 'run'}, not empty; expected a new or empty directory; "
         "give --resume to continue the run in it, or choose another directory",
     ]
+
+
+@pytest.mark.slow
+def test_what_stops_one_process_is_told_once_by_it(model_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "reward.py").write_text(
+        "import os, sys\ncalls = 0\ndef leaves(prompts, completions, completion_ids, **kwargs):\n"
+        "    global calls\n    calls += 1\n    if calls == 4 and os.environ['RANK'] == '1':\n        sys.exit(0)\n"
+        "    return [float(c.count('.')) for c in completions]\n"
+    )
+    done = launch(model_directory, tmp_path / "run", processes=2, reward=f"{tmp_path / 'reward.py'}:leaves")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")][1:]
+    assert "reward function leaves: got SystemExit: 0" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["0", "1"])
+def test_a_killed_process_is_told_once_without_a_traceback(model_directory: Path, tmp_path: Path, victim: str) -> None:
+    # The process of this rank kills itself in the second rollout's update; its launcher tells in its own words.
+    (tmp_path / "reward.py").write_text(
+        "import os, signal\ncalls = 0\ndef deadly(prompts, completions, completion_ids, **kwargs):\n"
+        "    global calls\n    calls += 1\n"
+        f"    if calls == 4 and os.environ['RANK'] == '{victim}':\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return [float(c.count('.')) for c in completions]\n"
+    )
+    done = launch(model_directory, tmp_path / "run", processes=2, reward=f"{tmp_path / 'reward.py'}:deadly")
+    assert done.returncode != 0
+    ours = [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")][1:]
+    assert len(ours) == 1, done.stderr
+    assert "continue with the same command and --resume" in ours[0]
+    if "a process of this run" in ours[0]:  # else the launcher's own signal came first
+        assert f"got the end of rank {victim};" in ours[0]
+    assert "this is a fault of ours" not in done.stderr
+    assert "rlhf/cli.py" not in done.stderr  # no traceback but the launcher's

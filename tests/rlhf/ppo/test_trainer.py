@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
@@ -89,7 +88,12 @@ def test_reward_rises_and_the_budget_stops(model: GPT2LMHeadModel, tokenizer: An
     assert logged[-1]["kl_per_completion"] >= 1.0
     assert all(line["kl_per_completion"] < 1.0 for line in logged[:-1])
     assert logged[-1]["reward"] > logged[0]["reward"] + 5 * logged[0]["reward_se"]
-    assert read_rungs(run.ladder)[-1].name == "kl-01.00"
+    last = read_rungs(run.ladder)[-1]
+    assert last.target_sqrt_kl == 1.0
+    # A rung beyond the budget by more than a step, (1 + 0.25)² = 1.5625 nats, is named by its own KL.
+    far = last.kl_per_completion > 1.5625
+    assert last.name == (f"kl-{last.kl_per_completion:05.2f}" if far else "kl-01.00")
+    assert (logged[-1]["step_too_large"] is not None) == (logged[-1]["kl_per_completion"] > 1.5625)
 
 
 def test_a_rung_remeasured_on_fresh_samples_has_the_kl_it_states(
@@ -139,10 +143,7 @@ def enumerated_kl(policy: Any, reference: Any, length: int) -> float:
     return total
 
 
-def test_kl_covers_the_enumerated_truth(tmp_path: Path) -> None:
-    words = Tokenizer(models.WordLevel({"<end>": 0, "a": 1, "b": 2, ".": 3}, unk_token="<end>"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<end>", eos_token="<end>", pad_token="<end>")
-
+def test_kl_covers_the_enumerated_truth(four_tokens: Any, tmp_path: Path) -> None:
     def tiny(seed: int) -> GPT2LMHeadModel:
         torch.manual_seed(seed)
         config = GPT2Config(
@@ -163,7 +164,7 @@ def test_kl_covers_the_enumerated_truth(tmp_path: Path) -> None:
     inside = 0
     for seed in range(100):
         config = configure(tmp_path / "unused", seed=seed, max_completion_length=4, dtype="float64")
-        trainer = PPOTrainer(policy, full_stop, config, processing_class=tokenizer)
+        trainer = PPOTrainer(policy, full_stop, config, processing_class=four_tokens)
         trainer.worker.ref_model = reference
         kl = trainer._roll([{"prompt": ""}] * 200, Stream.ROLLOUT, 0, 0, measure=False)
         trainer.worker._measure(kl)
@@ -224,7 +225,7 @@ def test_resume_refuses_other_options_and_another_model(build_model: Build, toke
     other = build_model()
     with torch.no_grad():
         other.transformer.wte.weight[0, 0] += 1
-    with pytest.raises(InputError, match="began from other weights"):
+    with pytest.raises(InputError, match="changed since the run began: original model's weights; expected"):
         train(other, tokenizer, tmp_path / "run", resume=True)
 
 

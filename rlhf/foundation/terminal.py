@@ -1,0 +1,24 @@
+"""Other people's strings on a terminal: one line, and nothing in it that a terminal would obey."""
+
+from __future__ import annotations
+
+import unicodedata
+
+JOINERS = "\u200c\u200d"  # emoji and several scripts are written with them
+UNSHOWABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format (bidi overrides among them), surrogates, line separators
+
+
+def shown(text: object, width: int | None = None) -> str:
+    """`text` on one line of at most `width` characters (None: any): white space becomes a space, the rest escapes.
+
+    ESC becomes `\\x1b`, a right-to-left override `\\u202e`; letters, marks, emoji and ordinary spaces stay. What is cut
+    off is told by three dots.
+    """
+    line = "".join(map(_visible, str(text) if width is None else str(text)[: width + 1]))
+    return line if width is None or len(line) <= width else line[: max(0, width - 3)] + "..."
+
+
+def _visible(character: str) -> str:
+    if character == " " or unicodedata.category(character) not in UNSHOWABLE or character in JOINERS:
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape").decode("ascii")

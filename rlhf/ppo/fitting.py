@@ -1,0 +1,397 @@
+"""Which sampler made the samples: every known one fitted by likelihood, the likeliest tested for what it leaves.
+
+Shapes: B completions, P prompt tokens, T completion tokens, V vocabulary, N real tokens. Log-probs and gains in nats.
+
+Truncations are fitted at their edge: the tightest setting that keeps every sampled token. Temperature and repetition
+penalty are fitted by Fisher scoring. Repetition penalty, temperature, top-k and top-p, which a model's own
+`generation_config` often sets together, are also fitted together, and those that gain little are dropped again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlhf.language_model.sampler import chunks, pad_prompts
+from rlhf.ppo.goodness import MIN_GAIN, Misfit, Traits
+from rlhf.ppo.objective import gathered
+from rlhf.ppo.sampled import HELD_AT_ONCE, Sampled, Score, chosen_logprobs, logits_of, parts, vocabulary_of
+from rlhf.ppo.samplers import Context, Sampler, edge
+
+# What is read and kept at most: logits (256 MB in float32), and tokens.
+READ_AT_MOST, TOKENS_AT_MOST = 2**26, 2**13
+# Nats that each further parameter must gain: 4 standard errors.
+FURTHER_GAIN = 8.0
+SMOOTH = ("repetition_penalty", "temperature")
+TOGETHER = (*SMOOTH, "top_k", "top_p")
+# Tokens of each prefix that those are first fitted to.
+NARROW = 512
+POLICY = Sampler()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The policy's logits at sampled tokens; log-probs come back on the CPU as float64."""
+
+    logits: Tensor  # (N, V)
+    ids: Tensor  # (N,)
+    rows: Tensor  # (N,) the completion of each
+    positions: Tensor  # (N,)
+    sequences: Tensor  # (B, S)
+    first: Tensor  # (B,) place of the first real token of each prompt
+    prompt_width: int
+    length: int
+    end_token_ids: tuple[int, ...]
+    seen: Tensor | None = None  # (N, V) bool, kept where the vocabulary is narrowed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def head(self, tokens: int) -> Evidence:
+        """The first tokens alone."""
+        own = slice(0, tokens)
+        return replace(
+            self, logits=self.logits[own], ids=self.ids[own], rows=self.rows[own], positions=self.positions[own]
+        )
+
+    def narrowed(self, width: int) -> Evidence:
+        """The `width` likeliest tokens of each prefix as the whole vocabulary, and the sampled tokens among them.
+
+        Given that a token is one of them, temperature, repetition penalty and top-k choose among them just as among
+        all: a fit to them is a fit, from a little less evidence, at a small part of the cost.
+        """
+        if self.logits.shape[-1] <= width:
+            return self
+        values, tokens, seen = [], [], []
+        for logits, _, context in self.pieces():
+            top = logits.topk(width)
+            values.append(top.values)
+            tokens.append(top.indices)
+            seen.append(context.seen(logits.shape[-1]).gather(-1, top.indices))
+        among = torch.cat(tokens) == self.ids[:, None]
+        kept = among.any(-1)
+        return replace(
+            self,
+            logits=torch.cat(values)[kept],
+            ids=among[kept].int().argmax(-1),
+            rows=self.rows[kept],
+            positions=self.positions[kept],
+            seen=torch.cat(seen)[kept],
+        )
+
+    def pieces(self) -> Iterator[tuple[Tensor, Tensor, Context]]:
+        """Logits (n, V), ids (n,) and context of some tokens at a time."""
+        width = max(self.logits.shape[-1], 8 * self.sequences.shape[1])
+        for chunk in chunks(len(self), max(1, HELD_AT_ONCE // width)):
+            own = slice(chunk.start, chunk.stop)
+            rows, positions = self.rows[own], self.positions[own]
+            place = self.prompt_width + positions
+            context = Context(self.sequences[rows], self.first[rows], place, positions, self.length, self.end_token_ids)
+            yield self.logits[own], self.ids[own], context
+
+    def logprobs(self, sampler: Sampler) -> Tensor:
+        """log q of the sampled tokens under a sampler, (N,)."""
+        pieces = [_chosen(sampler.logprobs(logits, context), ids) for logits, ids, context in self.pieces()]
+        return torch.cat(pieces).double().cpu()
+
+    def at_edge(self, sampler: Sampler, setting: str) -> Sampler:
+        """`sampler` with one truncation more, the tightest that keeps every sampled token."""
+        edges = torch.cat([edge(setting, sampler.logprobs(x, context), ids) for x, ids, context in self.pieces()])
+        if setting == "top_k":
+            return sampler._replace(top_k=int(edges.max()))
+        return sampler.at(setting, float(edges.min() if setting == "min_p" else edges.max()))
+
+    def traits(self, sampler: Sampler) -> Traits:
+        """The traits of the sampled tokens under a sampler."""
+        traits = Traits()
+        for logits, ids, context in self.pieces():
+            traits.add(sampler.logprobs(logits, context), ids, context)
+        return traits
+
+
+def _chosen(logq: Tensor, ids: Tensor) -> Tensor:
+    return gathered(logq[None], ids[None])[0]
+
+
+def evidence(policy: Any, sampled: Sampled, score: Score) -> Evidence:
+    """The policy's logits at every token of some completions, with one forward pass over them."""
+    kept = []
+    for part in parts(sampled, vocabulary_of(policy, sampled, score)):
+        logits = logits_of(policy, part, score)
+        kept.append(logits[part.completion_mask.to(logits.device)])
+    return _evidence(torch.cat(kept), sampled)
+
+
+def _evidence(logits: Tensor, sampled: Sampled) -> Evidence:
+    rows, positions = sampled.completion_mask.nonzero(as_tuple=True)
+    device = logits.device
+    return Evidence(
+        logits=logits,
+        ids=sampled.completion_ids[rows, positions].to(device),
+        rows=rows.to(device),
+        positions=positions.to(device),
+        sequences=torch.cat([sampled.prompt_ids, sampled.completion_ids], 1).to(device),
+        first=(~sampled.prompt_mask).sum(-1).to(device),
+        prompt_width=sampled.prompt_ids.shape[1],
+        length=int(sampled.completion_ids.shape[1]),
+        end_token_ids=sampled.end_token_ids,
+    )
+
+
+@torch.no_grad()
+def traits_of(policy: Any, sampled: Sampled, score: Score) -> Traits:
+    """The traits of completions under the policy itself, a piece at a time: one forward pass, no logits kept."""
+    traits = Traits()
+    for part in parts(sampled, vocabulary_of(policy, sampled, score)):
+        logits = logits_of(policy, part, score)
+        read = _evidence(logits[part.completion_mask.to(logits.device)], part)
+        for x, ids, context in read.pieces():
+            traits.add(POLICY.logprobs(x, context), ids, context)
+    return traits
+
+
+def rows_to_read(sampled: Sampled, vocabulary: int) -> int:
+    """How many completions a diagnosis reads: 8 at least."""
+    tokens = min(READ_AT_MOST // vocabulary, TOKENS_AT_MOST)
+    return max(8, int((sampled.completion_mask.sum(-1).cumsum(0) <= tokens).sum()))
+
+
+class Fit(NamedTuple):
+    """A sampler fitted to the samples."""
+
+    settings: dict[str, str]  # what is altered, and how
+    logprobs: Tensor  # (N,) of the sampled tokens under it
+    gain: float  # log-likelihood above the policy's own
+    parameters: int
+    read: Evidence
+    sampler: Sampler
+
+    @property
+    def name(self) -> str:
+        """What is altered, as causes are named."""
+        return " + ".join(self.settings)
+
+    @property
+    def setting(self) -> str:
+        """The fitted settings, in the order of the names."""
+        return ", ".join(self.settings.values())
+
+    @property
+    def worth(self) -> float:
+        """The gain beyond what so many parameters must bring."""
+        return self.gain - FURTHER_GAIN * (self.parameters - 1)
+
+    def misfits(self) -> list[Misfit]:
+        """What the samples still have that this sampler does not give."""
+        return self.read.traits(self.sampler).misfits()
+
+
+@torch.no_grad()
+def fitted(read: Evidence) -> list[Fit]:
+    """The known samplers fitted to the samples, the most worth first; those that gain nothing are left out."""
+    own, narrow = read.logprobs(POLICY), read.narrowed(NARROW)
+    singles = [((name,), *fit_settings(narrow, (name,), POLICY)) for name in TOGETHER]
+    together = _together(narrow, max(value for _, value, _ in singles))
+    refined = [refit(read, active, sampler) for active, _, sampler in [*singles, *together]]
+    fits = []
+    for sampler in dict.fromkeys([*_lone_settings(read), *refined]):
+        logprobs, named = read.logprobs(sampler), sampler.named()
+        gain = float((logprobs - own).sum())
+        if named and gain > 0:
+            fits.append(Fit(named, logprobs, gain, len(named), read, sampler))
+    return sorted(fits, key=lambda fit: -fit.worth)
+
+
+def _lone_settings(read: Evidence) -> Iterator[Sampler]:
+    """Settings that are fitted alone."""
+    ended = torch.isin(read.ids, torch.tensor(read.end_token_ids, device=read.ids.device))
+    if (earliest := int(read.positions[ended].min()) if bool(ended.any()) else read.length) > 0:
+        yield POLICY._replace(min_new_tokens=earliest)
+    yield POLICY._replace(forced_end=read.length)
+    for size in range(1, 6):
+        if not any(bool(_chosen(c.repeating(size, x.shape[-1]), ids).any()) for x, ids, c in read.pieces()):
+            yield POLICY._replace(no_repeat_ngram_size=size)
+    for setting in ("min_p", "typical_p"):
+        yield read.at_edge(POLICY, setting)
+    if absent := read.traits(POLICY).absent():
+        yield POLICY._replace(suppressed=tuple(absent))
+
+
+Found = tuple[float, Sampler]  # log-likelihood, and the sampler that has it
+
+
+def _together(read: Evidence, alone: float) -> list[tuple[tuple[str, ...], float, Sampler]]:
+    """Several of `TOGETHER`: those that still gain `FURTHER_GAIN` each, if all make more than the best `alone`."""
+    active: tuple[str, ...] = TOGETHER
+    best, sampler = fit_settings(read, active, POLICY)
+    if best - alone < FURTHER_GAIN:
+        return []
+    while len(active) > 2:
+        fewer = [tuple(s for s in active if s != dropped) for dropped in active]
+        value, simpler, left = max((*fit_settings(read, names, sampler), names) for names in fewer)
+        if best - value >= FURTHER_GAIN:
+            break
+        best, sampler, active = value, simpler, left
+    return [(active, best, sampler)]
+
+
+def fit_settings(read: Evidence, active: tuple[str, ...], start: Sampler) -> Found:
+    """Maximum likelihood of some of `TOGETHER`, the others left at their defaults."""
+    for name in set(TOGETHER) - set(active):
+        start = start.at(name, getattr(POLICY, name))
+    starts = [start]
+    if start.top_k == 0 and {"top_k", "top_p"} <= set(active):  # the likelihood has a peak at each of many k
+        tightest = read.at_edge(start, "top_k").top_k
+        starts = [start.at("top_k", tightest * 1.2**i) for i in range(10)]
+    found = max((_scored(read, active, s, 10 if len(starts) == 1 else 5) for s in starts), key=lambda f: f[0])
+    return _climbed(read, active, found, (1.15, 1.04, 1.01))
+
+
+def refit(read: Evidence, active: tuple[str, ...], start: Sampler) -> Sampler:
+    """The same from a start nearby."""
+    return _climbed(read, active, _scored(read, active, start), (1.01,))[1]
+
+
+def _scored(read: Evidence, active: tuple[str, ...], start: Sampler, steps: int = 10) -> Found:
+    """Fisher scoring of the smooth settings, the truncations moved to their edges before each step."""
+    smooth = [name for name in SMOOTH if name in active]
+    sampler, best = start, (-float("inf"), POLICY)
+    for _ in range(steps):
+        sampler = _at_edges(read, sampler, active)
+        value, slope, information = _scores(read, sampler)
+        moved = _step(sampler, smooth, slope, information)
+        best = max(best, (value, sampler), key=lambda pair: pair[0])
+        change = max((abs(getattr(moved, name) - getattr(sampler, name)) for name in smooth), default=0.0)
+        sampler = moved
+        if change < 1e-3:
+            break
+    return best
+
+
+def _climbed(read: Evidence, active: tuple[str, ...], found: Found, factors: tuple[float, ...]) -> Found:
+    """Smaller and smaller steps to both sides: scoring does not see that the edges move with the other settings."""
+    if not set(active) & {"top_k", "top_p"}:
+        return found
+    free = [name for name in active if name in SMOOTH or (name == "top_k" and "top_p" in active)]
+    for factor in factors:
+        improved = True
+        while improved:
+            improved = False
+            for moved in [_moved(found[1], name, by) for name in free for by in (factor, 1 / factor)]:
+                tried = _at_edges(read, moved, active)
+                value = float(read.logprobs(tried).sum())
+                if value > found[0] + 0.01:
+                    found, improved = (value, tried), True
+    return found
+
+
+def _moved(sampler: Sampler, name: str, by: float) -> Sampler:
+    value = getattr(sampler, name)
+    if name == "top_k":
+        return sampler.at(name, max(value * by, value + 1) if by > 1 else min(value * by, value - 1))
+    return sampler.at(name, value * by)
+
+
+def _at_edges(read: Evidence, sampler: Sampler, active: tuple[str, ...]) -> Sampler:
+    """Truncations that just keep every sampled token; with top-p, which counts what top-k left, k may be larger."""
+    if "top_k" in active:
+        tightest = read.at_edge(sampler._replace(top_k=0, top_p=1.0), "top_k")
+        wider = max(tightest.top_k, sampler.top_k) if "top_p" in active else tightest.top_k
+        sampler = tightest._replace(top_k=wider)
+    if "top_p" in active:
+        sampler = read.at_edge(sampler._replace(top_p=1.0), "top_p")
+    return sampler
+
+
+def _scores(read: Evidence, sampler: Sampler) -> tuple[float, Tensor, Tensor]:
+    """Log-likelihood, its slope (2,) in (repetition penalty θ, 1/τ), and the Fisher information (2, 2).
+
+    log q = β x_θ - log Σ exp(β x_θ) over the tokens kept, β = 1/τ: the slope is Σ f(chosen) - E f with
+    f = (β dx/dθ, x), the information Σ Cov f, both under q.
+    """
+    value, slope = 0.0, torch.zeros(2, dtype=torch.float64)
+    information = torch.zeros(2, 2, dtype=torch.float64)
+    theta = sampler.repetition_penalty
+    for logits, ids, context in read.pieces():
+        logq = sampler.logprobs(logits, context)
+        x = sampler.penalised(logits, context)
+        rate = torch.where(x < 0, x / theta, -x / theta).mul_(context.seen(x.shape[-1])) / sampler.temperature
+        q, features = logq.exp(), (rate, x - x.amax(-1, keepdim=True))
+        means = [(q * f).sum(-1) for f in features]
+        centred = [f - mean[:, None] for f, mean in zip(features, means, strict=True)]
+        value += float(_chosen(logq, ids).double().sum())
+        slope += torch.stack([_chosen(f, ids).double().sum().cpu() for f in centred])
+        for i, j in ((0, 0), (0, 1), (1, 1)):
+            information[i, j] += float((q * centred[i] * centred[j]).double().sum())
+    information[1, 0] = information[0, 1]
+    return value, slope, information
+
+
+def _step(sampler: Sampler, smooth: list[str], slope: Tensor, information: Tensor) -> Sampler:
+    """One step of Fisher scoring, θ by at most 0.3 and 1/τ by at most a factor of 1.6."""
+    picked = [SMOOTH.index(name) for name in smooth]
+    if not picked:
+        return sampler
+    ridge = 1e-6 * torch.eye(len(picked), dtype=torch.float64)
+    step = dict(zip(picked, torch.linalg.solve(information[picked][:, picked] + ridge, slope[picked]), strict=True))
+    theta = sampler.repetition_penalty + min(0.3, max(-0.3, float(step.get(0, 0.0))))
+    beta = 1 / sampler.temperature
+    beta = min(1.6 * beta, max(beta / 1.6, beta + float(step.get(1, 0.0))))
+    return sampler._replace(repetition_penalty=min(5.0, max(0.2, theta)), temperature=min(10.0, max(0.1, 1 / beta)))
+
+
+# -- prompts cut in sampling -------------------------------------------------------------------------------------------
+
+
+def cut_fit(policy: Any, sampled: Sampled, score: Score, read: Evidence) -> Fit | None:
+    """The length that prompts were cut to before sampling, if that makes the samples likelier.
+
+    Lengths are tried on the first 8 tokens of the completions of the 16 longest prompts, first widely, then near the
+    best; the best is then fitted to everything that was read.
+    """
+    lengths = sampled.prompt_mask.sum(-1)
+    longest = int(lengths.max())
+    if longest < 2:
+        return None
+    few = sampled.rows([int(i) for i in lengths.argsort(descending=True)[:16]]).head(8)
+
+    def likelihood(side: str, length: int) -> float:
+        return float(chosen_logprobs(policy, cut(few, side, length), score)[few.completion_mask].double().sum())
+
+    best = max((_best_length(side, longest, likelihood) for side in ("last", "first")), key=lambda found: found[0])
+    _, length, side = best
+    shorter = evidence(policy, cut(sampled, side, length), score)
+    logprobs = shorter.logprobs(POLICY)
+    gain = float((logprobs - read.logprobs(POLICY)).sum())
+    text = f"the sampler saw the {side} {length} tokens of each prompt"
+    return Fit({"cut prompts": text}, logprobs, gain, 1, shorter, POLICY) if gain > 0 else None
+
+
+def _best_length(side: str, longest: int, likelihood: Any) -> tuple[float, int, str]:
+    tried: dict[int, float] = {}
+    step = max(1, longest // 16)
+    wide = [*range(1, longest, step), *(2**i for i in range(longest.bit_length()) if 2**i < longest)]
+    while True:
+        tried |= {length: likelihood(side, length) for length in wide if length not in tried}
+        best = max(tried, key=lambda length: tried[length])
+        if step == 1:
+            return tried[best], best, side
+        near, step = step, max(1, step // 4)
+        wide = [length for length in range(best - near, best + near + 1, step) if 0 < length < longest]
+
+
+def cut(sampled: Sampled, side: str, length: int) -> Sampled:
+    """The same completions after the last (or first) `length` tokens of their prompts."""
+    prompts = [ids[mask].tolist() for ids, mask in zip(sampled.prompt_ids, sampled.prompt_mask, strict=True)]
+    ids, mask = pad_prompts([p[-length:] if side == "last" else p[:length] for p in prompts], sampled.end_token_ids[0])
+    return Sampled(ids, mask, sampled.completion_ids, sampled.completion_mask, sampled.end_token_ids)
+
+
+def worth_naming(fits: list[Fit]) -> Fit | None:
+    """The sampler most worth, if the samples are likelier so by at least `MIN_GAIN`."""
+    best = max(fits, key=lambda fit: fit.worth, default=None)
+    return best if best is not None and best.worth >= MIN_GAIN else None

@@ -1,0 +1,150 @@
+"""What a run's numbers depend on, as digests in run.json, so that no input changes behind a run's back.
+
+Each input has a name that a message can use and a SHA-256, or None where nothing can be read (a function typed at a
+prompt). Of a reward function its own source file counts (of a rule of this package the function alone), not what that
+file imports, nor what an object carries besides.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rewards.calling import RewardFunction, reward_name
+from rlhf.foundation.adapters import is_adapter
+from rlhf.foundation.digests import digest_files, file_digest, value_digest
+
+Inputs = dict[str, str | None]
+OUR_PACKAGES = ("rlhf", "rewards", "labeling")
+# Of a configuration: what says where it came from, not what it computes.
+_ORIGIN = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation"}
+_ORIGIN |= {"base_model_name_or_path", "peft_version", "revision", "inference_mode", "auto_mapping"}
+
+
+def model_inputs(model: torch.nn.Module, tokenizer: Any) -> Inputs:
+    """The original: every number of every tensor, its configuration, its tokenizer and chat template."""
+    settings = {name: _settings(getattr(model, name, None)) for name in ("config", "generation_config")}
+    return {
+        "original model's weights": weights_digest(model),
+        "original model's configuration": value_digest(settings),
+        "tokenizer": tokenizer_digest(tokenizer),
+        "chat template": value_digest(getattr(tokenizer, "chat_template", None)),
+    }
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """Names, shapes, kinds and all numbers of a model's parameters and saved buffers; tied ones count once."""
+    saved = model.state_dict().keys()
+    buffers = [(name, buffer) for name, buffer in model.named_buffers() if name in saved]
+    digest = hashlib.sha256()
+    for name, tensor in sorted([*model.named_parameters(), *buffers], key=lambda pair: pair[0]):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """A tokenizer's rules and vocabulary, without the padding and truncation that its last call left set."""
+    core = getattr(tokenizer, "backend_tokenizer", None)  # None: one written in Python
+    rules = json.loads(core.to_str()) if core is not None else tokenizer.get_vocab()
+    rules = {key: value for key, value in rules.items() if core is None or key not in ("padding", "truncation")}
+    special = {key: str(value) for key, value in tokenizer.special_tokens_map.items()}
+    return value_digest({"rules": rules, "special": special})
+
+
+def run_inputs(
+    model: Any,
+    critic_path: str | None,
+    train: Sequence[Mapping[str, Any]],
+    evaluation: Sequence[Mapping[str, Any]],
+    rewards: Sequence[RewardFunction],
+) -> Inputs:
+    """All that is not the original itself: adapter and critic, prompts, rewards."""
+    return training_inputs(model, critic_path) | prompt_inputs(train, evaluation) | reward_inputs(rewards)
+
+
+def prompt_inputs(train: Sequence[Mapping[str, Any]], evaluation: Sequence[Mapping[str, Any]]) -> Inputs:
+    """The prompts with all their columns."""
+    rows = {"prompts": train, "evaluation prompts": evaluation}
+    return {name: value_digest([dict(row) for row in given]) for name, given in rows.items()}
+
+
+def training_inputs(model: Any, critic_path: str | None) -> Inputs:
+    """The settings of the policy's adapters, as they were resolved, and the files that a critic starts from."""
+    adapters = model.peft_config if is_adapter(model) else {}
+    found: Inputs = {f"adapter '{name}'": value_digest(_settings(config)) for name, config in adapters.items()}
+    return found | ({"critic's model": value_digest(digest_files(Path(critic_path), "."))} if critic_path else {})
+
+
+def reward_inputs(functions: Sequence[RewardFunction]) -> Inputs:
+    """Every reward function with the parts that it is made of."""
+    found: Inputs = {}
+    for number, function in enumerate(functions, start=1):
+        found |= _of_reward(f"reward {number}, {reward_name(function)}", function)
+    return found
+
+
+def _of_reward(name: str, function: Any) -> Inputs:
+    from rewards.combination import CombinedReward
+    from rewards.ensemble import RewardEnsemble
+    from rewards.preference_model import PreferenceRewardModel
+    from rewards.token_model import TokenRewardModel
+
+    if isinstance(function, TokenRewardModel | PreferenceRewardModel):
+        read = {"target": getattr(function, "target", None), "weights": weights_digest(function.model)}
+        texts = {"tokenizer": tokenizer_digest(function.tokenizer), "chat": function.tokenizer.chat_template}
+        return {name: value_digest({**read, **texts, "config": _settings(function.model.config)})}
+    if isinstance(function, RewardEnsemble):
+        members = [_of_reward(name, member)[name] for member in function.members]
+        return {name: value_digest([function.how, function.penalty, members])}
+    if isinstance(function, CombinedReward):
+        bounds = [[reward_name(c.reward), c.at_least, c.at_most] for c in function.constraints]
+        weights = [[reward_name(part), weight] for part, weight in function.parts]
+        found: Inputs = {name: value_digest([weights, bounds, function.penalty])}
+        parts = [part for part, _ in function.parts] + [constraint.reward for constraint in function.constraints]
+        for part in parts:
+            found |= _of_reward(f"{name}: {reward_name(part)}", part)
+        return found
+    return {name: source_digest(function)}
+
+
+def source_digest(function: Callable[..., Any]) -> str | None:
+    """The source file of a function, or of a callable object's class; None where it has none that can be read."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(function)
+    code: Any = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
+    try:
+        if str(code.__module__).split(".")[0] in OUR_PACKAGES:
+            return value_digest(inspect.getsource(code))
+        return file_digest(Path(inspect.getsourcefile(code) or ""))
+    except (OSError, TypeError):
+        return None
+
+
+def changed_inputs(then: Mapping[str, str | None], today: Mapping[str, str | None]) -> list[str]:
+    """Names of the inputs that are no longer what they were; one whose digest is None cannot be told."""
+    names = [*today, *(name for name in then if name not in today)]
+
+    def differs(name: str) -> bool:
+        if name not in then or name not in today:
+            return True
+        return then[name] is not None and today[name] is not None and then[name] != today[name]
+
+    return [name for name in names if differs(name)]
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """A configuration of transformers or peft without its origin; {} for None."""
+    if config is None:
+        return {}
+    said = config.to_diff_dict() if hasattr(config, "to_diff_dict") else vars(config)  # peft's, or anyone's own
+    plain = {key: sorted(map(str, value)) if isinstance(value, set) else value for key, value in said.items()}
+    return {key: value for key, value in plain.items() if key not in _ORIGIN}

@@ -1,0 +1,49 @@
+"""Where the files are that a run was begun with, told so that it can be moved and read from any working directory.
+
+run.json records each path as it was given, whole, and relative to the run: moved together with its run a file is found
+by the last, left where it was by the second.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+# Options that name files, or FILE.py:NAME, or something that is no file.
+PATHS = {"model_name_or_path", "reward_model_path", "reward_func", "prompts", "eval_prompts", "critic_model_path"}
+
+
+def recorded_paths(resolved: Mapping[str, Any], root: Path) -> dict[str, dict[str, str]]:
+    """The files among a run's options, by the words that gave them; `root` is the run directory."""
+    found = {}
+    for given in _words(resolved[key] for key in sorted(PATHS & resolved.keys())):
+        file, _ = _split(given)
+        if Path(file).exists():
+            whole = os.path.abspath(file)
+            found[given] = {"absolute": whole, "relative_to_run": os.path.relpath(whole, os.path.abspath(root))}
+    return found
+
+
+def locate(info: Mapping[str, Any], root: Path, given: str) -> str:
+    """Where the file that `given` named is today, with its :NAME; `given` itself where it is at none of its places.
+
+    `info` is the run.json of the run in `root`.
+    """
+    known = info.get("paths", {}).get(given)
+    if known is None:
+        return given
+    _, name = _split(given)
+    places = [root / known["relative_to_run"], Path(known["absolute"])]
+    return next((os.path.normpath(place) + name for place in places if place.exists()), given)
+
+
+def _words(values: Iterable[Any]) -> list[str]:
+    return [word for value in values for word in (value if isinstance(value, list) else [value]) if word]
+
+
+def _split(given: str) -> tuple[str, str]:
+    """FILE.py:NAME as FILE.py and :NAME; anything else as it is and ""."""
+    file, colon, name = given.rpartition(":")
+    return (file, colon + name) if file.endswith(".py") else (given, "")

@@ -1,0 +1,180 @@
+"""What a run's numbers depend on is digested whole; a change is refused, or accepted and written down."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rewards.rules import full_stop, load_reward_func
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
+from rlhf.ppo.__main__ import PPOCommandConfig
+from rlhf.ppo.__main__ import run as ppo
+from rlhf.ppo.provenance import (
+    changed_inputs,
+    model_inputs,
+    prompt_inputs,
+    reward_inputs,
+    tokenizer_digest,
+    training_inputs,
+    weights_digest,
+)
+
+REWARD = """def stops(prompts, completions, completion_ids, **kwargs):
+    return [float(c.count('.')) for c in completions]
+"""
+
+
+@pytest.fixture
+def place(model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with model/, reward.py and prompts.txt, in which commands run."""
+    (tmp_path / "reward.py").write_text(REWARD)
+    (tmp_path / "prompts.txt").write_text("a good\nmy lord\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def go(place: Path, iterations: int, **options: Any) -> Path:
+    ppo(
+        PPOCommandConfig(
+            **{
+                "output_dir": "run", "model_name_or_path": "model", "reward_func": ["reward.py:stops"],
+                "prompts": "prompts.txt", "iteration_batch_size": 64, "minibatch_size": 32, "max_completion_length": 8,
+                "learning_rate": 1e-3, "num_eval_samples": 16, "normalization_samples": 64, "quiet": True,
+                "max_iterations": iterations, **options,
+            }
+        )
+    )  # fmt: skip
+    return place / "run"
+
+
+def scale_all_but_the_first_numbers(place: Path) -> None:
+    """Every number x 1.3, except the first 64 of each tensor."""
+    model, tokenizer = load_causal_lm("model"), load_tokenizer("model")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.view(-1)[64:] *= 1.3
+    save_model(model, tokenizer, place / "model")
+
+
+def edit_config(place: Path) -> None:
+    path = place / "model" / "config.json"
+    path.write_text(path.read_text().replace('"n_head": 2', '"n_head": 4'))
+
+
+def edit_template(place: Path) -> None:
+    (place / "model" / "chat_template.jinja").write_text("{{ messages[0].content }}")
+
+
+CHANGES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "weights": (scale_all_but_the_first_numbers, "original model's weights"),
+    "heads": (edit_config, "original model's configuration"),
+    "template": (edit_template, "chat template"),
+    "prompts": (lambda place: (place / "prompts.txt").write_text("a good\nmy lady\n"), "prompts; evaluation prompts"),
+    "reward": (lambda place: (place / "reward.py").write_text(REWARD.replace("'.'", "'e'")), "reward 1, stops"),
+}
+
+
+@pytest.mark.parametrize(("change", "name"), CHANGES.values(), ids=CHANGES.keys())
+def test_a_changed_input_is_named(place: Path, change: Callable[[Path], Any], name: str) -> None:
+    run = go(place, 1)
+    change(place)
+    before = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(InputError) as caught:
+        go(place, 2, resume=True)
+    assert f"--resume: got changed since the run began: {name}; expected" in str(caught.value)
+    assert (run / "metrics.jsonl").read_bytes() == before
+
+
+def test_an_accepted_change_is_written_down(place: Path) -> None:
+    run = go(place, 1)
+    (place / "reward.py").write_text(REWARD.replace("'.'", "'e'"))
+    go(place, 2, resume=True, accept_changes=True)
+    (noted,) = json.loads((run / "run.json").read_text())["accepted_changes"]
+    assert noted["iteration"] == 1
+    (change,) = noted["inputs"]
+    assert change["name"] == "reward 1, stops"
+    assert change["before"] != change["now"]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["accepted_changes"] for row in rows] == [None, ["reward 1, stops"], None]
+    go(place, 3, resume=True)  # the change is the run's own now
+
+
+def test_a_run_and_its_inputs_may_move(place: Path, tmp_path: Path) -> None:
+    go(place, 1)
+    (place / "elsewhere").mkdir()
+    for name in ("run", "model", "reward.py", "prompts.txt"):
+        shutil.move(place / name, place / "elsewhere" / name)
+    there = {"output_dir": "elsewhere/run", "model_name_or_path": "elsewhere/model", "prompts": "elsewhere/prompts.txt"}
+    go(place, 2, resume=True, reward_func=["elsewhere/reward.py:stops"], **there)
+    assert len((place / "elsewhere" / "run" / "metrics.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_run_without_digests_goes_on_with_a_word(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = go(place, 1)
+    record = json.loads((run / "run.json").read_text())
+    del record["inputs"]
+    (run / "run.json").write_text(json.dumps(record))
+    go(place, 2, resume=True)
+    assert "inputs" not in json.loads((run / "run.json").read_text())  # what it began with stays unknown
+    assert "run.json has no digests of its inputs: whether they are the same could not be checked" in (
+        capsys.readouterr().err
+    )
+
+
+def test_every_number_counts_and_tied_ones_once(build_model: Callable[..., Any]) -> None:
+    first, second = build_model(), build_model()
+    assert weights_digest(first) == weights_digest(second)
+    with torch.no_grad():
+        second.transformer.wte.weight.view(-1)[-1] += 1e-6
+    assert weights_digest(first) != weights_digest(second)
+    assert weights_digest(first) != weights_digest(build_model().bfloat16())
+
+
+def test_padding_left_set_by_a_call_is_no_other_tokenizer(tokenizer: Any) -> None:
+    before = tokenizer_digest(tokenizer)
+    tokenizer(["a", "b c"], padding=True, truncation=True, max_length=2)
+    assert tokenizer_digest(tokenizer) == before
+
+
+def test_the_parts_of_a_combination_have_digests_of_their_own(place: Path) -> None:
+    (place / "both.yaml").write_text(
+        "weights: {full_stop: 1.0, reward.py:stops: 0.5}\nconstraints:\n  - {reward: length, at_most: 40}\n"
+    )
+    first = reward_inputs([load_reward_func("both.yaml")])
+    assert list(first) == [f"reward 1, both{part}" for part in ("", ": full_stop", ": stops", ": length")]
+    (place / "reward.py").write_text(REWARD + "# another\n")
+    assert changed_inputs(first, reward_inputs([load_reward_func("both.yaml")])) == ["reward 1, both: stops"]
+    (place / "both.yaml").write_text((place / "both.yaml").read_text().replace("0.5", "0.6"))
+    assert "reward 1, both" in changed_inputs(first, reward_inputs([load_reward_func("both.yaml")]))
+
+
+def test_what_cannot_be_read_is_not_called_changed() -> None:
+    typed: dict[str, Any] = {}
+    exec("def typed(completions, **kwargs): return [0.0 for c in completions]", typed)
+    found = reward_inputs([typed["typed"], full_stop])
+    assert found["reward 1, typed"] is None
+    assert found["reward 2, full_stop"] is not None
+    assert changed_inputs({"a": None, "b": "1", "gone": "2"}, {"a": "3", "b": "1", "new": "4"}) == ["new", "gone"]
+
+
+def test_adapter_settings_and_columns_count(build_model: Callable[..., Any], tokenizer: Any) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    def adapted(rank: int) -> dict[str, str | None]:
+        return training_inputs(get_peft_model(build_model(), LoraConfig(r=rank, target_modules=["c_attn"])), None)
+
+    assert adapted(2) == adapted(2)
+    assert adapted(2) != adapted(4)
+    assert training_inputs(build_model(), None) == {}
+    rows = [{"prompt": "a", "answer": "1"}]
+    assert prompt_inputs(rows, rows) != prompt_inputs([{"prompt": "a", "answer": "2"}], rows)
+    assert set(model_inputs(build_model(), tokenizer)) == {
+        "original model's weights", "original model's configuration", "tokenizer", "chat template",
+    }  # fmt: skip
