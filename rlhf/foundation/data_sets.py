@@ -97,11 +97,10 @@ def _unix(row: Row) -> Row:
     return {key: unix_lines(value) for key, value in row.items()}
 
 
-def renamed(rows: Sequence[Placed], columns: Mapping[str, str | None], replaced: Sequence[str] = ()) -> list[Placed]:
+def renamed(rows: Sequence[Placed], columns: Mapping[str, str | None], hidden: Sequence[str] = ()) -> list[Placed]:
     """Rows in which `columns` (field -> the column that holds it, None for its own name) have their fields' names.
 
-    A column that takes a field's place hides the columns in `replaced` too. Raises InputError for a column that no
-    row has.
+    The columns in `hidden` are left out, unless they were named. Raises InputError for a column that no row has.
     """
     chosen = {field: column for field, column in columns.items() if column is not None}
     there = {key for _, row in rows for key in row}
@@ -113,7 +112,6 @@ def renamed(rows: Sequence[Placed], columns: Mapping[str, str | None], replaced:
                 expected=f"one of the columns {', '.join(sorted(there))}",
                 fix="name the column that holds it",
             )
-    hidden = set(replaced) if chosen else set()
     return [
         (place, {k: v for k, v in row.items() if k not in hidden} | {f: row.get(c) for f, c in chosen.items()})
         for place, row in rows

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from rlhf.foundation.cells import read_bool
-from rlhf.foundation.conversation import Messages, Text, as_messages, prompt_from_text
+from rlhf.foundation.conversation import Messages, Text, as_completion, as_messages, prompt_from_text, prompt_to_text
 from rlhf.foundation.data_sets import Placed, Row
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import LABELS, LabelName
 
 PROMPTS = ("prompt", "question", "instruction", "input")
 SYSTEMS = ("system", "system_prompt")
@@ -49,11 +50,11 @@ class PreferenceRow(NamedTuple):
 
 
 class JudgedRow(NamedTuple):
-    """One judged completion of TRL's unpaired layout (KTO)."""
+    """One judged completion of TRL's unpaired layout (KTO), as records hold it."""
 
-    prompt: Text
-    completion: Text
-    label: object
+    prompt: str
+    completion: str
+    label: LabelName
 
 
 def read_preference_rows(rows: Sequence[Placed], texts: Texts = "auto") -> list[PreferenceRow]:
@@ -76,13 +77,17 @@ def read_preference_row(row: Row, place: str, *, whole: bool = False) -> Prefere
 
 
 def read_judged_rows(rows: Sequence[Placed], texts: Texts = "auto") -> list[JudgedRow]:
-    """Prompt, completion and label of rows in TRL's unpaired layout, whole conversations included."""
+    """Prompt, completion and label of rows in TRL's unpaired layout, whole conversations included.
+
+    A label is true (positive) or false (negative), or one of our names. Raises InputError naming the place.
+    """
     whole = texts == "whole" if texts != "auto" else texts_are_whole(rows, ("completion",))
     found = []
     for place, row in rows:
         require_columns(row, ("completion", "label"), place)
         prompt, (completion,) = _exchange(row, ("completion",), place, whole)
-        found.append(JudgedRow(prompt, completion, row["label"]))
+        text = as_completion(completion, f"{place}, field 'completion'")
+        found.append(JudgedRow(prompt_to_text(prompt), text, _label(row["label"], f"{place}, field 'label'")))
     return found
 
 
@@ -287,6 +292,15 @@ def _completion(messages: Messages, place: str) -> Text:
         raise InputError(place, got=got, expected="an assistant's turn at the end", fix="mend that row")
     plain = len(messages) == 1 and messages[0].keys() == {"role", "content"}
     return str(messages[0]["content"]) if plain else messages
+
+
+def _label(value: Any, place: str) -> LabelName:
+    named = next((name for name in LABELS if value == name), None)
+    if named is not None:
+        return named
+    if value is None or value == "":
+        raise InputError(place, got="nothing", expected="true, false or neutral", fix="mend or leave out that row")
+    return "positive" if read_bool(value, place) else "negative"
 
 
 def _margin(value: Any, place: str) -> float:
