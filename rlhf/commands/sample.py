@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, write_records
@@ -96,12 +95,11 @@ def keep_best(samples: Sequence[Sample], n: int, reward_model_path: str) -> list
 
     The bound is that of Beirami et al. 2024, "Theoretical guarantees on the best-of-n alignment policy".
     """
+    from rewards.calling import call_reward
     from rewards.loading import load_reward_model
-    from rlhf.foundation.conversation import prompt_from_text
 
     reward = load_reward_model(reward_model_path)
-    prompts: list[Any] = [prompt_from_text(sample.prompt) for sample in samples]
-    values = reward(prompts, [sample.completion for sample in samples])
+    values = call_reward(reward, [sample.prompt for sample in samples], [sample.completion for sample in samples])
     scored = [replace(sample, reward=value) for sample, value in zip(samples, values, strict=True)]
     groups = (scored[start : start + n] for start in range(0, len(scored), n))
     return [max(group, key=lambda sample: -math.inf if sample.reward is None else sample.reward) for group in groups]

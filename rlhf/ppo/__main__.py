@@ -14,8 +14,8 @@ from rlhf.options import option, parse
 from rlhf.ppo.config import PPOConfig
 
 if TYPE_CHECKING:
+    from rewards.calling import RewardFunction
     from rlhf.ppo.normalization import Normalization
-    from rlhf.ppo.reward_functions import RewardFunction
     from rlhf.ppo.run_directory import RunDirectory
 
 

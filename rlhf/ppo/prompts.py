@@ -61,6 +61,17 @@ def as_rows(dataset: Iterable[Any], name: str) -> list[dict[str, Any]]:
     return [{column: row.get(column) for column in columns} for row in rows]
 
 
+def as_both_rows(train: Iterable[Any] | None, evaluation: Iterable[Any] | None) -> tuple[list[dict[str, Any]], ...]:
+    """Training rows (None: one unconditional prompt) and evaluation rows (None: the training rows), as `as_rows` has.
+
+    Both have the same columns, so that a reward function finds what it names on the rungs too: None where it is not.
+    """
+    train_rows = as_rows([{"prompt": ""}] if train is None else train, "train_dataset")
+    eval_rows = train_rows if evaluation is None else as_rows(evaluation, "eval_dataset")
+    columns = dict.fromkeys(column for rows in (train_rows, eval_rows) for row in rows[:1] for column in row)
+    return tuple([{column: row.get(column) for column in columns} for row in rows] for rows in (train_rows, eval_rows))
+
+
 def _as_row(row: Any, place: str) -> dict[str, Any]:
     prompt = row.get("prompt") if isinstance(row, Mapping) else None
     if not isinstance(prompt, (str, list)):
