@@ -76,11 +76,9 @@ def test_a_chat_pair_scores_in_ppo_as_in_training(chat_model: str, tmp_path: Pat
     data = as_dataset(reward, pairs)
     template = "<king>the king|<queen>" + str(pairs[0].first)
     assert data[0]["chosen_ids"] == load_tokenizer(chat_model)(template)["input_ids"]
-    pad_id = reward.pad_id_for([*data["chosen_ids"], *data["rejected_ids"]])
-    reward.model.config.pad_token_id = pad_id
-    batch = SoftPreferenceCollator(pad_token_id=pad_id)([data[i] for i in range(len(pairs))])
+    batch = SoftPreferenceCollator(pad_token_id=reward.pad_id)([data[i] for i in range(len(pairs))])
     with torch.no_grad():
-        trained = reward.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.squeeze(-1)
+        trained = reward.last_scores(batch["input_ids"], batch["attention_mask"])
     in_ppo = call_reward(reward, [ASKED] * 60, [*(str(p.first) for p in pairs), *(str(p.second) for p in pairs)])
     assert in_ppo == pytest.approx(trained.tolist(), abs=1e-5)
     # Read as plain text, as it was, the record's JSON would be scored.
