@@ -24,6 +24,11 @@ def is_json(path: str | Path) -> bool:
     return Path(path).suffix.lower() in JSON
 
 
+def is_table(path: str | Path) -> bool:
+    """Whether a file's name says that it holds rows with columns: JSON, CSV or Parquet, in any case."""
+    return is_json(path) or Path(path).suffix.lower() in _BUILDERS
+
+
 def read_rows(path: Path) -> list[Placed]:
     """The objects of a JSON file, a line or a list's item each; line ends in their texts become "\\n".
 
@@ -47,7 +52,7 @@ def load_data_set(name: str, split: str, config: str | None = None, *, instead: 
     `instead` is what else could be given, for the refusal. Raises InputError when it cannot be had.
     """
     path = Path(name)
-    if path.is_file() and is_json(path):
+    if is_json(path) and not path.is_dir():
         return read_rows(path)
     try:
         rows = _load(path, name, split, config)
@@ -65,19 +70,20 @@ def load_data_set(name: str, split: str, config: str | None = None, *, instead: 
 
 def _load(path: Path, name: str, split: str, config: str | None) -> Any:
     import datasets
+    import huggingface_hub
 
     datasets.disable_progress_bars()
     if path.is_dir() and any((path / file).exists() for file in _SAVED):
         found = datasets.load_from_disk(name)
         return _one_split(found, name, split) if isinstance(found, Mapping) else found
-    if path.is_file():
-        builder = _BUILDERS.get(path.suffix.lower())
-        if builder is None:
-            raise InputError(
-                f"data set {name}", got="a file of another kind", expected="JSON, CSV or Parquet", fix="convert it"
-            )
-        return datasets.load_dataset(builder, data_files=name, split="train")
-    return _one_split(datasets.load_dataset(name, config), name, split)
+    if is_table(path):
+        if not path.is_file():
+            raise InputError(name, got="no such file", expected="an existing readable file", fix="check the path")
+        return datasets.load_dataset(_BUILDERS[path.suffix.lower()], data_files=name, split="train")
+    if not (path.exists() or huggingface_hub.constants.HF_HUB_OFFLINE):
+        # Asked once: `datasets` would retry for half a minute before it says that the network is down.
+        huggingface_hub.HfApi().dataset_info(name, timeout=10)
+    return datasets.load_dataset(name, config, split=split)
 
 
 def _one_split(splits: Mapping[Any, Any], name: str, split: str) -> Any:
