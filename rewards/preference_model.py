@@ -18,12 +18,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rewards.batching import batches
 from rewards.reward_file import REWARD_FILE, read_reward_file
 from rewards.score_head import has_classifier, is_scored, load_scored, scored
 from rewards.token_model import evaluating, pick_device
+from rlhf.foundation.adapters import adapter_base
 from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import TextEncoder, require_encoding
@@ -149,3 +150,15 @@ def load_classifier(name_or_path: str, *, new_head: bool) -> PreTrainedModel:
             fix="name another directory",
         )
     return model
+
+
+def encoder_for(name_or_path: str, tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
+    """The encoder of a comparison reward model that is still to be fitted on this base model.
+
+    Raises InputError like loading the model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(adapter_base(name_or_path) or name_or_path)
+    except LOAD_ERRORS as error:
+        raise load_failure(name_or_path, "a language model or a classifier", error) from error
+    return TextEncoder(tokenizer, max_length=getattr(config, "max_position_embeddings", None))

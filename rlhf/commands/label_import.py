@@ -47,6 +47,7 @@ class ImportConfig(Options):
     overwrite: bool = option(False, help="replace the output file if it exists")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.append and self.overwrite:
             raise InputError(
                 "--append --overwrite",

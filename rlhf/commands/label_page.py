@@ -34,7 +34,6 @@ class PageConfig(TaskConfig):
                 expected="one of them",
                 fix="--samples FILE makes a page, --answers FILE takes in what came back",
             )
-        super().__post_init__()
 
 
 def make_page(config: PageConfig) -> tuple[Path, int, Counter[str]]:

@@ -16,7 +16,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -279,22 +279,6 @@ class TextEncoder:
 
 
 _NAMES: dict[Kind, str] = {"plain": "plain text", "conversation": "conversations"}
-
-
-def require_kinds(scored: Iterable[tuple[Text, Text]], fitted: Iterable[tuple[Text, Text]], place: str) -> None:
-    """Raise InputError naming `place` when texts to score (prompt, completion) are of a kind that none to fit on is."""
-    asked, known = ({_kind_of(*pair) for pair in pairs} for pairs in (scored, fitted))
-    for kind in sorted(asked - known):
-        raise InputError(
-            place,
-            got=_NAMES[kind],
-            expected=f"{' or '.join(_NAMES[k] for k in sorted(known))}, as the reward model is fitted on",
-            fix="give samples of the prompts that were judged",
-        )
-
-
-def _kind_of(prompt: Text, completion: Text) -> Kind:
-    return "plain" if isinstance(joined(prompt, completion), str) else "conversation"
 
 
 def require_encoding(encoder: TextEncoder, recorded: Any, place: str) -> None:

@@ -73,8 +73,9 @@ def write_json(path: Path, value: object) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON that Python can hold."""
+    text = read_text(path)  # its InputError is a ValueError too
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
             str(path),
@@ -145,13 +146,18 @@ def append_jsonl(path: Path, row: Mapping[str, object]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines, one object a line; blank lines are passed over.
+    """The objects of `numbered_jsonl`."""
+    return [row for _, row in numbered_jsonl(path)]
+
+
+def numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Read JSON lines, one object a line, each with its line's number; blank lines are passed over.
 
     Raises InputError naming the line when one is not a JSON object; a last line without a newline that does not
     parse is called torn (a writer was stopped in the middle of it).
     """
     text = read_text(path)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[int, dict[str, Any]]] = []
     lines = text.split("\n")  # not splitlines(): U+2028 inside a JSON string is no line end
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -173,5 +179,5 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 expected="one JSON object a line",
                 fix="mend or delete that line",
             )
-        rows.append(row)
+        rows.append((number, row))
     return rows

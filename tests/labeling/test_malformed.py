@@ -180,3 +180,9 @@ def test_malformed_answers_files(tmp_path: Path, fields: dict[str, Any], message
         collect(folder, [tmp_path / "answers.json"])
     assert not (folder.path / "labels.jsonl").exists()
     assert not (folder.path / "answers").exists()
+
+
+def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["label", "import", "--input", str(tmp_path / "no.json"), "--output", str(tmp_path / "labels.jsonl")]
+    assert cli.main(words) == 2
+    assert "no such file" in capsys.readouterr().err
