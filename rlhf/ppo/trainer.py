@@ -83,6 +83,7 @@ class PPOTrainer:
         self.model, self.tokenizer, self.source = policy.load_original(
             model, processing_class, dtype=args.dtype, another=peft_config is not None
         )
+        self.given = args.given()
         left_out = never_sampled(self.model, self.tokenizer, args.suppress_tokens)
         self.args = args = dataclasses.replace(args, suppress_tokens=left_out)
         self.model.to(self.processes.accelerator.device)
@@ -293,7 +294,7 @@ class PPOTrainer:
 
     def _begin_files(self) -> None:
         facts = {**self._facts(), "inputs": self.inputs}
-        self.run.begin(self.args.resolved(), self.args.given(), facts, iteration=self.iteration, changed=self.changed)
+        self.run.begin(self.args.resolved(), self.given, facts, iteration=self.iteration, changed=self.changed)
         resuming.make_way(self.run, self.ladder.rungs, self.iteration)
         self.ladder.write()
 

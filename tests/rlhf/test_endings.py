@@ -182,7 +182,9 @@ def test_ids_without_a_token_never_come_in_sampling_and_scoring_alike(tmp_path: 
     trainer.step(trainer.rollout())
     rollout = trainer.rollout()
     assert not np.isin(rollout.completion_ids[rollout.completion_mask].numpy(), [7, own, own + 1]).any()
-    assert read_json(tmp_path / "run" / "run.json")["resolved"]["suppress_tokens"] == [7, own, own + 1]
+    record = read_json(tmp_path / "run" / "run.json")
+    assert record["resolved"]["suppress_tokens"] == [7, own, own + 1]
+    assert record["config"]["suppress_tokens"] == [7]  # what was given
     differs = 0.0
     for i in range(len(rollout)):
         prompt, ids = rollout.prompt_ids[i].tolist(), rollout.completion_ids[i][rollout.completion_mask[i]].tolist()
