@@ -54,8 +54,14 @@ class Evidence:
     def head(self, tokens: int) -> Evidence:
         """The first tokens alone."""
         own = slice(0, tokens)
+        seen = self.seen[own] if self.seen is not None else None
         return replace(
-            self, logits=self.logits[own], ids=self.ids[own], rows=self.rows[own], positions=self.positions[own]
+            self,
+            logits=self.logits[own],
+            ids=self.ids[own],
+            rows=self.rows[own],
+            positions=self.positions[own],
+            seen=seen,
         )
 
     def narrowed(self, width: int) -> Evidence:
@@ -90,8 +96,12 @@ class Evidence:
             own = slice(chunk.start, chunk.stop)
             rows, positions = self.rows[own], self.positions[own]
             place = self.prompt_width + positions
-            context = Context(self.sequences[rows], self.first[rows], place, positions, self.length, self.end_token_ids)
-            yield self.logits[own], self.ids[own], context
+            seen = self.seen[own] if self.seen is not None else None
+            yield (
+                self.logits[own],
+                self.ids[own],
+                Context(self.sequences[rows], self.first[rows], place, positions, self.length, self.end_token_ids, seen),
+            )
 
     def logprobs(self, sampler: Sampler) -> Tensor:
         """log q of the sampled tokens under a sampler, (N,)."""
@@ -194,16 +204,20 @@ class Fit(NamedTuple):
 def fitted(read: Evidence) -> list[Fit]:
     """The known samplers fitted to the samples, the most worth first; those that gain nothing are left out."""
     own, narrow = read.logprobs(POLICY), read.narrowed(NARROW)
-    singles = [((name,), *fit_settings(narrow, (name,), POLICY)) for name in TOGETHER]
-    together = _together(narrow, max(value for _, value, _ in singles))
-    refined = [refit(read, active, sampler) for active, _, sampler in [*singles, *together]]
-    fits = []
-    for sampler in dict.fromkeys([*_lone_settings(read), *refined]):
+
+    def fit(sampler: Sampler) -> Fit:
         logprobs, named = read.logprobs(sampler), sampler.named()
-        gain = float((logprobs - own).sum())
-        if named and gain > 0:
-            fits.append(Fit(named, logprobs, gain, len(named), read, sampler))
-    return sorted(fits, key=lambda fit: -fit.worth)
+        return Fit(named, logprobs, float((logprobs - own).sum()), len(named), read, sampler)
+
+    fits = [fit(sampler) for sampler in _lone_settings(read)]
+    base = float(narrow.logprobs(POLICY).sum())
+    found: list[tuple[tuple[str, ...], float, Sampler]] = [
+        ((name,), *fit_settings(narrow, (name,), POLICY)) for name in TOGETHER
+    ]
+    alone = max([value - base for _, value, _ in found] + [fit.gain for fit in fits])
+    found += _together(narrow, base + alone)
+    fits += [fit(refit(read, active, sampler)) for active, _, sampler in found]
+    return sorted((fit for fit in fits if fit.gain > 0), key=lambda fit: -fit.worth)
 
 
 def _lone_settings(read: Evidence) -> Iterator[Sampler]:
@@ -225,7 +239,7 @@ Found = tuple[float, Sampler]  # log-likelihood, and the sampler that has it
 
 
 def _together(read: Evidence, alone: float) -> list[tuple[tuple[str, ...], float, Sampler]]:
-    """Several of `TOGETHER`: those that still gain `FURTHER_GAIN` each, if all make more than the best `alone`."""
+    """Those of `TOGETHER` that gain `FURTHER_GAIN` each, if all of them come to more than the best single, `alone`."""
     active: tuple[str, ...] = TOGETHER
     best, sampler = fit_settings(read, active, POLICY)
     if best - alone < FURTHER_GAIN:
@@ -243,12 +257,16 @@ def fit_settings(read: Evidence, active: tuple[str, ...], start: Sampler) -> Fou
     """Maximum likelihood of some of `TOGETHER`, the others left at their defaults."""
     for name in set(TOGETHER) - set(active):
         start = start.at(name, getattr(POLICY, name))
-    starts = [start]
-    if start.top_k == 0 and {"top_k", "top_p"} <= set(active):  # the likelihood has a peak at each of many k
-        tightest = read.at_edge(start, "top_k").top_k
-        starts = [start.at("top_k", tightest * 1.2**i) for i in range(10)]
-    found = max((_scored(read, active, s, 10 if len(starts) == 1 else 5) for s in starts), key=lambda f: f[0])
-    return _climbed(read, active, found, (1.15, 1.04, 1.01))
+    if start.top_k == 0 and {"top_k", "top_p"} <= set(active):
+        start = _likely_k(read.head(1024), active, start)
+    return _climbed(read, active, _scored(read, active, start), (1.15, 1.04, 1.01))
+
+
+def _likely_k(read: Evidence, active: tuple[str, ...], start: Sampler) -> Sampler:
+    """A start whose k is about right: beside top-p the likelihood has a peak at the true k and lower ones elsewhere."""
+    tightest = read.at_edge(start, "top_k").top_k
+    starts = [start.at("top_k", tightest * 1.2**i) for i in range(10)]
+    return max((_scored(read, active, wider, steps=5) for wider in starts), key=lambda found: found[0])[1]
 
 
 def refit(read: Evidence, active: tuple[str, ...], start: Sampler) -> Sampler:

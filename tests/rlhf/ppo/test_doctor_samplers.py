@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -54,14 +55,14 @@ def _padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 QWEN = {"temperature": 0.7, "top_p": 0.8, "top_k": 20}
-# settings of generate, the cause, what its evidence begins with
+# settings of generate, the cause, what its evidence begins with (the first end may come later than it must)
 PLANTED: dict[str, tuple[dict[str, Any], str, str]] = {
-    "slightly penalised": ({"repetition_penalty": 1.1}, "repetition penalty", "1.1"),
-    "penalised": ({"repetition_penalty": 1.3}, "repetition penalty", "1.3"),
+    "slightly penalised": ({"repetition_penalty": 1.1}, "repetition penalty", r"1\.(0[89]|1[0-2]):"),
+    "penalised": ({"repetition_penalty": 1.3}, "repetition penalty", r"1\.(2[6-9]|3[0-4]):"),
     "pairs banned": ({"no_repeat_ngram_size": 2}, "n-gram ban", "n = 2:"),
     "min-p": ({"min_p": 0.1}, "min-p", "0.1 of the likeliest token's"),
     "typical-p": ({"typical_p": 0.8}, "typical-p", "p = 0.80"),
-    "minimum length": ({"min_new_tokens": 12}, "minimum length", "no end token among the first 12 tokens"),
+    "minimum length": ({"min_new_tokens": 12}, "minimum length", "no end token among the first 1[2-5] tokens"),
     "forced end": ({"forced_eos_token_id": EOS}, "forced end", "token 24 is always the end token"),
     "top-k": ({"top_k": 20}, "top-k", "k = 20"),
     "top-p": ({"top_p": 0.9}, "top-p", "p = 0.90"),
@@ -73,9 +74,9 @@ PLANTED: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("case", PLANTED)
 def test_the_setting_is_named(policy: GPT2LMHeadModel, case: str) -> None:
     settings, cause, evidence = PLANTED[case]
-    diagnosis = examine(policy, policy, sampled(policy, 256, 1, **settings))
+    diagnosis = examine(policy, policy, sampled(policy, 192, 1, **settings))
     assert [found.name for found in diagnosis.causes] == [cause], diagnosis
-    assert diagnosis.causes[0].evidence.startswith(evidence), diagnosis
+    assert re.match(evidence, diagnosis.causes[0].evidence), diagnosis
     if cause == "none of the known":
         assert "standard errors" in diagnosis.causes[0].evidence
 
