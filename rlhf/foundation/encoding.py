@@ -24,8 +24,10 @@ from jinja2 import TemplateError
 from rlhf.foundation.conversation import Messages, Text, as_messages, joined, prompt_from_text
 from rlhf.foundation.errors import InputError
 
+LINE_END = re.compile("\r\n?")
 ANSWERABLE = ("user", "tool", "assistant")
 Kind = Literal["plain", "conversation"]
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # how a decoder spells bytes that are no whole character
 # What an encoding is told by, beside vocabulary and template: whatever changes one of these ids changes scores.
 SPECIMENS = ("Good morning.", " a  b\n\nc\t1234", "naïve café – 你好 🙂", "<|im_end|></s><s>", "")
 
@@ -116,10 +118,11 @@ def _open_turn(tokenizer: Any, messages: Messages) -> str:
             expected="user, tool, or an assistant's message to continue",
             fix="end it with a user's message",
         )
-    continued = role == "assistant"
-    text = render(tokenizer, messages, add_generation_prompt=not continued, continue_final_message=continued)
     content = messages[-1]["content"]
-    if continued and content[-1:].isspace() and not text.endswith(content.lstrip()):
+    if role != "assistant" or not content:  # an empty turn begins; "continued", a template may cut off its header's end
+        return render(tokenizer, messages[:-1] if role == "assistant" else messages, add_generation_prompt=True)
+    text = render(tokenizer, messages, add_generation_prompt=False, continue_final_message=True)
+    if content[-1].isspace() and not text.endswith(content.lstrip() or content):
         raise InputError(
             "prompt",
             got=f"an assistant's message to continue that ends with {content[-1]!r}, which the chat template cuts off",
@@ -169,6 +172,17 @@ def completion_texts(
         same = whole.startswith(spelled[before])
         texts.append(whole[len(spelled[before]) :] if same else _spelled(tokenizer, completion))
     return texts
+
+
+def token_texts(tokenizer: Any, prompt: Sequence[int], completion: Sequence[int]) -> list[str]:
+    """What each of T sampled tokens adds to the completion's text; put together they are that text.
+
+    A character of several tokens stands with its last one.
+    """
+    parts = [completion[:t] for t in range(1, len(completion) + 1)]
+    texts = completion_texts(tokenizer, [prompt] * len(parts), parts)
+    places = [0, *itertools.accumulate((len(text.rstrip(UNREADABLE)) for text in texts[:-1]), max)]
+    return [texts[-1][start:stop] for start, stop in itertools.pairwise([*places, len(texts[-1])])] if texts else []
 
 
 def _spelled(tokenizer: Any, ids: Sequence[int]) -> str:
@@ -268,12 +282,15 @@ class TextEncoder:
     def fingerprint(self) -> str:
         """A digest of vocabulary, special tokens, chat template, length, and the ids of a few texts (`SPECIMENS`).
 
-        The template counts as it is written, not by what it writes: that may hold today's date (Llama 3.2).
+        The template counts as it is written, not by what it writes: that may hold today's date (Llama 3.2). Its line
+        ends are those that a file would hold, as Jinja reads them anyway.
         """
         special = " ".join(map(str, self.tokenizer.all_special_tokens))
         ids = [_token_ids(self.tokenizer, specimen) for specimen in (*SPECIMENS, special)]
         marks = [self.first_id, self.tokenizer.bos_token, self._stop, self.max_length]
         template = getattr(self.tokenizer, "chat_template", None)
+        if isinstance(template, str):
+            template = LINE_END.sub("\n", template)
         told = [sorted(self.tokenizer.get_vocab().items()), marks, template, ids]
         return hashlib.sha256(json.dumps(told).encode("utf-8", "surrogatepass")).hexdigest()
 

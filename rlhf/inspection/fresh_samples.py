@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from rewards.rules import RewardFunc
 from rlhf.foundation.conversation import prompt_from_text, prompt_to_text
-from rlhf.foundation.encoding import encode_prompt
+from rlhf.foundation.encoding import encode_prompt, token_texts
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_tokenizer
 from rlhf.foundation.records import Sample
@@ -230,7 +230,7 @@ def token_heat(worker: RolloutWorker, rollout: Rollout, rows: range) -> list[Tok
         logp, logq = ((tempered * heat).log_softmax(-1) for tempered in (logits, reference))
         values = exact_kl(logp, logq).kl[0].double().tolist()
         ids = rollout.completion_ids[row, :length].tolist()
-        tokens = [str(worker.tokenizer.decode([i])) for i in ids]
+        tokens = token_texts(worker.tokenizer, rollout.prompt_ids[row][rollout.prompt_mask[row]].tolist(), ids)
         pay = token_pay(worker, rollout, row, ids)
         found.append(TokenHeat(tokens, [float(f"{max(v, 0.0):.3g}") for v in values], pay))
     return found

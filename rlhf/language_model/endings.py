@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from rlhf.foundation.causal_lm import vocabulary_rows
-from rlhf.foundation.encoding import completion_texts
+from rlhf.foundation.encoding import UNREADABLE, completion_texts
 from rlhf.foundation.errors import InputError
 
 BYTES_OF_A_CHARACTER = 4  # a token may hold one byte of a character
-UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +96,9 @@ def ending_of(model: Any, tokenizer: Any, stop_strings: Sequence[str] = ()) -> E
     others = [] if listed is None else [int(i) for i in (listed if isinstance(listed, list) else [listed])]
     marks = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
     for i in others:
-        if i < rows and i not in marks:
+        if 0 <= i < rows and i not in marks:  # some configs say -1 for none
             _tell_no_end(i, tokenizer.decode([i]))
-    return Ending(tuple(sorted({own, *(i for i in others if i < rows and i in marks)})), tokenizer, tuple(stop_strings))
+    return Ending(tuple(sorted({own, *(i for i in others if i in marks and i < rows)})), tokenizer, tuple(stop_strings))
 
 
 @lru_cache  # once a process, not at every rung

@@ -12,7 +12,7 @@ import torch
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
-from rlhf.foundation.encoding import encode_prompt
+from rlhf.foundation.encoding import encode_prompt, token_texts
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, read_jsonl
 from rlhf.foundation.model_directory import save_model
@@ -76,6 +76,22 @@ def test_the_earliest_of_several_stop_strings_cuts_the_text() -> None:
     ending = Ending((2,), KINDS["llama"](), ("n", "un"))
     assert ends_at(ending, [1], [SUN]) == 1
     assert ending.texts([[1]], [[SUN]]) == ["s"]
+
+
+def test_what_a_token_adds_to_the_text() -> None:
+    """For the page of a run: what a token adds to the whole; a character of two bytes stands with the last."""
+    tokenizer, _ = build("llama")
+    ids = [SUN, BYTES[0xC3], BYTES[0xA9], THE]
+    assert token_texts(tokenizer, [1, GOOD], ids) == [" sun", "", "é", " the"]
+    assert tokenizer.decode([SUN]) == "sun"  # each alone would lose its space
+    assert token_texts(tokenizer, [1, GOOD], []) == []
+
+
+def test_minus_one_is_no_end() -> None:
+    """Some configurations say -1 for "none"; it is neither the last token nor told as a text."""
+    tokenizer, model = build("llama")
+    model.generation_config.eos_token_id = [-1, tokenizer.eos_token_id]
+    assert ending_of(model, tokenizer).token_ids == (tokenizer.eos_token_id,)
 
 
 def test_full_completions_ended_only_by_an_end_token_or_a_stop_string() -> None:

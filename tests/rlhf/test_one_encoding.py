@@ -166,6 +166,13 @@ def test_the_assistant_s_turn_that_is_continued_is_one_turn_for_the_reward_model
     assert tokenizer.apply_chat_template(two, tokenize=False) != tokenizer.decode(read)
 
 
+def test_an_empty_assistant_s_turn_is_a_turn_to_begin() -> None:
+    """Continued, a template may cut the end of the empty turn's header off."""
+    tokenizer, _ = build("chatml")
+    asked = [{"role": "user", "content": "who is merry"}]
+    assert encode_prompt(tokenizer, [*asked, {"role": "assistant", "content": ""}]) == encode_prompt(tokenizer, asked)
+
+
 def test_a_message_that_the_template_trims_cannot_be_continued() -> None:
     """The policy would go on after "the king", the reward model would read "the king " and what follows."""
     asked = [{"role": "user", "content": "sing"}, {"role": "assistant", "content": "the king "}]
