@@ -40,7 +40,8 @@ def messages(draw: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         extra = draw(st.dictionaries(st.sampled_from(["name", "Ω", "id"]), JSON, max_size=2))
         content: Any = [{"type": "text", "text": part} for part in parts] if draw(st.booleans()) else "".join(parts)
         given_rows.append({**extra, "content": content, "role": role})
-        right.append({"role": role, "content": "".join(parts), **extra})
+        known = {key: value for key, value in extra.items() if value is not None}  # as `datasets` fills rows up
+        right.append({"role": role, "content": "".join(parts), **known})
     return given_rows, right
 
 

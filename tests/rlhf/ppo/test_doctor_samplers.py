@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
+from rlhf.language_model.endings import Ending
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
 from rlhf.ppo.doctor import examine
@@ -45,7 +46,7 @@ def sampled(policy: Any, count: int, seed: int, *, seen_of_prompt: int = 99, **s
     out = policy.generate(input_ids=ids, attention_mask=mask.long(), generation_config=config)[:, ids.shape[1] :]
     out = pad(out, (0, LENGTH - out.shape[1]), value=EOS)
     first_end = torch.where((out == EOS).any(1), (out == EOS).int().argmax(1), LENGTH)
-    return Sampled(*_padded(whole), out, torch.arange(LENGTH) <= first_end[:, None], EOS)
+    return Sampled(*_padded(whole), out, torch.arange(LENGTH) <= first_end[:, None], (EOS,))
 
 
 def _padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,8 +104,8 @@ def test_healthy_samples_of_generate(policy: GPT2LMHeadModel) -> None:
 def drawn(policy: Any, count: int = 100) -> Sampled:
     """Completions with the log-probs that the sampler saw."""
     draws = uniforms(0, Stream.SAMPLE, range(count), LENGTH)
-    done = generate(policy, prompts(count), draws, eos_token_id=EOS, pad_token_id=EOS)
-    return Sampled(done.prompt_ids, done.prompt_mask, done.completion_ids, done.completion_mask, EOS, done.logprobs)
+    done = generate(policy, prompts(count), draws, ending=Ending((EOS,)), pad_token_id=EOS)
+    return Sampled(done.prompt_ids, done.prompt_mask, done.completion_ids, done.completion_mask, (EOS,), done.logprobs)
 
 
 def moved(policy: GPT2LMHeadModel, size: float) -> GPT2LMHeadModel:
@@ -142,7 +143,7 @@ def test_recorded_log_probs_of_nothing_that_sampled(policy: GPT2LMHeadModel) -> 
     other = torch.randn(fresh.completion_ids.shape, generator=torch.Generator().manual_seed(0)).abs()
     assert fresh.logprobs is not None
     made_up = Sampled(
-        fresh.prompt_ids, fresh.prompt_mask, fresh.completion_ids, fresh.completion_mask, EOS, fresh.logprobs - other
+        fresh.prompt_ids, fresh.prompt_mask, fresh.completion_ids, fresh.completion_mask, (EOS,), fresh.logprobs - other
     )
     diagnosis = examine(policy, policy, made_up)
     assert [found.name for found in diagnosis.causes] == ["none of the known"], diagnosis

@@ -56,7 +56,7 @@ def contexts() -> Context:
     """Every completion token of the two sequences."""
     rows, positions = torch.arange(2).repeat_interleave(4), torch.arange(4).repeat(2)
     sequences = torch.tensor(SEQUENCES).clamp(min=0)[rows]
-    return Context(sequences, torch.tensor([2, 0])[rows], 3 + positions, positions, 4, EOS)
+    return Context(sequences, torch.tensor([2, 0])[rows], 3 + positions, positions, 4, (EOS,))
 
 
 @pytest.mark.parametrize("case", THEIRS)
@@ -113,7 +113,7 @@ def drawn(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, Context]:
     logq = (2 * torch.randn(count, VOCABULARY)).log_softmax(-1)
     ids = torch.multinomial(logq.exp(), 1).squeeze(-1)
     ones = torch.ones(count, dtype=torch.long)
-    return logq, ids, Context(torch.stack([ids.roll(1), ids], 1), 0 * ones, ones, 0 * ones, 1, EOS)
+    return logq, ids, Context(torch.stack([ids.roll(1), ids], 1), 0 * ones, ones, 0 * ones, 1, (EOS,))
 
 
 def test_tokens_of_a_distribution_fit_it_and_others_do_not() -> None:
