@@ -59,6 +59,7 @@ class JudgedRow(NamedTuple):
 
 def read_preference_rows(rows: Sequence[Placed], texts: Texts = "auto") -> list[PreferenceRow]:
     """`read_preference_row` of each; "auto" tells from all of them whether texts are whole."""
+    _require_prompts(rows)
     whole = texts == "whole" if texts != "auto" else texts_are_whole(rows, ("chosen", "rejected"))
     return [read_preference_row(row, place, whole=whole) for place, row in rows]
 
@@ -81,6 +82,7 @@ def read_judged_rows(rows: Sequence[Placed], texts: Texts = "auto") -> list[Judg
 
     A label is true (positive) or false (negative), or one of our names. Raises InputError naming the place.
     """
+    _require_prompts(rows)
     whole = texts == "whole" if texts != "auto" else texts_are_whole(rows, ("completion",))
     found = []
     for place, row in rows:
@@ -89,6 +91,17 @@ def read_judged_rows(rows: Sequence[Placed], texts: Texts = "auto") -> list[Judg
         text = as_completion(completion, f"{place}, field 'completion'")
         found.append(JudgedRow(prompt_to_text(prompt), text, _label(row["label"], f"{place}, field 'label'")))
     return found
+
+
+def _require_prompts(rows: Sequence[Placed]) -> None:
+    """Raise InputError where a prompt is null though other rows have one; null everywhere means none."""
+    if any(row.get("prompt") for _, row in rows):
+        for place, row in rows:
+            if "prompt" in row and row["prompt"] is None:
+                got = "nothing, though other rows have a prompt"
+                raise InputError(
+                    f"{place}, field 'prompt'", got=got, expected='a prompt, "" for none', fix="mend that row"
+                )
 
 
 def require_columns(row: Row, names: Sequence[str], place: str) -> None:
@@ -182,7 +195,7 @@ def _prompt(row: Row, place: str) -> tuple[Text, str | None]:
             expected="all that an answer was given to in the prompt",
             fix="put it there, or name the prompt's column with --prompt_column and no other is looked at",
         )
-    given = [name for name in PROMPTS if row.get(name) not in (None, "", [])]
+    given = [name for name in PROMPTS if row.get(name) not in (None, "")]
     if len({repr(row[name]) for name in given}) > 1:
         shown = " and ".join(f"`{name}` ({repr(row[name])[:40]})" for name in given[:2])
         raise InputError(

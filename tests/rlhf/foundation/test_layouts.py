@@ -154,6 +154,17 @@ def test_layouts(layout: str) -> None:
     assert read[3:] == (False, 0.0, row.get("uid", ""), row.get("annotator", ""))
 
 
+def test_a_null_prompt_is_no_prompt_only_where_no_row_has_one() -> None:
+    null = {"prompt": None, "chosen": "x", "rejected": "y"}
+    assert [row.prompt for row in read_preference_rows([("f, line 1", null), ("f, line 2", null)])] == ["", ""]
+    with pytest.raises(InputError, match="f, line 1, field 'prompt': got nothing, though other rows have a prompt"):
+        read_preference_rows([("f, line 1", null), ("f, line 2", {**null, "prompt": "p"})])
+    with pytest.raises(InputError, match="f, line 1, field 'prompt': got nothing, though"):
+        read_judged_rows(
+            [(f"f, line {n}", {"prompt": p, "completion": "x", "label": True}) for n, p in ((1, None), (2, "p"))]
+        )
+
+
 @pytest.mark.parametrize("prompt", ["Name a bird.", DIALOG])
 def test_whole_texts_beside_their_prompt_are_cut(prompt: str) -> None:
     """The prompt may be the text's beginning, or what the human says in it; twice it must not be read."""
