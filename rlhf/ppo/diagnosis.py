@@ -18,8 +18,9 @@ from typing import Any
 
 from torch import Tensor
 
+from rlhf.ppo.cut_prompts import cut_fit
 from rlhf.ppo.evidence import POLICY, Evidence, evidence, rows_to_read
-from rlhf.ppo.fitting import Fit, cut_fit, fitted, worth_naming
+from rlhf.ppo.fitting import Fit, fitted, worth_naming
 from rlhf.ppo.goodness import MIN_GAIN
 from rlhf.ppo.machinery import (
     HALF,

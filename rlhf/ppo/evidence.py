@@ -1,6 +1,6 @@
-"""What fitting samplers reads: the policy's logits at sampled tokens, and the traits of the tokens, once.
+"""The policy's logits at sampled tokens, read once and kept: what samplers are fitted to and tested on.
 
-Shapes: B completions, T completion tokens, V vocabulary, N real tokens. Log-probs in nats.
+Shapes: B completions, S = P + T places of prompt and completion, V vocabulary, N real tokens. Log-probs in nats.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from rlhf.ppo.samplers import Context, Sampler, edge
 
 # What is read and kept at most: logits (256 MB in float32), and tokens.
 READ_AT_MOST, TOKENS_AT_MOST = 2**26, 2**13
-# Tokens of each prefix that those are first fitted to.
-NARROW = 512
 POLICY = Sampler()
 
 
@@ -98,7 +96,7 @@ class Evidence:
 
     def logprobs(self, sampler: Sampler) -> Tensor:
         """log q of the sampled tokens under a sampler, (N,)."""
-        pieces = [chosen_of(sampler.logprobs(logits, context), ids) for logits, ids, context in self.pieces()]
+        pieces = [of_chosen(sampler.logprobs(logits, context), ids) for logits, ids, context in self.pieces()]
         return torch.cat(pieces).double().cpu()
 
     def at_edge(self, sampler: Sampler, setting: str) -> Sampler:
@@ -116,8 +114,8 @@ class Evidence:
         return traits
 
 
-def chosen_of(logq: Tensor, ids: Tensor) -> Tensor:
-    """log q (N, V) at the ids (N,): (N,)."""
+def of_chosen(logq: Tensor, ids: Tensor) -> Tensor:
+    """What (n, V) holds at ids (n,)."""
     return gathered(logq[None], ids[None])[0]
 
 
@@ -127,11 +125,10 @@ def evidence(policy: Any, sampled: Sampled, score: Score) -> Evidence:
     for part in parts(sampled, vocabulary_of(policy, sampled, score)):
         logits = logits_of(policy, part, score)
         kept.append(logits[part.completion_mask.to(logits.device)])
-    return evidence_from(torch.cat(kept), sampled)
+    return _evidence(torch.cat(kept), sampled)
 
 
-def evidence_from(logits: Tensor, sampled: Sampled) -> Evidence:
-    """The evidence of logits (N, V) at the real tokens of `sampled`, in their order."""
+def _evidence(logits: Tensor, sampled: Sampled) -> Evidence:
     rows, positions = sampled.completion_mask.nonzero(as_tuple=True)
     device = logits.device
     return Evidence(
@@ -153,7 +150,7 @@ def traits_of(policy: Any, sampled: Sampled, score: Score) -> Traits:
     traits = Traits()
     for part in parts(sampled, vocabulary_of(policy, sampled, score)):
         logits = logits_of(policy, part, score)
-        read = evidence_from(logits[part.completion_mask.to(logits.device)], part)
+        read = _evidence(logits[part.completion_mask.to(logits.device)], part)
         for x, ids, context in read.pieces():
             traits.add(POLICY.logprobs(x, context), ids, context)
     return traits

@@ -10,27 +10,21 @@ penalty are fitted by Fisher scoring. Repetition penalty, temperature, top-k and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlhf.language_model.sampler import pad_prompts
-from rlhf.ppo.evidence import (
-    NARROW,
-    POLICY,
-    Evidence,
-    chosen_of,
-    evidence,
-)
+from rlhf.ppo.evidence import POLICY, Evidence, of_chosen
 from rlhf.ppo.goodness import MIN_GAIN, Misfit
-from rlhf.ppo.sampled import Sampled, Score, chosen_logprobs
 from rlhf.ppo.samplers import Sampler
 
 # Nats that each further parameter must gain: 4 standard errors.
 FURTHER_GAIN = 8.0
 SMOOTH = ("repetition_penalty", "temperature")
 TOGETHER = (*SMOOTH, "top_k", "top_p")
+# Tokens of each prefix that those are first fitted to.
+NARROW = 512
 
 
 class Fit(NamedTuple):
@@ -90,7 +84,7 @@ def _lone_settings(read: Evidence) -> Iterator[Sampler]:
         yield POLICY._replace(min_new_tokens=earliest)
     yield POLICY._replace(forced_end=read.length)
     for size in range(1, 6):
-        if not any(bool(chosen_of(c.repeating(size, x.shape[-1]), ids).any()) for x, ids, c in read.pieces()):
+        if not any(bool(of_chosen(c.repeating(size, x.shape[-1]), ids).any()) for x, ids, c in read.pieces()):
             yield POLICY._replace(no_repeat_ngram_size=size)
     for setting in ("min_p", "typical_p"):
         yield read.at_edge(POLICY, setting)
@@ -204,8 +198,8 @@ def _scores(read: Evidence, sampler: Sampler) -> tuple[float, Tensor, Tensor]:
         q, features = logq.exp(), (rate, x - x.amax(-1, keepdim=True))
         means = [(q * f).sum(-1) for f in features]
         centred = [f - mean[:, None] for f, mean in zip(features, means, strict=True)]
-        value += float(chosen_of(logq, ids).double().sum())
-        slope += torch.stack([chosen_of(f, ids).double().sum().cpu() for f in centred])
+        value += float(of_chosen(logq, ids).double().sum())
+        slope += torch.stack([of_chosen(f, ids).double().sum().cpu() for f in centred])
         for i, j in ((0, 0), (0, 1), (1, 1)):
             information[i, j] += float((q * centred[i] * centred[j]).double().sum())
     information[1, 0] = information[0, 1]
@@ -223,53 +217,6 @@ def _step(sampler: Sampler, smooth: list[str], slope: Tensor, information: Tenso
     beta = 1 / sampler.temperature
     beta = min(1.6 * beta, max(beta / 1.6, beta + float(step.get(1, 0.0))))
     return sampler._replace(repetition_penalty=min(5.0, max(0.2, theta)), temperature=min(10.0, max(0.1, 1 / beta)))
-
-
-# -- prompts cut in sampling -------------------------------------------------------------------------------------------
-
-
-def cut_fit(policy: Any, sampled: Sampled, score: Score, read: Evidence) -> Fit | None:
-    """The length that prompts were cut to before sampling, if that makes the samples likelier.
-
-    Lengths are tried on the first 8 tokens of the completions of the 16 longest prompts, first widely, then near the
-    best; the best is then fitted to everything that was read.
-    """
-    lengths = sampled.prompt_mask.sum(-1)
-    longest = int(lengths.max())
-    if longest < 2:
-        return None
-    few = sampled.rows([int(i) for i in lengths.argsort(descending=True)[:16]]).head(8)
-
-    def likelihood(side: str, length: int) -> float:
-        return float(chosen_logprobs(policy, cut(few, side, length), score)[few.completion_mask].double().sum())
-
-    best = max((_best_length(side, longest, likelihood) for side in ("last", "first")), key=lambda found: found[0])
-    _, length, side = best
-    shorter = evidence(policy, cut(sampled, side, length), score)
-    logprobs = shorter.logprobs(POLICY)
-    gain = float((logprobs - read.logprobs(POLICY)).sum())
-    text = f"the sampler saw the {side} {length} tokens of each prompt"
-    return Fit({"cut prompts": text}, logprobs, gain, 1, shorter, POLICY) if gain > 0 else None
-
-
-def _best_length(side: str, longest: int, likelihood: Any) -> tuple[float, int, str]:
-    tried: dict[int, float] = {}
-    step = max(1, longest // 16)
-    wide = [*range(1, longest, step), *(2**i for i in range(longest.bit_length()) if 2**i < longest)]
-    while True:
-        tried |= {length: likelihood(side, length) for length in wide if length not in tried}
-        best = max(tried, key=lambda length: tried[length])
-        if step == 1:
-            return tried[best], best, side
-        near, step = step, max(1, step // 4)
-        wide = [length for length in range(best - near, best + near + 1, step) if 0 < length < longest]
-
-
-def cut(sampled: Sampled, side: str, length: int) -> Sampled:
-    """The same completions after the last (or first) `length` tokens of their prompts."""
-    prompts = [ids[mask].tolist() for ids, mask in zip(sampled.prompt_ids, sampled.prompt_mask, strict=True)]
-    ids, mask = pad_prompts([p[-length:] if side == "last" else p[:length] for p in prompts], sampled.end_token_ids[0])
-    return Sampled(ids, mask, sampled.completion_ids, sampled.completion_mask, sampled.end_token_ids)
 
 
 def worth_naming(fits: list[Fit]) -> Fit | None:
