@@ -53,13 +53,12 @@ def blind(samples: Sequence[Sample], *, seed: int) -> tuple[list[Task], list[Key
     An empty completion is shown as "(empty)": leaving it out would spare the model that wrote it.
     """
     order = list(samples)
-    form = prompt_form(sample.prompt for sample in samples)
     random.Random(f"blind {seed}").shuffle(order)
     tasks, key = [], []
     for sample in order:
         uid = new_uid()
         shown = clean_text(sample.completion, max_characters=MAX_CHARACTERS)
-        prompt = clean_prompt(sample.prompt, form, max_characters=MAX_CHARACTERS).text
+        prompt = clean_prompt(sample.prompt, max_characters=MAX_CHARACTERS).text
         tasks.append(Task(uid, prompt if prompt.strip() else "", EMPTY if shown.refused else shown.text))
         key.append(KeyRow(uid, sample.uid, sample.source))
     return tasks, key

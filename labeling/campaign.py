@@ -11,7 +11,7 @@ from labeling.cleaning import MAX_CHARACTERS, clean_text, count_changes
 from labeling.folder import Folder, Plan, Project, Task
 from labeling.pairs import Pair, content_uid, fraction
 from labeling.push import CHUNK, SETTLE_SECONDS, Pushed, push_tasks
-from labeling.screens import PromptFormat, Screen, config_differences, label_config
+from labeling.screens import Screen, config_differences, label_config
 from labeling.selection import Selected
 from labeling.studio import Studio
 from rlhf.foundation.errors import InputError
@@ -19,13 +19,13 @@ from rlhf.foundation.records import Sample
 
 
 def judgement_tasks(
-    samples: Sequence[Sample], *, max_characters: int = MAX_CHARACTERS, prompt_format: PromptFormat = "text"
+    samples: Sequence[Sample], *, max_characters: int = MAX_CHARACTERS
 ) -> tuple[list[Task], Counter[str]]:
     """Tasks that show one sample each, cleaned, and counts of what was changed or refused. Raises InputError."""
     tasks, all_cleaned = [], []
     for sample in samples:
         text = clean_text(sample.completion, max_characters=max_characters)
-        prompt = clean_prompt(sample.prompt, prompt_format, max_characters=max_characters)
+        prompt = clean_prompt(sample.prompt, max_characters=max_characters)
         all_cleaned += [text, prompt]
         if not text.refused:
             tasks.append(Task(sample.uid, prompt.text, text.text, source=sample.source))
@@ -37,13 +37,12 @@ def comparison_tasks(
     *,
     seed: int,
     max_characters: int = MAX_CHARACTERS,
-    prompt_format: PromptFormat = "text",
 ) -> tuple[list[Task], Counter[str]]:
     """Tasks that show two completions side by side, swapped by a coin keyed by (seed, uid); counts as above."""
     tasks, all_cleaned = [], []
     for pair in pairs:
         first, second = (clean_text(text, max_characters=max_characters) for text in (pair.first, pair.second))
-        prompt = clean_prompt(pair.prompt, prompt_format, max_characters=max_characters)
+        prompt = clean_prompt(pair.prompt, max_characters=max_characters)
         all_cleaned += [first, second, prompt]
         if not first.refused and not second.refused:
             swapped = fraction("side", seed, pair.uid) < 0.5

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from labeling.cleaning import Cleaned, clean_text
 from labeling.screens import PromptFormat
-from rlhf.foundation.conversation import Messages, prompt_from_text, prompt_to_text
+from rlhf.foundation.conversation import Messages, in_turns, prompt_from_text, prompt_to_text
 from rlhf.foundation.errors import InputError
 
 # Anthropic's hh-rlhf: https://huggingface.co/datasets/Anthropic/hh-rlhf
@@ -18,10 +18,10 @@ def chat_turns(prompt: str, form: PromptFormat) -> Messages:
     """The turns of a prompt as `{"role", "content"}`; an empty last turn, where the completion begins, is left out.
 
     `hh` reads "\\n\\nHuman: ...\\n\\nAssistant: ..."; `messages` the messages of a conversation; `text` makes one turn
-    of it all. Raises InputError when the prompt is not of that form.
+    of it all, of a conversation with who said what. Raises InputError when the prompt is not of that form.
     """
     if form == "text":
-        return [{"role": "prompt", "content": prompt}]
+        return [{"role": "prompt", "content": in_turns(prompt)}]
     turns = _hh(prompt) if form == "hh" else _messages(prompt)
     shown = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
     return [turn for turn in shown if turn["content"].strip()]
@@ -32,16 +32,16 @@ def prompt_form(prompts: Iterable[str]) -> PromptFormat:
     return "messages" if any(not isinstance(prompt_from_text(prompt), str) for prompt in prompts) else "text"
 
 
-def clean_prompt(prompt: str, form: PromptFormat, *, max_characters: int) -> Cleaned:
+def clean_prompt(prompt: str, *, max_characters: int) -> Cleaned:
     """A prompt made fit to be shown; an empty one passes.
 
-    Of `messages` each turn is cleaned and cut by itself: JSON may write a lone surrogate as an escape, which would
-    come to life on the server, and JSON that was cut is none. Raises InputError when it is not of that form.
+    Of a conversation each turn is cleaned and cut by itself, however it is shown: JSON may write a lone surrogate as
+    an escape, which would come to life on the server, and JSON that was cut is none.
     """
     if not prompt.strip():
         return Cleaned(prompt)
     messages = prompt_from_text(prompt)
-    if form != "messages" or isinstance(messages, str):
+    if isinstance(messages, str):
         return clean_text(prompt, max_characters=max_characters)
     turns: Messages = []
     changes: dict[str, None] = {}  # in order, each once

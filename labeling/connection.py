@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from labeling.server import read_accounts, status
 from labeling.studio import Studio
@@ -45,6 +46,13 @@ def connect(directory: Path, *, rater: str = "", timeout: float = 60.0) -> Studi
     elif url is None or key is None:
         raise InputError(
             URL if url is None else KEY, got="nothing", expected="both variables", fix=f"set {URL} and {KEY}"
+        )
+    if urlsplit(url).username is not None or urlsplit(url).password is not None:  # it would stand in every error line
+        raise InputError(
+            URL,
+            got="an address with a user or password in it",
+            expected="http://HOST:PORT",
+            fix=f"leave them out; the token goes into {KEY}",
         )
     studio = Studio(url, key, timeout=timeout)
     studio.whoami()

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from labeling.annotations import Item
+from labeling.tables import Row
 from rlhf.foundation.cells import unix_lines
 from rlhf.foundation.conversation import Text, as_completion, as_messages, as_prompt, prompt_from_text, prompt_to_text
+from rlhf.foundation.data_sets import Placed, renamed
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.layouts import HIDDEN, PROMPTS, read_preference_rows
 
 LINE_ENDS = "texts with other line ends, now \\n"
 
@@ -27,6 +30,25 @@ def read_exchange(item: Item, prompt: str, answers: Sequence[str], counts: Count
         if before != read[0][0]:
             raise _another(f"{item.place}, {name}", f"the turns of {answers[0]}")
     return read[0][0], [answer for _, answer in read]
+
+
+def read_pairs(rows: Sequence[Row], prompt: str, counts: Counter[str]) -> list[tuple[str, str, str]]:
+    """Prompt, chosen and rejected of each row as records hold them, in any layout that `rlhf reward` reads too.
+
+    `prompt` names the prompt's column. Raises InputError naming the row.
+    """
+    texts = (*HIDDEN, prompt, "chosen", "rejected")
+    placed: list[Placed] = [
+        (row.place, {name: _unix(Item(row.place, row.cells, []), name, counts) for name in row.cells if name in texts})
+        for row in rows
+    ]
+    if prompt not in PROMPTS and any(prompt in row for _, row in placed):
+        placed = renamed(placed, {"prompt": prompt}, HIDDEN)
+    read = zip(placed, read_preference_rows(placed), strict=True)
+    return [
+        (prompt_to_text(r.prompt), as_completion(r.chosen, place), as_completion(r.rejected, place))
+        for (place, _), r in read
+    ]
 
 
 def _unix(item: Item, name: str, counts: Counter[str]) -> object:

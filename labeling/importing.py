@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from labeling.annotations import Annotation, Item, latest, read_item, read_items
-from labeling.dialogues import read_exchange
+from labeling.dialogues import read_exchange, read_pairs
 from labeling.pairs import Answer, Pair, content_uid
 from labeling.people import NOBODY, emails_by_number, name_unknown, person
 from labeling.results import kind_of
@@ -181,14 +181,12 @@ def import_comparisons(
 
 
 def _preferences(path: Path, rows: Sequence[Row], columns: Columns, annotator: str) -> Imported:
-    """Comparisons of a table in TRL's columns: prompt, chosen, rejected, and a tie if it says so."""
+    """Comparisons of a table with chosen and rejected, in any layout (layouts.py), and a tie if it says so."""
     counts: Counter[str] = Counter()
     made = []
     for row in rows:
         need(row.cells, ["chosen", "rejected", columns.annotator], row.place)
-        item = Item(row.place, row.cells, [])
-        named = columns.prompt if columns.prompt in row.cells else ""
-        prompt, (chosen, rejected) = read_exchange(item, named, ["chosen", "rejected"], counts)
+    for row, (prompt, chosen, rejected) in zip(rows, read_pairs(rows, columns.prompt, counts), strict=True):
         if not chosen.strip() and not rejected.strip():
             counts["empty text"] += 1
             continue

@@ -153,7 +153,9 @@ def task_addresses(folder: Folder) -> dict[str, dict[str, str]]:
     for project in folder.need_plan().projects:
         for number, task in known.get(f"{project.rater} {project.id}".strip(), {}).items():
             for answer in task.annotations:
-                found[answer.uid][answer.annotator] = f"{project.url}/projects/{project.id}/data?task={number}"
+                found[answer.uid][project.rater or answer.annotator] = (
+                    f"{project.url}/projects/{project.id}/data?task={number}"
+                )
     return dict(found)
 
 

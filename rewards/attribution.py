@@ -13,27 +13,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rewards.rules import RewardFunc
+from rewards.calling import RewardFunction, call_reward, reward_name
 from rlhf.foundation.errors import InputError
 
 PIECES = re.compile(r"\s*\w+|\s*[^\w\s]|\s+$")
 """A word or a mark with the space before it; joined again the pieces give the text back."""
 
 
-def score(reward: RewardFunc, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+def score(reward: RewardFunction, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
     """The scores as plain numbers. Raises InputError where the reward leaves a text unscored (None)."""
-    found = reward(list(prompts), list(completions))
+    found = call_reward(reward, prompts, completions)
     if any(value is None for value in found):
         raise InputError(
-            f"reward {reward.__name__}",
+            f"reward function {reward_name(reward)}",
             got="no score (None) for some texts",
             expected="a number for every text",
             fix="leave those texts out, or mend the reward",
         )
-    return [float(value) for value in found if value is not None]
+    return [value for value in found if value is not None]
 
 
-def prefix_scores(reward: RewardFunc, prompt: str, completion: str) -> list[tuple[str, float]]:
+def prefix_scores(reward: RewardFunction, prompt: str, completion: str) -> list[tuple[str, float]]:
     """(piece, score of the completion up to and including it) for every word and mark; first ("", empty one)."""
     pieces = PIECES.findall(completion)
     prefixes = ["".join(pieces[:i]) for i in range(len(pieces) + 1)]
@@ -48,7 +48,7 @@ class Worth(NamedTuple):
     worth: float
 
 
-def occlusion(reward: RewardFunc, prompts: Sequence[str], completions: Sequence[str]) -> list[list[Worth]]:
+def occlusion(reward: RewardFunction, prompts: Sequence[str], completions: Sequence[str]) -> list[list[Worth]]:
     """For each text and each of its pieces: score(text) - score(text without the piece)."""
     split = [PIECES.findall(completion) for completion in completions]
     texts, owners = list(completions), list(prompts)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rewards.calling import call_reward
 from rewards.rules import RewardFunc, load_reward_func
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.yaml_files import read_yaml
@@ -53,7 +54,7 @@ class CombinedReward:
     ) -> list[float | None]:
         """One reward a completion, in the order given."""
         scores = [
-            (weight, part(prompts, completions, completion_ids=completion_ids, **kwargs)) for part, weight in self.parts
+            (weight, call_reward(part, prompts, completions, completion_ids, kwargs)) for part, weight in self.parts
         ]
         rewards: list[float | None] = []
         for index in range(len(completions)):
@@ -66,7 +67,7 @@ class CombinedReward:
         """Whether each completion breaks a constraint; constraints judge prompt and completion, no other column."""
         broken = [False] * len(completions)
         for constraint in self.constraints:
-            values = constraint.reward(prompts, completions)
+            values = call_reward(constraint.reward, prompts, completions)
             for index, value in enumerate(values):
                 if value is not None and not constraint.at_least <= value <= constraint.at_most:
                     broken[index] = True
@@ -82,7 +83,10 @@ def read_combination(path: Path) -> CombinedReward:
     if unknown:
         raise _refuse(path, f"the key {unknown[0]}", "weights, constraints, penalty", "check its spelling")
     parts = [(_load(path, str(spec)), _number(path, spec, w)) for spec, w in content["weights"].items()]
-    constraints = [_constraint(path, row) for row in content.get("constraints") or []]
+    rows = content.get("constraints") or []
+    if not isinstance(rows, list):
+        raise _refuse(path, f"constraints: {rows}", "a list of constraints", "write it as the example has it")
+    constraints = [_constraint(path, row) for row in rows]
     return CombinedReward(path.stem, parts, constraints, _number(path, "penalty", content.get("penalty", -1.0)))
 
 

@@ -1,15 +1,21 @@
-"""One door to every reward: a directory of any kind."""
+"""One door to every reward: a reward model's directory of any kind, a rule, a function in a file, a combination."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from rewards.calling import RewardFunction
 from rewards.ensemble import RewardEnsemble
 from rewards.preference_model import PreferenceRewardModel
 from rewards.reward_file import read_kind
+from rewards.rules import load_reward_func
 from rewards.token_model import TokenRewardModel
+from rlhf.foundation.errors import InputError
 
 RewardModel = TokenRewardModel | PreferenceRewardModel | RewardEnsemble
 
@@ -25,3 +31,36 @@ def load_reward_model(directory: str | Path, *, device: torch.device | str | Non
     if kind == "ensemble":
         return RewardEnsemble.from_pretrained(directory, device=device)
     return PreferenceRewardModel.from_pretrained(directory, device=device)
+
+
+def load_reward(spec: str | os.PathLike[str]) -> RewardFunction:
+    """The reward that `spec` names: the directory of a reward model, a rule, FILE.py:NAME, or FILE.yaml.
+
+    Raises InputError when it names none of them, or what it names is unusable.
+    """
+    name = os.fspath(spec)
+    return load_reward_model(name) if Path(name).is_dir() else load_reward_func(name)
+
+
+def as_reward_functions(given: Any) -> list[RewardFunction]:
+    """The reward functions of a trainer's `reward_funcs`: one or several, each a function or what names one.
+
+    Raises InputError for none at all, and for what is neither.
+    """
+    several = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    if not several:
+        raise InputError("reward_funcs", got="none", expected=_EXPECTED, fix="say what to optimise")
+    return [_as_reward_function(reward) for reward in several]
+
+
+_EXPECTED = "a function, or the name of a rule, a reward model's directory, FILE.py:NAME or FILE.yaml"
+
+
+def _as_reward_function(given: Any) -> RewardFunction:
+    if isinstance(given, (str, os.PathLike)):
+        return load_reward(given)
+    if not callable(given):
+        raise InputError(
+            "reward_funcs", got=f"a {type(given).__name__}", expected=_EXPECTED, fix="say what to optimise"
+        )
+    return given  # type: ignore[no-any-return]

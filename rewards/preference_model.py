@@ -18,12 +18,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rewards.batching import batches
 from rewards.reward_file import REWARD_FILE, read_reward_file
 from rewards.score_head import has_classifier, is_scored, load_scored, scored
 from rewards.token_model import evaluating, pick_device
+from rlhf.foundation.adapters import adapter_base
+from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
@@ -62,7 +64,7 @@ class PreferenceRewardModel:
     def save(self, directory: Path, report: dict[str, Any]) -> Path:
         """Write model, tokenizer and reward_model.json atomically. Raises InputError like TokenRewardModel.save."""
         self.report = {**report, "encoding": self.encoder.describe()}
-        self.model.config.pad_token_id = self.pad_id
+        self.model.config.get_text_config().pad_token_id = self.pad_id
         with replacing_directory(directory, marker=REWARD_FILE) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
@@ -73,32 +75,34 @@ class PreferenceRewardModel:
         """Ids of each text: the one encoding of training and scoring; conversations through the chat template."""
         return self.encoder.encode(prompts, completions)
 
-    def read(self, model: Any, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """The scores (B,) of right-padded texts (B, T), each read at its last real token, by `model` or what wraps it.
+    def last_scores(self, input_ids: Tensor, mask: Tensor, model: Any = None) -> Tensor:
+        """Scores (B,) at the last real token of each text, whatever its id; ids and mask (B, T), padded on the right.
 
-        transformers' classifiers take the last id that is not the pad token for the text's end, and a pad token may
-        well stand in texts (pad = unk, pad = eos): texts that end with it are padded with another id.
+        transformers' classifiers take the last id that is not the pad token for a text's end, and a pad token may well
+        stand in texts (pad = unk, pad = eos): so what fills the rows is an id that none of them ends with. `model` is
+        the own one as a trainer wrapped it.
         """
-        last = input_ids.gather(1, mask.long().sum(1, keepdim=True) - 1).squeeze(1)
-        rows, scores = [], []
-        for pad_id, chosen in ((self.pad_id, last != self.pad_id), (int(self.pad_id == 0), last == self.pad_id)):
-            if bool(chosen.any()):
-                self.model.config.pad_token_id = pad_id
-                shown = mask[chosen].bool()
-                ids = torch.where(shown, input_ids[chosen], pad_id)
-                scores.append(model(input_ids=ids, attention_mask=shown.long()).logits.squeeze(-1))
-                rows.append(chosen.nonzero().squeeze(1))
-        return torch.cat(scores)[torch.cat(rows).argsort()]
+        ends = set(input_ids[torch.arange(len(mask), device=mask.device), mask.long().sum(1) - 1].tolist())
+        free = next((i for i in (self.pad_id, *range(vocabulary_rows(self.model))) if i not in ends), None)
+        if free is None:  # more texts than ids
+            half = len(mask) // 2
+            parts = ((input_ids[:half], mask[:half]), (input_ids[half:], mask[half:]))
+            return torch.cat([self.last_scores(*part, model) for part in parts])
+        self.model.config.get_text_config().pad_token_id = free
+        ids = input_ids.masked_fill(~mask.bool(), free)
+        called: Any = self.model if model is None else model
+        logits: Tensor = called(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits
+        return logits.squeeze(-1)
 
     @torch.no_grad()
     def scores(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
         """The score of each text, (N,) on the CPU; only differences mean something. Any length and order."""
         encoded = self.encode(prompts, completions)
         found = torch.empty(len(encoded))
-        device = self.model.device
+        padded = batches(encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=self.pad_id, device=self.model.device)
         with evaluating(self.model):
-            for batch in batches(encoded, max_tokens=_TOKENS_PER_BATCH, pad_id=self.pad_id, device=device):
-                found[batch.rows] = self.read(self.model, batch.input_ids, batch.mask).float().cpu()
+            for batch in padded:
+                found[batch.rows] = self.last_scores(batch.input_ids, batch.mask).float().cpu()
         return found
 
     def __call__(
@@ -146,3 +150,15 @@ def load_classifier(name_or_path: str, *, new_head: bool) -> PreTrainedModel:
             fix="name another directory",
         )
     return model
+
+
+def encoder_for(name_or_path: str, tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
+    """The encoder of a comparison reward model that is still to be fitted on this base model.
+
+    Raises InputError like loading the model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(adapter_base(name_or_path) or name_or_path)
+    except LOAD_ERRORS as error:
+        raise load_failure(name_or_path, "a language model or a classifier", error) from error
+    return TextEncoder(tokenizer, max_length=getattr(config, "max_position_embeddings", None))

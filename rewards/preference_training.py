@@ -72,7 +72,7 @@ class SoftPreferenceCollator(DataCollatorForPreference):
 
 
 class SoftRewardTrainer(RewardTrainer):
-    """TRL's RewardTrainer with soft targets and a rater's noise in the loss, its scores read by `reward`."""
+    """TRL's RewardTrainer with soft targets and a rater's noise in the loss; scores are read as `reward` reads them."""
 
     reward: PreferenceRewardModel
     rater_noise: float = 0.0
@@ -82,7 +82,7 @@ class SoftRewardTrainer(RewardTrainer):
     ) -> Any:
         """`preference_loss` of one batch."""
         targets, weights, margins = (inputs.pop(name) for name in ("targets", "weights", "margins"))
-        scores = self.reward.read(model, inputs["input_ids"], inputs["attention_mask"])
+        scores = self.reward.last_scores(inputs["input_ids"], inputs["attention_mask"], model)
         first, second = torch.chunk(scores, 2)
         loss = preference_loss(first - second - margins, targets, weights, self.rater_noise)
         return (loss, {"logits": scores}) if return_outputs else loss

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlhf.foundation.conversation import Text
+from rlhf.foundation.data_sets import Placed, read_rows
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_jsonl
+from rlhf.foundation.layouts import Texts, read_preference_rows
+
+MINIMUM_PAIRS = 20
+"""Fewer decided pairs are refused: even a perfect held-out share would prove nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,47 +55,20 @@ def answer(
     return Preference(prompt, first, second, won, 1, signed, None, uid, annotator)
 
 
-def read_preferences(path: Path) -> list[Preference]:
-    """Single answers from JSON lines: `comparisons.jsonl`, or TRL's columns (prompt, chosen, rejected, margin).
+def read_preferences(path: Path, texts: Texts = "auto") -> list[Preference]:
+    """Single answers from a JSON file in any of the layouts of rlhf/foundation/layouts.py, ours and TRL's among them.
 
-    TRL's `prompt` may be absent: then both texts begin with it (as in hh-rlhf). Plain text and conversations are
-    read. Raises InputError naming the row that is neither.
+    Raises InputError naming the row that is in none.
     """
-    return [_preference(row, f"{path}, record {number}") for number, row in enumerate(read_jsonl(path), start=1)]
+    return answers_of(read_rows(path), texts)
 
 
-def _preference(row: Mapping[str, Any], place: str) -> Preference:
-    prompt, chosen, rejected = row.get("prompt", ""), row.get("chosen"), row.get("rejected")
-    for name, value in (("prompt", prompt), ("chosen", chosen), ("rejected", rejected)):
-        if not (isinstance(value, str) or _is_conversation(value)):
-            raise InputError(
-                f"{place}, field '{name}'",
-                got="nothing" if value is None else f"a {type(value).__name__}",
-                expected="a text or a list of {role, content} messages",
-                fix="mend that row",
-            )
-    if isinstance(chosen, str) != isinstance(rejected, str) or (
-        prompt and isinstance(prompt, str) != isinstance(chosen, str)
-    ):
-        raise InputError(place, got="plain text beside a conversation", expected="one of them", fix="mend that row")
-    margin = row.get("margin", 0.0)
-    if isinstance(margin, bool) or not isinstance(margin, (int, float)):
-        raise InputError(f"{place}, field 'margin'", got=repr(margin), expected="a number", fix="mend that row")
-    assert chosen is not None
-    assert rejected is not None
-    return answer(
-        prompt,
-        chosen,
-        rejected,
-        tie=bool(row.get("tie")),
-        margin=float(margin),
-        uid=str(row.get("uid") or ""),
-        annotator=str(row.get("annotator") or ""),
-    )
-
-
-def _is_conversation(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in value)
+def answers_of(rows: Sequence[Placed], texts: Texts = "auto") -> list[Preference]:
+    """Single answers from the rows of a preference data set in any layout."""
+    return [
+        answer(r.prompt, r.chosen, r.rejected, tie=r.tie, margin=r.margin, uid=r.uid, annotator=r.annotator)
+        for r in read_preference_rows(rows, texts)
+    ]
 
 
 def _in_order(one: Any, two: Any) -> tuple[Any, Any]:
@@ -104,13 +81,13 @@ def _digest(text: object) -> bytes:
 
 
 def require_comparisons(preferences: Sequence[Preference], place: str) -> None:
-    """Raise InputError unless there are at least 20 pairs with a preference."""
+    """Raise InputError unless there are at least MINIMUM_PAIRS with a preference."""
     decided = sum(p.said != 0.5 for p in preferences)
-    if decided < 20:
+    if decided < MINIMUM_PAIRS:
         raise InputError(
             place,
             got=f"{decided} pairs with a preference and {len(preferences) - decided} ties",
-            expected="at least 20 pairs with a preference, better some hundreds",
+            expected=f"at least {MINIMUM_PAIRS} pairs with a preference, better some hundreds",
             fix="compare more",
         )
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rewards.attribution import PIECES, score
 from rewards.batching import batches
-from rewards.rules import RewardFunc
+from rewards.calling import RewardFunction
 from rewards.token_model import evaluating
 from rlhf.foundation.encoding import beginning_token, encode_continued, encode_prompt
 
@@ -70,7 +70,7 @@ class BaseLogProbs:
 
 
 def search(
-    reward: RewardFunc,
+    reward: RewardFunction,
     logprobs: LogProbs,
     prompts: Sequence[str],
     completions: Sequence[str],
@@ -111,7 +111,7 @@ def search(
 
 
 def _improve(
-    reward: RewardFunc,
+    reward: RewardFunction,
     logprobs: LogProbs,
     found: Found,
     words: Sequence[str],

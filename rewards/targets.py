@@ -12,8 +12,11 @@ from typing import Any
 
 from labeling.agreement import Estimate, single_label_ceiling
 from labeling.counting import Counted, count_once
+from labeling.pairs import content_uid
 from labeling.pooling import Method, Pooled, pool
+from rlhf.foundation.data_sets import Placed
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.layouts import Texts, read_judged_rows
 from rlhf.foundation.records import LABELS, Label, LabelName
 
 MINIMUM_LABELS = 20
@@ -69,6 +72,17 @@ class PooledLabels:
         """What a person should know of rows and raters, for the terminal."""
         gone = [f"{self.unjudged} texts that nobody else labelled are left out with them"] if self.unjudged else []
         return [*self.counted.lines(), *self.pooled.lines(), *gone]
+
+
+def labels_of(rows: Sequence[Placed], texts: Texts = "auto") -> list[Label]:
+    """Labels from the rows of a data set in TRL's unpaired layout (prompt, completion, label true or false).
+
+    Nobody is named there: all are one annotator's, and a text that is judged twice counts once.
+    """
+    return [
+        Label(content_uid(row.prompt, row.completion), row.prompt, row.completion, row.label, "data set")
+        for row in read_judged_rows(rows, texts)
+    ]
 
 
 def pool_labels(labels: Sequence[Label], method: Method = "dawid_skene", place: str = "labels") -> PooledLabels:

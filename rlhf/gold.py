@@ -17,6 +17,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from rewards.rules import text_of
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import LabelName
 from rlhf.language_model.grammar import PIECES, is_header, is_viable_prefix, is_well_formed
@@ -97,10 +98,16 @@ class GoldRule:
         return "negative" if score <= -NEUTRAL_BAND else "neutral"
 
     def __call__(
-        self, prompts: Sequence[str], completions: Sequence[str], completion_ids: Any = None, **kwargs: Any
+        self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Any = None, **kwargs: Any
     ) -> list[float]:
-        """Scores of completions, one a prompt (TRL's reward-function signature; other columns are not read)."""
-        return [self.score(completion, prompt) for prompt, completion in zip(prompts, completions, strict=True)]
+        """Scores of completions, one a prompt (TRL's reward-function signature; other columns are not read).
+
+        Of a conversation the answer alone is read: no line of it began in the prompt.
+        """
+        return [
+            self.score(text_of(completion), prompt if isinstance(prompt, str) else "")
+            for prompt, completion in zip(prompts, completions, strict=True)
+        ]
 
 
 def _spoken_lines(prompt: str, completion: str) -> list[tuple[bool, str]]:

@@ -14,7 +14,6 @@ from rlhf.options import option, parse
 
 if TYPE_CHECKING:
     from rewards.distance import Distance
-    from rewards.rules import RewardFunc
 
 
 @dataclasses.dataclass
@@ -56,26 +55,18 @@ class CompareRow:
         return {"name": self.name, "kl_per_completion": self.kl_per_completion, **self.distance._asdict()}
 
 
-def load_reward(spec: str) -> RewardFunc:
-    """The reward that `spec` names: a reward model's directory, a rule, or FILE.py:NAME. Raises InputError."""
-    from rewards.rules import load_reward_func
-
-    if Path(spec).is_dir():
-        from rewards.loading import load_reward_model
-
-        return load_reward_model(spec)
-    return load_reward_func(spec)
-
-
 def run(config: CompareConfig) -> list[CompareRow]:
     """One row a file of samples, then one a rung, from low KL to high. Raises InputError."""
+    from rewards.calling import call_reward
     from rewards.distance import reward_distance
+    from rewards.loading import load_reward
 
     first, second = (load_reward(spec) for spec in config.rewards)
     rows = []
     for name, kl, samples in _sample_sets(config):
         prompts, completions = [s.prompt for s in samples], [s.completion for s in samples]
-        distance = reward_distance(first(prompts, completions), second(prompts, completions), prompts, seed=config.seed)
+        one, other = (call_reward(reward, prompts, completions) for reward in (first, second))
+        distance = reward_distance(one, other, prompts, seed=config.seed)
         rows.append(CompareRow(name, kl, distance))
     if config.output_path is not None:
         write_json(Path(config.output_path), {"rewards": config.rewards, "rows": [row.as_dict() for row in rows]})

@@ -65,11 +65,12 @@ def of_run(directory: Path) -> list[str]:
 def of_rollouts(config: DoctorConfig) -> Diagnosis:
     """Examine the rollouts of a file. Raises InputError."""
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
-    from rlhf.language_model.endings import ending_of
+    from rlhf.language_model.endings import ending_of, require_ids
     from rlhf.ppo.doctor import examine
 
     assert config.rollouts is not None  # checked when made, as are the models
     policy, reference = (load_causal_lm(str(m)) for m in (config.model_name_or_path, config.ref_model_name_or_path))
+    require_ids(policy, config.suppress_tokens)
     ends = ending_of(policy, load_tokenizer(str(config.model_name_or_path))).token_ids
     sampled = read_rollouts(Path(config.rollouts), ends, int(policy.config.vocab_size))
     return examine(policy, reference, sampled, suppress_tokens=config.suppress_tokens)

@@ -106,14 +106,10 @@ def make_tasks(config: TaskConfig) -> MadeTasks:
     screen = config.screen(samples)
     if config.kind == "comparison":
         pairs, left_over = pair_samples(samples)
-        tasks, counts = comparison_tasks(
-            pairs, seed=config.seed, max_characters=config.max_characters, prompt_format=screen.prompt_format
-        )
+        tasks, counts = comparison_tasks(pairs, seed=config.seed, max_characters=config.max_characters)
         counts["left over without a partner"] = left_over
     else:
-        tasks, counts = judgement_tasks(
-            samples, max_characters=config.max_characters, prompt_format=screen.prompt_format
-        )
+        tasks, counts = judgement_tasks(samples, max_characters=config.max_characters)
     if not tasks:
         raise InputError(config.samples, got="nothing that can be shown", expected="some text", fix="check the file")
     version = ""

@@ -51,8 +51,8 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     from tqdm import tqdm
 
     from rewards.attribution import loved_and_hated, occlusion, word_worths
+    from rewards.loading import load_reward
     from rewards.probe import BaseLogProbs, search
-    from rlhf.commands.compare import load_reward
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 
     directory = Path(config.output_dir)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labeling.pooling import POOLING_HELP, Method
+from rlhf.commands.reward_data import DataOptions, RewardData, load_reward_data
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.records import Sample, read_labels, read_samples
+from rlhf.foundation.records import Sample, read_samples
 from rlhf.foundation.terminal import shown
-from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -23,14 +23,10 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass
-class RewardConfig(Options):
+class RewardConfig(DataOptions):
     """Options of `rlhf reward`."""
 
     model_name_or_path: str = option(help="language model to start from: a directory or a hub name")
-    labels: str | None = option(None, help="labels.jsonl, one row an annotator and text: a token reward model")
-    comparisons: str | None = option(
-        None, help="comparisons.jsonl, or TRL's preference columns as JSON lines: a comparison reward model"
-    )
     output_dir: str = option("reward_model", help="model directory to write")
     samples: str | None = option(
         None, help="samples.jsonl of the base policy, some thousands: fixes the reward's offset and scale"
@@ -83,19 +79,16 @@ class RewardConfig(Options):
         for name, (ok, expected) in rules.items():
             if not ok:
                 raise InputError(f"--{name}", got=getattr(self, name), expected=expected, fix="change it")
-        if (self.labels is None) == (self.comparisons is None):
+        if self.comparisons is not None:
+            self.require_for_comparisons()
+
+    def require_for_comparisons(self) -> None:
+        """Raise InputError for an option that only labels have a use for."""
+        if self.target != "positive" or self.dense_weight or self.learning_curve or self.ensemble > 1:
             raise InputError(
-                "--labels and --comparisons",
-                got="neither" if self.labels is None else "both",
-                expected="one of them",
-                fix="name the file to fit to",
-            )
-        only_labels = self.target != "positive" or self.dense_weight or self.learning_curve or self.ensemble > 1
-        if self.comparisons is not None and only_labels:
-            raise InputError(
-                "--comparisons",
-                got="--target, --dense_weight, --ensemble or --learning_curve beside it",
-                expected="these with --labels only",
+                "comparisons",
+                got="--target, --dense_weight, --ensemble or --learning_curve beside them",
+                expected="these with labels only",
                 fix="leave them out",
             )
 
@@ -118,32 +111,37 @@ def run(config: RewardConfig) -> RewardResult:
     from rlhf.foundation.locks import sole_writer
 
     with sole_writer(config.output_dir):
-        if config.comparisons is not None:
+        data = load_reward_data(config)
+        if data.is_comparisons:
             from rlhf.commands.reward_comparisons import run_comparisons
 
-            return run_comparisons(config)
-        return _run_labels(config, str(config.labels))
+            return run_comparisons(config, data)
+        return _run_labels(config, data)
 
 
-def _run_labels(config: RewardConfig, path: str) -> RewardResult:
+def _run_labels(config: RewardConfig, data: RewardData) -> RewardResult:
     """The token reward model from labels."""
     import torch
 
+    from rewards.encoding_check import check_texts, require_same_kind
     from rewards.ensemble import AGGREGATES, FittedEnsemble, RewardEnsemble
-    from rewards.targets import hash_labels, pool_labels, require_both_classes
+    from rewards.targets import pool_labels, require_both_classes
     from rewards.token_model import pick_device
     from rewards.token_recipe import Recipe
+    from rlhf.foundation.encoding import TextEncoder
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 
     begin = time.perf_counter()
-    labels = read_labels(Path(path))
-    pooled = pool_labels(labels, config.pooling, path)
+    pooled = pool_labels(data.labels, config.pooling, data.place)
     texts = pooled.texts
-    require_both_classes(texts, path)
+    require_both_classes(texts, data.place)
     require_free(config)
     samples = read_samples(Path(config.samples)) if config.samples else []
     base, tokenizer = load_causal_lm(config.model_name_or_path), load_tokenizer(config.model_name_or_path)
     torch.nn.Module.to(base, pick_device(None))
+    encoder = TextEncoder(tokenizer, max_length=getattr(base.config, "max_position_embeddings", None))
+    encoded = check_texts(encoder, [t.prompt for t in texts], [t.completion for t in texts])
+    require_same_kind(encoder, samples)
     recipe = Recipe(
         base,
         tokenizer,
@@ -161,7 +159,8 @@ def _run_labels(config: RewardConfig, path: str) -> RewardResult:
         reward = RewardEnsemble(fitted.members, how=how, penalty=config.penalty)
     else:
         reward = fitted.reward
-    report = _report(config, hash_labels(labels), pooled, recipe, fitted)
+    report = _report(config, data, pooled, recipe, fitted)
+    report["labels"]["encoding"] = encoded.report()
     scores = reward([s.prompt for s in samples], [s.completion for s in samples]) if samples else []
     if samples:
         report["normalization"] = normalization(reward, samples, scores, config.samples)
@@ -170,7 +169,7 @@ def _run_labels(config: RewardConfig, path: str) -> RewardResult:
         report["learning_curve"] = _learning_curve(config, recipe, pooled)
     report["seconds"] = round(time.perf_counter() - begin, 2)
     directory = reward.save(Path(config.output_dir), report)
-    return RewardResult(reward, directory, reward.report, pooled.lines())
+    return RewardResult(reward, directory, reward.report, [*pooled.lines(), *encoded.lines()])
 
 
 def _fit(config: RewardConfig, recipe: Recipe, texts: list[LabelledText]) -> Fitted | FittedEnsemble:
@@ -219,7 +218,7 @@ def _settings(config: RewardConfig) -> Any:
 
 
 def _report(
-    config: RewardConfig, sha256: str, pooled: PooledLabels, recipe: Recipe, fitted: Fitted | FittedEnsemble
+    config: RewardConfig, data: RewardData, pooled: PooledLabels, recipe: Recipe, fitted: Fitted | FittedEnsemble
 ) -> dict[str, Any]:
     from rewards.targets import label_summary
     from rewards.token_model import NEGATIVE_TOKEN, POSITIVE_TOKEN
@@ -229,7 +228,7 @@ def _report(
         "target": config.target,
         "tokens": {"positive": POSITIVE_TOKEN, "negative": NEGATIVE_TOKEN},
         "base_model": config.model_name_or_path,
-        "labels": {"file": config.labels, "sha256": sha256, **label_summary(pooled)},
+        "labels": {"file": data.place, "sha256": data.sha256, **label_summary(pooled)},
         "held_out": fitted.held_out.report(),
         "better_than_chance": fitted.held_out.better_than_chance,
         "uncalibrated": {

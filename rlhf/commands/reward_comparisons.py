@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_text
 from rlhf.foundation.records import read_samples
 from rlhf.foundation.terminal import shown
 
 if TYPE_CHECKING:
     from rlhf.commands.reward import RewardConfig, RewardResult
+    from rlhf.commands.reward_data import RewardData
 
 
-def run_comparisons(config: RewardConfig) -> RewardResult:
+def run_comparisons(config: RewardConfig, data: RewardData) -> RewardResult:
     """Fit, test and save as configured. Raises InputError on unusable input and on a model no better than chance."""
     import numpy as np
 
+    from rewards.encoding_check import check_pairs, require_same_kind
     from rewards.guards import scale_guard
+    from rewards.preference_model import encoder_for
     from rewards.preference_pooling import pool_preferences
     from rewards.preference_recipe import PreferenceRecipe
     from rewards.preference_training import PreferenceSettings
-    from rewards.preferences import read_preferences, require_comparisons
+    from rewards.preferences import require_comparisons
     from rewards.trust import accuracy_by_margin, trust_report
     from rlhf.commands.reward import RewardResult, normalization, require_free
     from rlhf.foundation.model_directory import load_tokenizer
 
     begin = time.perf_counter()
-    path = Path(str(config.comparisons))
-    pooled = pool_preferences(read_preferences(path), config.pooling, str(path))
-    pairs = pooled.pairs
-    require_comparisons(pairs, str(path))
+    config.require_for_comparisons()
+    pooled = pool_preferences(data.answers, config.pooling, data.place)
+    require_comparisons(pooled.pairs, data.place)
     require_free(config)
     samples = read_samples(Path(config.samples)) if config.samples else []
+    tokenizer = load_tokenizer(config.model_name_or_path)
+    encoder = encoder_for(config.model_name_or_path, tokenizer)
+    pairs, encoded = check_pairs(encoder, pooled.pairs, data.place)
+    require_same_kind(encoder, samples)
     recipe = PreferenceRecipe(
         config.model_name_or_path,
-        load_tokenizer(config.model_name_or_path),
+        tokenizer,
         PreferenceSettings(
             num_train_epochs=config.num_train_epochs,
             batch_size=config.per_device_train_batch_size,
@@ -69,9 +73,10 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
         "kind": "preference",
         "base_model": config.model_name_or_path,
         "comparisons": {
-            "file": str(path),
-            "sha256": hashlib.sha256(read_text(path).encode("utf-8", "surrogatepass")).hexdigest(),
+            "file": data.place,
+            "sha256": data.sha256,
             **pooled.report(),
+            "encoding": encoded.report(),
         },
         "held_out": fitted.held_out.report(),
         "better_than_chance": better,
@@ -82,7 +87,7 @@ def run_comparisons(config: RewardConfig) -> RewardResult:
     }
     report["seconds"] = round(time.perf_counter() - begin, 2)
     directory = fitted.reward.save(Path(config.output_dir), report)
-    return RewardResult(fitted.reward, directory, report, pooled.lines())
+    return RewardResult(fitted.reward, directory, fitted.reward.report, [*pooled.lines(), *encoded.lines()])
 
 
 def summary_of_comparisons(result: RewardResult) -> str:

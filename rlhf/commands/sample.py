@@ -20,8 +20,16 @@ class SampleConfig(Options):
 
     model_name_or_path: str = option(help="a model directory or a hub name")
     output_path: str = option("samples.jsonl", help="where the samples go")
-    prompts: str | None = option(None, help="prompt file: JSON lines with `prompt`, or one a line; else unconditional")
-    num_samples: int = option(256, help="unconditional samples; ignored with --prompts")
+    prompts: str | None = option(
+        None, help="prompt file: JSON, CSV or Parquet with `prompt`, or one a line; else unconditional"
+    )
+    dataset_name: str | None = option(
+        None, help="instead a data set with a column of prompts: a name of the hub, a directory or a file"
+    )
+    dataset_config: str | None = option(None, help="the data set's subset, where it has several")
+    dataset_split: str = option("train", help="the data set's split")
+    prompt_column: str | None = option(None, help="column of the prompts; default prompt")
+    num_samples: int = option(256, help="unconditional samples; ignored with prompts")
     num_return_sequences: int = option(1, help="completions per prompt")
     max_new_tokens: int = option(32, help="tokens of a completion at most, the end token included")
     best_of: int = option(1, help="sample this many for each completion and keep the one the reward model likes best")
@@ -42,6 +50,10 @@ class SampleConfig(Options):
                 raise InputError(
                     f"--{name}", got=getattr(self, name), expected="at least 1", fix="choose another value"
                 )
+        if self.prompts is not None and self.dataset_name is not None:
+            raise InputError(
+                "prompts", got="--prompts and --dataset_name", expected="one of them", fix="drop the other one"
+            )
         if (self.best_of > 1) != (self.reward_model_path is not None):
             raise InputError(
                 "--best_of",
@@ -67,10 +79,9 @@ def run(config: SampleConfig) -> list[Sample]:
         )
     from rlhf.foundation.conversation import prompt_to_text
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
-    from rlhf.language_model.prompt_files import read_prompts
     from rlhf.language_model.sampler import sample_texts
 
-    rows = read_prompts(config.prompts) if config.prompts is not None else [{"prompt": ""}] * config.num_samples
+    rows = load_rows(config)
     repeats = config.num_return_sequences * config.best_of
     prompts = [prompt_to_text(row["prompt"]) for row in rows for _ in range(repeats)]
     samples = sample_texts(
@@ -91,17 +102,29 @@ def run(config: SampleConfig) -> list[Sample]:
     return samples
 
 
+def load_rows(config: SampleConfig) -> list[dict[str, Any]]:
+    """A row for each prompt, an empty one for each unconditional sample. Raises InputError."""
+    from rlhf.language_model.prompt_files import load_prompt_dataset, read_prompts
+
+    if config.prompts is not None:
+        return read_prompts(config.prompts, config.prompt_column)
+    if config.dataset_name is not None:
+        return load_prompt_dataset(
+            config.dataset_name, config.dataset_split, config=config.dataset_config, column=config.prompt_column
+        )
+    return [{"prompt": ""}] * config.num_samples
+
+
 def keep_best(samples: Sequence[Sample], n: int, reward_model_path: str) -> list[Sample]:
     """The best of each `n` samples in a row, with its raw reward (nats). KL to the model is log n - (n-1)/n at most.
 
     The bound is that of Beirami et al. 2024, "Theoretical guarantees on the best-of-n alignment policy".
     """
+    from rewards.calling import call_reward
     from rewards.loading import load_reward_model
-    from rlhf.foundation.conversation import prompt_from_text
 
     reward = load_reward_model(reward_model_path)
-    prompts: list[Any] = [prompt_from_text(sample.prompt) for sample in samples]
-    values = reward(prompts, [sample.completion for sample in samples])
+    values = call_reward(reward, [sample.prompt for sample in samples], [sample.completion for sample in samples])
     scored = [replace(sample, reward=value) for sample, value in zip(samples, values, strict=True)]
     groups = (scored[start : start + n] for start in range(0, len(scored), n))
     return [max(group, key=lambda sample: -math.inf if sample.reward is None else sample.reward) for group in groups]

@@ -54,8 +54,11 @@ def _as_message(value: object, place: str) -> Message:
 
 
 def _further(message: Message, place: str) -> Message:
-    """What a message holds besides role and content, in the order of its keys; it must be JSON, as files hold it."""
-    rest = {key: message[key] for key in message if key not in ("role", "content")}
+    """What a message holds besides role and content, in the order of its keys; it must be JSON, as files hold it.
+
+    `datasets` gives every message the keys of all others, as None: such keys are left out.
+    """
+    rest = {key: message[key] for key in message if key not in ("role", "content") and message[key] is not None}
     try:
         if rest:
             return dict(sorted(json.loads(json.dumps(rest, allow_nan=False)).items()))

@@ -285,7 +285,7 @@ class TextEncoder:
 
     def describe(self) -> dict[str, Any]:
         """For reward_model.json: which texts were encoded, and the fingerprint of how."""
-        return {"texts": sorted(self.kinds), "fingerprint": self.fingerprint()}
+        return {"texts": sorted(self.kinds | (self._allowed or set())), "fingerprint": self.fingerprint()}
 
     def fingerprint(self) -> str:
         """A digest of vocabulary, special tokens, chat template, length, and the ids of a few texts (`SPECIMENS`).

@@ -146,13 +146,18 @@ def append_jsonl(path: Path, row: Mapping[str, object]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines, one object a line; blank lines are passed over.
+    """The objects of `numbered_jsonl`."""
+    return [row for _, row in numbered_jsonl(path)]
+
+
+def numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Read JSON lines, one object a line, each with its line's number; blank lines are passed over.
 
     Raises InputError naming the line when one is not a JSON object; a last line without a newline that does not
     parse is called torn (a writer was stopped in the middle of it).
     """
     text = read_text(path)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[int, dict[str, Any]]] = []
     lines = text.split("\n")  # not splitlines(): U+2028 inside a JSON string is no line end
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -174,5 +179,5 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 expected="one JSON object a line",
                 fix="mend or delete that line",
             )
-        rows.append(row)
+        rows.append((number, row))
     return rows

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from rlhf.inspection.display import display_text
+from rlhf.foundation.terminal import shown
 from rlhf.inspection.evaluation import RungEvaluation, read_evaluation
 from rlhf.inspection.run_directory import Run
 from rlhf.ppo.ladder import Rung
+
+LONGEST = 200  # characters of a name
+MARKUP = re.compile(r"[\\`*_{}\[\]()#+!|>~-]")
 
 
 def model_card(run: Run, rung: Rung, evaluation_path: Path) -> str:
@@ -21,22 +25,32 @@ def model_card(run: Run, rung: Rung, evaluation_path: Path) -> str:
         "tags: [rlhf, ppo]",
         "---",
         "",
-        f"# {run.name}, rung {rung.name}",
+        f"# {plain(run.name)}, rung {plain(rung.name)}",
         "",
         "Finetuned with PPO on a KL budget. A rung is a checkpoint along KL(policy ‖ original).",
         "",
-        f"- original model: `{display_text(base, 200)}`",
-        f"- reward: `{display_text(rewards, 200)}`",
+        f"- original model: {code(base)}",
+        f"- reward: {code(rewards)}",
         f"- KL: {rung.kl_per_completion:.2f}{se} nats per completion at temperature 1 (n = {rung.n:,})",
         f"- iteration {rung.iteration}, {rung.completions_seen:,} completions and {rung.optimizer_steps:,} optimiser "
         "steps seen",
-        f"- seed {run.info.get('seed')}, code revision {run.info.get('git_revision')}",
+        f"- seed {run.info.get('seed')}, code revision {code(str(run.info.get('git_revision')))}",
         "",
         *known_figures(rung, evaluation_path),
         "A proxy reward rises further than what it stands for. Rate samples blind before you rely on this model.",
         "",
     ]
     return "\n".join(lines)
+
+
+def plain(text: str) -> str:
+    """A name as Markdown shows it letter for letter: nothing in it is markup, HTML or a line of its own."""
+    return MARKUP.sub(lambda m: f"\\{m[0]}", shown(text, LONGEST)).replace("<", "&lt;")
+
+
+def code(text: str) -> str:
+    """The same between backticks, where only a backtick could end it."""
+    return f"`{shown(text, LONGEST).replace('`', '´')}`"
 
 
 def known_figures(rung: Rung, evaluation_path: Path) -> list[str]:

@@ -37,7 +37,7 @@ def build_report(run_dir: Path, output: Path | None = None, *, others: Sequence[
         evaluation, notice = current_evaluation(run)
         verdicts = tuple(f"Blind rating: {' '.join(said)}" for said in read_verdicts(directory).values())
         stories.append(Story(run, evaluation, read_human_ladder(directory / "human_ladder.json"), verdicts))
-        notices += [notice] if notice else []
+        notices += [*([notice] if notice else []), *breaks(run)]
     scored = [story.evaluation for story in stories if story.evaluation]
     rewards = ["proxy", *dict.fromkeys(name for e in scored for name in (*e.golds, *e.qualities))]
     together = joint_curves(stories, rewards)
@@ -77,6 +77,17 @@ def current_evaluation(run: Run) -> tuple[Evaluation | None, str]:
         return None, f"{run.name}: no rung has samples yet, so there is nothing to compare along the ladder."
     fresh = evaluate_run(run.directory)
     return fresh, f"{run.name}: evaluated from the samples stored with its rungs while this report was made."
+
+
+def breaks(run: Run) -> list[str]:
+    """What a reader of a run's numbers must know: inputs that changed on the way, steps that went too far."""
+    found = []
+    for line in run.metrics:
+        if line.get("accepted_changes"):
+            found.append(f"from iteration {line['iteration']} on with another {', '.join(line['accepted_changes'])}")
+        if line.get("step_too_large"):
+            found.append(line["step_too_large"])
+    return [f"{run.name}: {text}." for text in found]
 
 
 def chart_row(chart: Chart) -> dict[str, Any]:

@@ -123,16 +123,22 @@ def pad_token(tokenizer: Any) -> int:
     return int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else end_token(tokenizer)
 
 
-def never_sampled(model: Any, tokenizer: Any, suppress_tokens: Sequence[int] = ()) -> list[int]:
-    """Ids that sampling and scoring leave out: those asked for, and those without a text (a padded vocabulary has
-    more rows than the tokenizer has tokens). Raises InputError when one is none of the model's, or none would be left.
-    """
+def require_ids(model: Any, suppress_tokens: Sequence[int]) -> None:
+    """Raise InputError when one of `suppress_tokens` is none of the model's."""
     rows = vocabulary_rows(model)
     for i in suppress_tokens:
         if not 0 <= i < rows:
             raise InputError(
                 "--suppress_tokens", got=i, expected=f"ids of the model, 0 to {rows - 1}", fix="leave it out"
             )
+
+
+def never_sampled(model: Any, tokenizer: Any, suppress_tokens: Sequence[int] = ()) -> list[int]:
+    """Ids that sampling and scoring leave out: those asked for, and those without a text (a padded vocabulary has
+    more rows than the tokenizer has tokens). Raises InputError when one is none of the model's, or none would be left.
+    """
+    rows = vocabulary_rows(model)
+    require_ids(model, suppress_tokens)
     left_out = {*suppress_tokens, *(set(range(rows)) - set(tokenizer.get_vocab().values()))}
     if len(left_out) >= rows:
         raise InputError("--suppress_tokens", got="every token", expected="some that may be sampled", fix="name fewer")

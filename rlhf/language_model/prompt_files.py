@@ -1,52 +1,55 @@
-"""Prompts from a file or a data set of the hub, as rows with a `prompt` column."""
+"""Prompts from a file or a data set, as rows with a `prompt` column: text, or messages."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rlhf.foundation.conversation import as_prompt, prompt_from_text
+from rlhf.foundation.data_sets import Placed, is_table, load_data_set, renamed
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_jsonl, read_text
+from rlhf.foundation.files import read_text
+from rlhf.foundation.layouts import require_encodable
+
+Rows = list[dict[str, Any]]
 
 
-def read_prompts(path: str) -> list[dict[str, Any]]:
-    """Rows of a prompt file: JSON lines with a `prompt` (other columns go to the reward functions), or one a line.
+def read_prompts(path: str, column: str | None = None) -> Rows:
+    """Rows of a prompt file: JSON, CSV or Parquet by its name, with a column `prompt` (or `column`), else one a line.
 
-    Raises InputError when the file is missing, empty, or a row has no prompt.
+    Other columns go to the reward functions. Raises InputError when the file is missing, empty, or a row has no prompt.
     """
-    if Path(path).suffix in (".jsonl", ".json"):
-        rows = read_jsonl(Path(path))
-    else:
-        rows = [{"prompt": line} for line in read_text(Path(path)).split("\n") if line.strip()]
-    return require_prompts(rows, path)
+    if is_table(path):
+        return load_prompt_dataset(path, column=column)
+    lines = enumerate(read_text(Path(path)).split("\n"), start=1)
+    return _require_prompts([(f"{path}, line {n}", {"prompt": line}) for n, line in lines if line.strip()], path)
 
 
-def load_prompt_dataset(name: str, split: str) -> list[dict[str, Any]]:
-    """Rows of a data set of the hub (or a local data set directory). Raises InputError when it cannot be had."""
-    import datasets
-
-    try:
-        rows = [dict(row) for row in datasets.load_dataset(name, split=split)]
-    except Exception as error:  # the library raises a dozen kinds for "not there" and "no network"
-        raise InputError(
-            "--dataset_name",
-            got=f"{name} ({type(error).__name__})",
-            expected="a data set that can be loaded",
-            fix="check the name, the split and the network, or give --prompts FILE",
-        ) from error
-    return require_prompts(rows, name)
+def load_prompt_dataset(
+    name: str, split: str = "train", *, config: str | None = None, column: str | None = None
+) -> Rows:
+    """Rows of a data set of the hub, a directory or a file. Raises InputError when it cannot be had."""
+    rows = load_data_set(name, split, config, instead="--prompts FILE")
+    return _require_prompts(renamed(rows, {"prompt": column}), name)
 
 
-def require_prompts(rows: list[dict[str, Any]], place: str) -> list[dict[str, Any]]:
+def _require_prompts(rows: Sequence[Placed], place: str) -> Rows:
     """The rows, if there are any and each has a `prompt`; plain text or chat turns. Raises InputError otherwise."""
     if not rows:
         raise InputError(place, got="no prompt", expected="at least one", fix="check the file")
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row.get("prompt"), (str, list)):
-            raise InputError(
-                f"{place}, row {number}",
-                got="no `prompt`",
-                expected="a `prompt`, text or chat turns",
-                fix="name the column `prompt`",
-            )
-    return rows
+    return [{**row, "prompt": read_prompt(row.get("prompt"), place)} for place, row in rows]
+
+
+def read_prompt(value: object, place: str) -> Any:
+    """A prompt as the trainer has it: text, or messages with text as content. Raises InputError naming `place`."""
+    if not isinstance(value, (str, list)):
+        raise InputError(
+            place,
+            got="no `prompt`" if value is None else f"a {type(value).__name__} as prompt",
+            expected="a `prompt`: text, or a list of messages",
+            fix="mend that row, or name the column that holds it",
+        )
+    prompt = prompt_from_text(as_prompt(value, f"{place}, prompt"))
+    require_encodable(prompt, f"{place}, prompt")
+    return prompt

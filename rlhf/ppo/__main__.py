@@ -14,8 +14,8 @@ from rlhf.options import option, parse
 from rlhf.ppo.config import PPOConfig
 
 if TYPE_CHECKING:
+    from rewards.calling import RewardFunction
     from rlhf.ppo.normalization import Normalization
-    from rlhf.ppo.reward_functions import RewardFunction
     from rlhf.ppo.run_directory import RunDirectory
 
 
@@ -28,12 +28,16 @@ class PPOCommandConfig(PPOConfig):
     reward_func: list[str] = option([], help="reward functions: a built-in NAME or FILE.py:NAME")
     prompt: str | None = option(None, help="one prompt for every completion; unconditional if none is given")
     prompts: str | None = option(
-        None, help="prompt file: JSON lines with `prompt` (text or messages), or one prompt a line"
+        None, help="prompt file: JSON, CSV or Parquet with `prompt` (text or messages), or one prompt a line"
     )
+    prompt_column: str | None = option(None, help="column of the prompts in such a file or data set; default prompt")
     eval_prompts: str | None = option(
         None, help="prompt file for the rungs' evaluation samples; the training prompts if none is given"
     )
-    dataset_name: str | None = option(None, help="data set of the hub with a `prompt` column")
+    dataset_name: str | None = option(
+        None, help="data set with a column of prompts: a name of the hub, a directory or a file"
+    )
+    dataset_config: str | None = option(None, help="the data set's subset, where it has several")
     use_peft: bool = option(False, help="train a LoRA adapter instead of the weights")
     lora_r: int = option(16, help="rank of the adapter")
     lora_alpha: int = option(32, help="the adapter's output is scaled by lora_alpha / lora_r")
@@ -81,9 +85,14 @@ def load_rows(config: PPOCommandConfig) -> list[dict[str, Any]]:
     from rlhf.language_model.prompt_files import load_prompt_dataset, read_prompts
 
     if config.prompts is not None:
-        return read_prompts(config.prompts)
+        return read_prompts(config.prompts, config.prompt_column)
     if config.dataset_name is not None:
-        return load_prompt_dataset(config.dataset_name, config.dataset_train_split)
+        return load_prompt_dataset(
+            config.dataset_name,
+            config.dataset_train_split,
+            config=config.dataset_config,
+            column=config.prompt_column,
+        )
     return [{"prompt": config.prompt or ""}]
 
 
@@ -98,7 +107,7 @@ def run(config: PPOCommandConfig) -> RunDirectory:
         rewards,
         config,
         train_dataset=rows,
-        eval_dataset=read_prompts(config.eval_prompts) if config.eval_prompts is not None else None,
+        eval_dataset=read_prompts(config.eval_prompts, config.prompt_column) if config.eval_prompts else None,
         peft_config=load_peft_config(config),
         reward_constants=known_constants(config, rewards, [row["prompt"] for row in rows]),
     )

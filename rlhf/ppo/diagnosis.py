@@ -18,9 +18,19 @@ from typing import Any
 
 from torch import Tensor
 
-from rlhf.ppo.fitting import POLICY, Evidence, Fit, cut_fit, evidence, fitted, rows_to_read, worth_naming
+from rlhf.ppo.cut_prompts import cut_fit
+from rlhf.ppo.evidence import POLICY, Evidence, evidence, rows_to_read
+from rlhf.ppo.fitting import Fit, fitted, worth_naming
 from rlhf.ppo.goodness import MIN_GAIN
-from rlhf.ppo.machinery import Cause, dropout_noise, machinery_causes, repeats_agree, rounding_fault
+from rlhf.ppo.machinery import (
+    HALF,
+    Cause,
+    dropout_noise,
+    machinery_causes,
+    repeats_agree,
+    rounding_fault,
+    working_precision,
+)
 from rlhf.ppo.sampled import ROUNDING, Sampled, Score, apart, chosen_logprobs, vocabulary_of
 from rlhf.ppo.samplers import Sampler
 
@@ -78,7 +88,7 @@ def recorded_fault(
     own, theirs = read.logprobs(POLICY), recorded[mask].double()
     gap = (theirs - own).abs()
     if float(gap.mean()) <= ROUNDING:
-        return []
+        return slight_rounding(policy, float(gap.max()))
     padded = (~sampled.prompt_mask).any(-1)[:, None].expand_as(mask)[mask]
     if bool(padded.any()) and not bool(padded.all()) and float(gap[~padded].mean()) <= ROUNDING:
         return [Cause("padding", "recorded log-probs are right on rows without padding, wrong on those with it")]
@@ -96,6 +106,14 @@ def recorded_fault(
     if (short := float((own - theirs).sum())) >= MIN_GAIN:
         return [Cause(UNKNOWN, f"{text} and make the samples {short:.0f} nats less likely than the policy does")]
     return [Cause("stale policy", text)]
+
+
+def slight_rounding(policy: Any, most: float) -> list[Cause]:
+    """A policy in half precision whose recorded log-probs differ by `most` nats at a few tokens alone."""
+    name = HALF.get(working_precision(policy))
+    if name is None or most <= ROUNDING:
+        return []
+    return [Cause(f"{name} rounding", f"recorded log-probs differ by at most {most:.2g} nats, at few tokens")]
 
 
 def closest(read: Evidence, recorded: Tensor, setting: str) -> tuple[str, str, Tensor]:

@@ -30,7 +30,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.ppo import rollout as rollouts
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.diagnosis import causes
-from rlhf.ppo.fitting import traits_of
+from rlhf.ppo.evidence import traits_of
 from rlhf.ppo.machinery import HALF, Cause, machinery_causes
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1
 from rlhf.ppo.sampled import ROUNDING, Sampled, Score

@@ -10,154 +10,21 @@ penalty are fitted by Fisher scoring. Repetition penalty, temperature, top-k and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlhf.language_model.sampler import chunks, pad_prompts
-from rlhf.ppo.goodness import MIN_GAIN, Misfit, Traits
-from rlhf.ppo.objective import gathered
-from rlhf.ppo.sampled import HELD_AT_ONCE, Sampled, Score, chosen_logprobs, logits_of, parts, vocabulary_of
-from rlhf.ppo.samplers import Context, Sampler, edge
+from rlhf.ppo.evidence import POLICY, Evidence, of_chosen
+from rlhf.ppo.goodness import MIN_GAIN, Misfit
+from rlhf.ppo.samplers import Sampler
 
-# What is read and kept at most: logits (256 MB in float32), and tokens.
-READ_AT_MOST, TOKENS_AT_MOST = 2**26, 2**13
 # Nats that each further parameter must gain: 4 standard errors.
 FURTHER_GAIN = 8.0
 SMOOTH = ("repetition_penalty", "temperature")
 TOGETHER = (*SMOOTH, "top_k", "top_p")
 # Tokens of each prefix that those are first fitted to.
 NARROW = 512
-POLICY = Sampler()
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """The policy's logits at sampled tokens; log-probs come back on the CPU as float64."""
-
-    logits: Tensor  # (N, V)
-    ids: Tensor  # (N,)
-    rows: Tensor  # (N,) the completion of each
-    positions: Tensor  # (N,)
-    sequences: Tensor  # (B, S)
-    first: Tensor  # (B,) place of the first real token of each prompt
-    prompt_width: int
-    length: int
-    end_token_ids: tuple[int, ...]
-    seen: Tensor | None = None  # (N, V) bool, kept where the vocabulary is narrowed
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def head(self, tokens: int) -> Evidence:
-        """The first tokens alone."""
-        own = slice(0, tokens)
-        return replace(
-            self, logits=self.logits[own], ids=self.ids[own], rows=self.rows[own], positions=self.positions[own]
-        )
-
-    def narrowed(self, width: int) -> Evidence:
-        """The `width` likeliest tokens of each prefix as the whole vocabulary, and the sampled tokens among them.
-
-        Given that a token is one of them, temperature, repetition penalty and top-k choose among them just as among
-        all: a fit to them is a fit, from a little less evidence, at a small part of the cost.
-        """
-        if self.logits.shape[-1] <= width:
-            return self
-        values, tokens, seen = [], [], []
-        for logits, _, context in self.pieces():
-            top = logits.topk(width)
-            values.append(top.values)
-            tokens.append(top.indices)
-            seen.append(context.seen(logits.shape[-1]).gather(-1, top.indices))
-        among = torch.cat(tokens) == self.ids[:, None]
-        kept = among.any(-1)
-        return replace(
-            self,
-            logits=torch.cat(values)[kept],
-            ids=among[kept].int().argmax(-1),
-            rows=self.rows[kept],
-            positions=self.positions[kept],
-            seen=torch.cat(seen)[kept],
-        )
-
-    def pieces(self) -> Iterator[tuple[Tensor, Tensor, Context]]:
-        """Logits (n, V), ids (n,) and context of some tokens at a time."""
-        width = max(self.logits.shape[-1], 8 * self.sequences.shape[1])
-        for chunk in chunks(len(self), max(1, HELD_AT_ONCE // width)):
-            own = slice(chunk.start, chunk.stop)
-            rows, positions = self.rows[own], self.positions[own]
-            place = self.prompt_width + positions
-            context = Context(self.sequences[rows], self.first[rows], place, positions, self.length, self.end_token_ids)
-            yield self.logits[own], self.ids[own], context
-
-    def logprobs(self, sampler: Sampler) -> Tensor:
-        """log q of the sampled tokens under a sampler, (N,)."""
-        pieces = [_chosen(sampler.logprobs(logits, context), ids) for logits, ids, context in self.pieces()]
-        return torch.cat(pieces).double().cpu()
-
-    def at_edge(self, sampler: Sampler, setting: str) -> Sampler:
-        """`sampler` with one truncation more, the tightest that keeps every sampled token."""
-        edges = torch.cat([edge(setting, sampler.logprobs(x, context), ids) for x, ids, context in self.pieces()])
-        if setting == "top_k":
-            return sampler._replace(top_k=int(edges.max()))
-        return sampler.at(setting, float(edges.min() if setting == "min_p" else edges.max()))
-
-    def traits(self, sampler: Sampler) -> Traits:
-        """The traits of the sampled tokens under a sampler."""
-        traits = Traits()
-        for logits, ids, context in self.pieces():
-            traits.add(sampler.logprobs(logits, context), ids, context)
-        return traits
-
-
-def _chosen(logq: Tensor, ids: Tensor) -> Tensor:
-    return gathered(logq[None], ids[None])[0]
-
-
-def evidence(policy: Any, sampled: Sampled, score: Score) -> Evidence:
-    """The policy's logits at every token of some completions, with one forward pass over them."""
-    kept = []
-    for part in parts(sampled, vocabulary_of(policy, sampled, score)):
-        logits = logits_of(policy, part, score)
-        kept.append(logits[part.completion_mask.to(logits.device)])
-    return _evidence(torch.cat(kept), sampled)
-
-
-def _evidence(logits: Tensor, sampled: Sampled) -> Evidence:
-    rows, positions = sampled.completion_mask.nonzero(as_tuple=True)
-    device = logits.device
-    return Evidence(
-        logits=logits,
-        ids=sampled.completion_ids[rows, positions].to(device),
-        rows=rows.to(device),
-        positions=positions.to(device),
-        sequences=torch.cat([sampled.prompt_ids, sampled.completion_ids], 1).to(device),
-        first=(~sampled.prompt_mask).sum(-1).to(device),
-        prompt_width=sampled.prompt_ids.shape[1],
-        length=int(sampled.completion_ids.shape[1]),
-        end_token_ids=sampled.end_token_ids,
-    )
-
-
-@torch.no_grad()
-def traits_of(policy: Any, sampled: Sampled, score: Score) -> Traits:
-    """The traits of completions under the policy itself, a piece at a time: one forward pass, no logits kept."""
-    traits = Traits()
-    for part in parts(sampled, vocabulary_of(policy, sampled, score)):
-        logits = logits_of(policy, part, score)
-        read = _evidence(logits[part.completion_mask.to(logits.device)], part)
-        for x, ids, context in read.pieces():
-            traits.add(POLICY.logprobs(x, context), ids, context)
-    return traits
-
-
-def rows_to_read(sampled: Sampled, vocabulary: int) -> int:
-    """How many completions a diagnosis reads: 8 at least."""
-    tokens = min(READ_AT_MOST // vocabulary, TOKENS_AT_MOST)
-    return max(8, int((sampled.completion_mask.sum(-1).cumsum(0) <= tokens).sum()))
 
 
 class Fit(NamedTuple):
@@ -194,16 +61,20 @@ class Fit(NamedTuple):
 def fitted(read: Evidence) -> list[Fit]:
     """The known samplers fitted to the samples, the most worth first; those that gain nothing are left out."""
     own, narrow = read.logprobs(POLICY), read.narrowed(NARROW)
-    singles = [((name,), *fit_settings(narrow, (name,), POLICY)) for name in TOGETHER]
-    together = _together(narrow, max(value for _, value, _ in singles))
-    refined = [refit(read, active, sampler) for active, _, sampler in [*singles, *together]]
-    fits = []
-    for sampler in dict.fromkeys([*_lone_settings(read), *refined]):
+
+    def fit(sampler: Sampler) -> Fit:
         logprobs, named = read.logprobs(sampler), sampler.named()
-        gain = float((logprobs - own).sum())
-        if named and gain > 0:
-            fits.append(Fit(named, logprobs, gain, len(named), read, sampler))
-    return sorted(fits, key=lambda fit: -fit.worth)
+        return Fit(named, logprobs, float((logprobs - own).sum()), len(named), read, sampler)
+
+    fits = [fit(sampler) for sampler in _lone_settings(read)]
+    base = float(narrow.logprobs(POLICY).sum())
+    found: list[tuple[tuple[str, ...], float, Sampler]] = [
+        ((name,), *fit_settings(narrow, (name,), POLICY)) for name in TOGETHER
+    ]
+    alone = max([value - base for _, value, _ in found] + [fit.gain for fit in fits])
+    found += _together(narrow, base + alone)
+    fits += [fit(refit(read, active, sampler)) for active, _, sampler in found]
+    return sorted((fit for fit in fits if fit.gain > 0), key=lambda fit: -fit.worth)
 
 
 def _lone_settings(read: Evidence) -> Iterator[Sampler]:
@@ -213,7 +84,7 @@ def _lone_settings(read: Evidence) -> Iterator[Sampler]:
         yield POLICY._replace(min_new_tokens=earliest)
     yield POLICY._replace(forced_end=read.length)
     for size in range(1, 6):
-        if not any(bool(_chosen(c.repeating(size, x.shape[-1]), ids).any()) for x, ids, c in read.pieces()):
+        if not any(bool(of_chosen(c.repeating(size, x.shape[-1]), ids).any()) for x, ids, c in read.pieces()):
             yield POLICY._replace(no_repeat_ngram_size=size)
     for setting in ("min_p", "typical_p"):
         yield read.at_edge(POLICY, setting)
@@ -225,7 +96,7 @@ Found = tuple[float, Sampler]  # log-likelihood, and the sampler that has it
 
 
 def _together(read: Evidence, alone: float) -> list[tuple[tuple[str, ...], float, Sampler]]:
-    """Several of `TOGETHER`: those that still gain `FURTHER_GAIN` each, if all make more than the best `alone`."""
+    """Those of `TOGETHER` that gain `FURTHER_GAIN` each, if all of them come to more than the best single, `alone`."""
     active: tuple[str, ...] = TOGETHER
     best, sampler = fit_settings(read, active, POLICY)
     if best - alone < FURTHER_GAIN:
@@ -243,12 +114,16 @@ def fit_settings(read: Evidence, active: tuple[str, ...], start: Sampler) -> Fou
     """Maximum likelihood of some of `TOGETHER`, the others left at their defaults."""
     for name in set(TOGETHER) - set(active):
         start = start.at(name, getattr(POLICY, name))
-    starts = [start]
-    if start.top_k == 0 and {"top_k", "top_p"} <= set(active):  # the likelihood has a peak at each of many k
-        tightest = read.at_edge(start, "top_k").top_k
-        starts = [start.at("top_k", tightest * 1.2**i) for i in range(10)]
-    found = max((_scored(read, active, s, 10 if len(starts) == 1 else 5) for s in starts), key=lambda f: f[0])
-    return _climbed(read, active, found, (1.15, 1.04, 1.01))
+    if start.top_k == 0 and {"top_k", "top_p"} <= set(active):
+        start = _likely_k(read.head(1024), active, start)
+    return _climbed(read, active, _scored(read, active, start), (1.15, 1.04, 1.01))
+
+
+def _likely_k(read: Evidence, active: tuple[str, ...], start: Sampler) -> Sampler:
+    """A start whose k is about right: beside top-p the likelihood has a peak at the true k and lower ones elsewhere."""
+    tightest = read.at_edge(start, "top_k").top_k
+    starts = [start.at("top_k", tightest * 1.2**i) for i in range(10)]
+    return max((_scored(read, active, wider, steps=5) for wider in starts), key=lambda found: found[0])[1]
 
 
 def refit(read: Evidence, active: tuple[str, ...], start: Sampler) -> Sampler:
@@ -323,8 +198,8 @@ def _scores(read: Evidence, sampler: Sampler) -> tuple[float, Tensor, Tensor]:
         q, features = logq.exp(), (rate, x - x.amax(-1, keepdim=True))
         means = [(q * f).sum(-1) for f in features]
         centred = [f - mean[:, None] for f, mean in zip(features, means, strict=True)]
-        value += float(_chosen(logq, ids).double().sum())
-        slope += torch.stack([_chosen(f, ids).double().sum().cpu() for f in centred])
+        value += float(of_chosen(logq, ids).double().sum())
+        slope += torch.stack([of_chosen(f, ids).double().sum().cpu() for f in centred])
         for i, j in ((0, 0), (0, 1), (1, 1)):
             information[i, j] += float((q * centred[i] * centred[j]).double().sum())
     information[1, 0] = information[0, 1]
@@ -342,53 +217,6 @@ def _step(sampler: Sampler, smooth: list[str], slope: Tensor, information: Tenso
     beta = 1 / sampler.temperature
     beta = min(1.6 * beta, max(beta / 1.6, beta + float(step.get(1, 0.0))))
     return sampler._replace(repetition_penalty=min(5.0, max(0.2, theta)), temperature=min(10.0, max(0.1, 1 / beta)))
-
-
-# -- prompts cut in sampling -------------------------------------------------------------------------------------------
-
-
-def cut_fit(policy: Any, sampled: Sampled, score: Score, read: Evidence) -> Fit | None:
-    """The length that prompts were cut to before sampling, if that makes the samples likelier.
-
-    Lengths are tried on the first 8 tokens of the completions of the 16 longest prompts, first widely, then near the
-    best; the best is then fitted to everything that was read.
-    """
-    lengths = sampled.prompt_mask.sum(-1)
-    longest = int(lengths.max())
-    if longest < 2:
-        return None
-    few = sampled.rows([int(i) for i in lengths.argsort(descending=True)[:16]]).head(8)
-
-    def likelihood(side: str, length: int) -> float:
-        return float(chosen_logprobs(policy, cut(few, side, length), score)[few.completion_mask].double().sum())
-
-    best = max((_best_length(side, longest, likelihood) for side in ("last", "first")), key=lambda found: found[0])
-    _, length, side = best
-    shorter = evidence(policy, cut(sampled, side, length), score)
-    logprobs = shorter.logprobs(POLICY)
-    gain = float((logprobs - read.logprobs(POLICY)).sum())
-    text = f"the sampler saw the {side} {length} tokens of each prompt"
-    return Fit({"cut prompts": text}, logprobs, gain, 1, shorter, POLICY) if gain > 0 else None
-
-
-def _best_length(side: str, longest: int, likelihood: Any) -> tuple[float, int, str]:
-    tried: dict[int, float] = {}
-    step = max(1, longest // 16)
-    wide = [*range(1, longest, step), *(2**i for i in range(longest.bit_length()) if 2**i < longest)]
-    while True:
-        tried |= {length: likelihood(side, length) for length in wide if length not in tried}
-        best = max(tried, key=lambda length: tried[length])
-        if step == 1:
-            return tried[best], best, side
-        near, step = step, max(1, step // 4)
-        wide = [length for length in range(best - near, best + near + 1, step) if 0 < length < longest]
-
-
-def cut(sampled: Sampled, side: str, length: int) -> Sampled:
-    """The same completions after the last (or first) `length` tokens of their prompts."""
-    prompts = [ids[mask].tolist() for ids, mask in zip(sampled.prompt_ids, sampled.prompt_mask, strict=True)]
-    ids, mask = pad_prompts([p[-length:] if side == "last" else p[:length] for p in prompts], sampled.end_token_ids[0])
-    return Sampled(ids, mask, sampled.completion_ids, sampled.completion_mask, sampled.end_token_ids)
 
 
 def worth_naming(fits: list[Fit]) -> Fit | None:

@@ -7,9 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from rlhf.foundation.causal_lm import require_embeddings
-from rlhf.foundation.conversation import Text, as_prompt, prompt_from_text, prompt_to_text
+from rlhf.foundation.conversation import Text, prompt_to_text
 from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
+from rlhf.language_model.prompt_files import read_prompt
 from rlhf.language_model.randomness import Stream, generator
 
 Row = Mapping[str, Any]
@@ -61,15 +62,23 @@ def as_rows(dataset: Iterable[Any], name: str) -> list[dict[str, Any]]:
     return [{column: row.get(column) for column in columns} for row in rows]
 
 
+def as_both_rows(train: Iterable[Any] | None, evaluation: Iterable[Any] | None) -> tuple[list[dict[str, Any]], ...]:
+    """Training rows (None: one unconditional prompt) and evaluation rows (None: the training rows), as `as_rows` has.
+
+    Both have the same columns, so that a reward function finds what it names on the rungs too: None where it is not.
+    """
+    train_rows = as_rows([{"prompt": ""}] if train is None else train, "train_dataset")
+    eval_rows = train_rows if evaluation is None else as_rows(evaluation, "eval_dataset")
+    columns = dict.fromkeys(column for rows in (train_rows, eval_rows) for row in rows[:1] for column in row)
+    return tuple([{column: row.get(column) for column in columns} for row in rows] for rows in (train_rows, eval_rows))
+
+
 def _as_row(row: Any, place: str) -> dict[str, Any]:
-    prompt = row.get("prompt") if isinstance(row, Mapping) else None
-    if not isinstance(prompt, (str, list)):
-        got = f"a {type(row).__name__}" if not isinstance(row, Mapping) else "no `prompt`"
-        got = got if prompt is None else f"a {type(prompt).__name__} as prompt"
+    if not isinstance(row, Mapping):
         raise InputError(
-            place, got=got, expected="a `prompt`: text, or a list of messages", fix="check the data set's columns"
+            place, got=f"a {type(row).__name__}", expected="a row with a `prompt`", fix="check the data set's columns"
         )
-    return {**row, "prompt": prompt_from_text(as_prompt(prompt, f"{place}, prompt"))}
+    return {**row, "prompt": read_prompt(row.get("prompt"), place)}
 
 
 class PromptSchedule:

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
+from rewards.calling import RewardFunction, reward_name
 from rlhf.foundation.adapters import is_adapter
 from rlhf.foundation.digests import digest_files, file_digest, value_digest
-from rlhf.ppo.reward_functions import RewardFunction, reward_name
 
 Inputs = dict[str, str | None]
 OUR_PACKAGES = ("rlhf", "rewards", "labeling")

@@ -17,7 +17,8 @@ from rlhf.ppo.objective import gathered
 
 # Nats by which two passes over the same row may differ through rounding alone (float32; other batch shapes).
 ROUNDING = 1e-3
-# Numbers (tokens times vocabulary) that are held at once while completions are read.
+# Numbers (tokens times vocabulary) that are held at once while completions are read; up to 16 times as many where that
+# lets the model read 8 completions at a time, since its weights pass through the processor once a batch.
 HELD_AT_ONCE = 2**20
 
 Score = Callable[[Any, Tensor, Tensor, Tensor], Tensor]
@@ -79,8 +80,9 @@ def apart(a: Tensor, b: Tensor, mask: Tensor, *, mean: bool = False) -> float:
 
 
 def parts(sampled: Sampled, vocabulary: int) -> Iterator[Sampled]:
-    """The completions in pieces whose logits are at most `HELD_AT_ONCE` numbers."""
-    rows = max(1, HELD_AT_ONCE // (sampled.completion_ids.shape[1] * vocabulary))
+    """The completions in pieces whose logits are about `HELD_AT_ONCE` numbers."""
+    numbers = sampled.completion_ids.shape[1] * vocabulary  # of one
+    rows = max(1, min(8, 16 * HELD_AT_ONCE // numbers), HELD_AT_ONCE // numbers)
     return (sampled.rows(slice(part.start, part.stop)) for part in chunks(len(sampled), rows))
 
 

@@ -16,11 +16,14 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from os import PathLike, fspath
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from rewards.calling import RewardFunction, reward_name
+from rewards.loading import as_reward_functions
 from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.foundation.digests import digest_files
 from rlhf.foundation.encoding import beginning_token
@@ -38,8 +41,8 @@ from rlhf.ppo.doctor import Doctor
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.ladder import Ladder
 from rlhf.ppo.normalization import Normalization
-from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row, as_rows
-from rlhf.ppo.reward_functions import RewardFunction, require_scores, reward_name, score, veto_share, weights_of
+from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row, as_both_rows
+from rlhf.ppo.reward_functions import require_scores, score, veto_share, weights_of
 from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.ppo.run_directory import RunDirectory
 from rlhf.ppo.statistics import finite_or_null, rollout_statistics, update_statistics
@@ -51,11 +54,11 @@ class PPOTrainer:
     """Finetunes `model` towards `reward_funcs` and leaves a run directory (README, Files).
 
     Parameters as in TRL's trainers: `model` is a name, a path or a causal LM; `reward_funcs` one function
-    `f(prompts, completions, completion_ids, **kwargs) -> list[float | None]` or several (with
-    `args.reward_weights`); `train_dataset` has a column `prompt`, text or a list of messages ("" for unconditional
-    samples, the default); `eval_dataset` gives the prompts of the rungs' evaluation samples; `processing_class` is the
-    tokenizer. `peft_config` puts an adapter on the model, which alone is trained; `reward_constants` are offset and
-    scale where they are known already. Raises InputError on input that a person can mend.
+    `f(prompts, completions, completion_ids, **kwargs) -> list[float | None]`, what names one (a reward model's
+    directory, a rule, FILE.py:NAME, FILE.yaml), or several (with `args.reward_weights`); `train_dataset` has a column
+    `prompt`, text or messages ("" for unconditional samples, the default); `eval_dataset` gives the prompts of the
+    rungs' evaluation samples; `processing_class` is the tokenizer. `peft_config` puts an adapter on the model, which
+    alone is trained; `reward_constants` are offset and scale where known already. Raises InputError.
 
     `train()` is `while trainer.stop_reason is None: trainer.step(trainer.rollout())`, which anyone can write with
     something of their own in between (docs/own_loop.md).
@@ -64,7 +67,7 @@ class PPOTrainer:
     def __init__(
         self,
         model: Any,
-        reward_funcs: RewardFunction | Sequence[RewardFunction],
+        reward_funcs: RewardFunction | str | PathLike[str] | Sequence[RewardFunction | str | PathLike[str]],
         args: PPOConfig,
         train_dataset: Sequence[Mapping[str, Any]] | None = None,
         eval_dataset: Sequence[Mapping[str, Any]] | None = None,
@@ -74,20 +77,21 @@ class PPOTrainer:
         reward_constants: Normalization | None = None,
     ) -> None:
         self.args = args
+        model = fspath(model) if isinstance(model, PathLike) else model
         self.processes = distributed.start(use_cpu=args.use_cpu)
         self.processes.require_divisor_of(args.minibatch_size)
         self.model, self.tokenizer, self.source = policy.load_original(
             model, processing_class, dtype=args.dtype, another=peft_config is not None
         )
+        self.given = args.given()
         left_out = never_sampled(self.model, self.tokenizer, args.suppress_tokens)
         self.args = args = dataclasses.replace(args, suppress_tokens=left_out)
         self.model.to(self.processes.accelerator.device)
         self.original = provenance.model_inputs(self.model, self.tokenizer) if self.processes.is_main else {}
         self._choose_what_is_trained(peft_config)
-        self.reward_funcs = list(reward_funcs) if isinstance(reward_funcs, Sequence) else [reward_funcs]
+        self.reward_funcs = as_reward_functions(reward_funcs)
         self.reward_weights = weights_of(self.reward_funcs, args.reward_weights)
-        self.train_rows = as_rows(train_dataset if train_dataset is not None else [{"prompt": ""}], "train_dataset")
-        self.eval_rows = as_rows(eval_dataset, "eval_dataset") if eval_dataset is not None else self.train_rows
+        self.train_rows, self.eval_rows = as_both_rows(train_dataset, eval_dataset)
         self.encode = PromptEncoder(self.tokenizer, vocabulary_rows(self.model))
         longest = self.encode.longest([*self.train_rows, *self.eval_rows])
         check_context(self.model, longest, args.max_completion_length)
@@ -263,8 +267,8 @@ class PPOTrainer:
             self.ladder.rungs = resuming.rungs_to_keep(self.run, saved)
         if saved is not None:
             self._restore(saved)
-        self.processes.main_does(self._begin_files)
         self._try_rewards()
+        self.processes.main_does(self._begin_files)
         if self.normalization is None:
             rows = [self.train_rows[i % len(self.train_rows)] for i in range(self.args.normalization_samples)]
             self.normalization = normalization.measure(self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False))
@@ -290,7 +294,7 @@ class PPOTrainer:
 
     def _begin_files(self) -> None:
         facts = {**self._facts(), "inputs": self.inputs}
-        self.run.begin(self.args.resolved(), self.args.given(), facts, iteration=self.iteration, changed=self.changed)
+        self.run.begin(self.args.resolved(), self.given, facts, iteration=self.iteration, changed=self.changed)
         resuming.make_way(self.run, self.ladder.rungs, self.iteration)
         self.ladder.write()
 
@@ -304,15 +308,13 @@ class PPOTrainer:
         }
 
     def _try_rewards(self) -> None:
-        """Score a completion of one training and one evaluation prompt of each kind, text and conversation: what fails
-        does so before the long work."""
-        columns = {**dict.fromkeys([*self.train_rows[0], *self.eval_rows[0]])}
-        tried = [
-            {**columns, **row}
-            for rows in (self.train_rows, self.eval_rows)
-            for row in {isinstance(row["prompt"], str): row for row in reversed(rows)}.values()
-        ]
-        self._roll(tried, Stream.NORMALIZATION, 0, 0, measure=False)
+        """Score a completion of a training and an evaluation prompt, of texts and conversations if there are both.
+
+        What fails does so before the long work, and before anything is written.
+        """
+        given = enumerate((self.train_rows, self.eval_rows))
+        firsts = {(which, type(row["prompt"])): row for which, rows in given for row in reversed(rows)}
+        self._roll(list(firsts.values()), Stream.NORMALIZATION, 0, 0, measure=False)
 
     def _save_state(self) -> None:
         if self.processes.is_main:

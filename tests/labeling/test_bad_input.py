@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from labeling import server
+from labeling.connection import connect
 from labeling.folder import Folder
 from labeling.screens import SENTIMENT
 from labeling.server_raters import result_of
 from labeling.studio import Studio
 from rlhf import cli
+from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_labels, write_records
 from tests.labeling.conftest import Live
 from tests.labeling.faulty_proxy import Fault, FaultyProxy
@@ -275,3 +277,12 @@ def test_a_server_killed_in_the_middle_of_a_push_and_of_a_pull(
     server.start(directory, venv=venv, say=print)
     assert start(["pull", *common]).wait() == 0
     assert len(read_labels(folder.path / "labels.jsonl")) == 5
+
+
+def test_a_password_in_the_address_is_not_repeated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://someone:s3cret-word@127.0.0.1:9")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "0123456789abcdef")
+    with pytest.raises(InputError, match="got an address with a user or password in it") as caught:
+        connect(tmp_path)
+    assert "s3cret" not in str(caught.value)
+    assert "someone" not in str(caught.value)

@@ -62,8 +62,8 @@ ESCAPED = r'[{"role": "user", "content": "a\ud800b\u0000c"}, {"role": "assistant
 def test_what_json_escapes_is_cleaned_too() -> None:
     """A lone surrogate written as an escape is plain ASCII until the turns are read: then it would go up."""
     assert ESCAPED.isascii()
-    (task,), counts = judgement_tasks([Sample("a", ESCAPED, "reply", "m")], prompt_format="messages")
-    pairs, _ = comparison_tasks([Pair("p", ESCAPED, "one", "two")], seed=0, prompt_format="messages")
+    (task,), counts = judgement_tasks([Sample("a", ESCAPED, "reply", "m")])
+    pairs, _ = comparison_tasks([Pair("p", ESCAPED, "one", "two")], seed=0)
     assert counts == {"lone surrogate replaced": 1, "NUL replaced": 1}
     for prompt in (task.prompt, pairs[0].prompt):
         assert chat_turns(prompt, "messages") == [
@@ -74,15 +74,13 @@ def test_what_json_escapes_is_cleaned_too() -> None:
 
 def test_a_long_chat_is_cut_by_turns_and_stays_a_chat() -> None:
     chat = [{"role": "user", "content": "x" * 300}, {"role": "assistant", "content": "short"}]
-    (task,), counts = judgement_tasks(
-        [Sample("a", json.dumps(chat), "reply", "m")], max_characters=100, prompt_format="messages"
-    )
+    (task,), counts = judgement_tasks([Sample("a", json.dumps(chat), "reply", "m")], max_characters=100)
     assert [len(turn["content"]) for turn in chat_turns(task.prompt, "messages")] == [100, 5]
     assert counts == {"cut to 100 characters": 1}
     untouched = '[{"role":  "user", "content": "spaced as it came"}]'
-    assert judgement_tasks([Sample("a", untouched, "r", "m")], prompt_format="messages")[0][0].prompt == untouched
+    assert judgement_tasks([Sample("a", untouched, "r", "m")])[0][0].prompt == untouched
     nested = "[" * 10_000  # no conversation, and no end of recursion
-    assert judgement_tasks([Sample("a", nested, "r", "m")], prompt_format="messages")[0][0].prompt == nested
+    assert judgement_tasks([Sample("a", nested, "r", "m")])[0][0].prompt == nested
 
 
 def test_a_sample_without_a_prompt_among_others() -> None:

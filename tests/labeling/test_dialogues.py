@@ -16,6 +16,7 @@ from rlhf.foundation.records import Label, read_labels, write_records
 
 ASKED = [{"role": "user", "content": "Name a fish."}]
 PARTS = [{"role": "user", "content": [{"type": "text", "text": "Name "}, {"type": "text", "text": "a fish."}]}]
+HH = "\n\nHuman: Name a fish.\n\nAssistant:"
 SHAREGPT = [{"from": "human", "value": "Name a fish."}]
 
 
@@ -40,7 +41,9 @@ def lines(path: Path, *rows: dict[str, Any]) -> Path:
         ({"prompt": "Name a fish.", "chosen": turn("Trout."), "rejected": turn("Oak.")}, ASKED),
         ({"chosen": ASKED + turn("Trout."), "rejected": ASKED + turn("Oak.")}, ASKED),
         ({"prompt": "Name a fish.", "chosen": "Trout.", "rejected": "Oak."}, "Name a fish."),
-        ({"chosen": turn("Trout."), "rejected": turn("Oak.")}, ""),
+        ({"system": "", "question": "Name a fish.", "chosen": "Trout.", "rejected": "Oak."}, ASKED),
+        ({"prompt": "Fish:", "chosen": "Fish:Trout.", "rejected": "Fish:Oak."}, "Fish:"),
+        ({"chosen": HH + "Trout.", "rejected": HH + "Oak."}, HH),
     ],
 )
 def test_pairs(tmp_path: Path, row: dict[str, Any], prompt: object) -> None:
@@ -51,15 +54,15 @@ def test_pairs(tmp_path: Path, row: dict[str, Any], prompt: object) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": None, "chosen": "x", "rejected": "y"}, "record 1, prompt: got nothing"),
-        ({"prompt": "p", "chosen": None, "rejected": "y"}, "record 1, chosen: got nothing"),
-        ({"prompt": "p", "chosen": "x", "rejected": {"a": 1}}, "record 1, rejected: got {'a': 1}"),
+        ({"prompt": "p", "chosen": None, "rejected": "y"}, "record 1, field 'chosen': got nothing"),
+        ({"prompt": "p", "chosen": "x", "rejected": {"a": 1}}, "record 1, field 'rejected': got a dict"),
         ({"prompt": [{"role": "user", "content": None}], "chosen": "x", "rejected": "y"}, "message 1: got no content"),
         ({"prompt": [{"role": "user", "content": [{"type": "image"}]}], "chosen": "x", "rejected": "y"}, "'image'"),
-        ({"prompt": [], "chosen": "x", "rejected": "y"}, "record 1, prompt"),
-        ({"prompt": ASKED, "chosen": turn("x"), "rejected": ASKED}, "rejected: got turns of user"),
-        ({"prompt": "Name a tree.", "chosen": ASKED + turn("x"), "rejected": "y"}, "chosen: got a conversation of an"),
-        ({"chosen": ASKED + turn("x"), "rejected": "y"}, "rejected: got a conversation of another beginning"),
+        ({"prompt": [], "chosen": "x", "rejected": "y"}, "record 1, field 'prompt': got"),
+        ({"prompt": ASKED, "chosen": turn("x"), "rejected": ASKED}, "a conversation that begins with user"),
+        ({"prompt": "Name a tree.", "chosen": ASKED + turn("x"), "rejected": "y"}, "plain text beside a conversation"),
+        ({"chosen": ASKED + turn("x"), "rejected": "y"}, "plain text beside a conversation"),
+        ({"chosen": turn("x"), "rejected": turn("y")}, "conversations without a prompt that share 0 messages"),
     ],
 )
 def test_what_has_no_text_or_no_one_prompt_is_refused(tmp_path: Path, row: dict[str, Any], message: str) -> None:

@@ -69,9 +69,7 @@ def test_the_words_on_the_screen_haste_and_addresses(folder: Folder) -> None:
             str(100 * id + i): {
                 "updated_at": "",
                 "counts": {},
-                "annotations": [
-                    dataclasses.asdict(Annotation(i, f"u{i}", name, "labelled", "Yes", "", i, 1.0, "manual"))
-                ],
+                "annotations": [dataclasses.asdict(Annotation(f"u{i}", name, "labelled", "Yes", "", i, 1.0, "manual"))],
             }
             for i in range(36)
         }

@@ -6,12 +6,10 @@ import json
 import math
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from rewards.batching import pad
 from rewards.preference_model import PreferenceRewardModel, load_classifier
 from rewards.preference_pooling import pool_comparisons
 from rewards.preference_training import (
@@ -72,7 +70,7 @@ def test_scoring_reads_the_ids_that_were_trained_token_by_token(base_directory: 
         assert reward.encode([pair.prompt] * 2, [pair.first, pair.second]) == [row["chosen_ids"], row["rejected_ids"]]
         assert 0 not in row["chosen_ids"][1:] + row["rejected_ids"][1:]  # no EOS, in neither
     batch = SoftPreferenceCollator(pad_token_id=reward.pad_id)([data[0], data[1]])
-    trained = reward.read(reward.model, batch["input_ids"], batch["attention_mask"])
+    trained = reward.last_scores(batch["input_ids"], batch["attention_mask"])
     texts = [pairs[0].first, pairs[1].first, pairs[0].second, pairs[1].second]
     assert reward(["p: "] * 4, texts) == pytest.approx(trained.tolist(), abs=1e-5)
 
@@ -93,45 +91,6 @@ def test_scores_do_not_depend_on_company(base_directory: Path) -> None:
     texts = [toy_text(rng) for _ in range(20)] + [""]
     together = reward([""] * 21, texts)
     assert together == pytest.approx([reward([""], [text])[0] for text in texts], abs=1e-5)
-
-
-def alone(reward: PreferenceRewardModel, text: str) -> Any:
-    """The score of one text without any padding: transformers then reads the last place."""
-    reward.model.config.pad_token_id = None
-    (ids,) = reward.encode([""], [text])
-    return reward.model(input_ids=torch.tensor([ids])).logits.item()
-
-
-def test_a_pad_token_that_texts_end_with_is_read_as_text(base_directory: Path) -> None:
-    reward = untrained(base_directory)
-    unknown = reward.pad_id = 1  # pad = unk; "!" is unknown to the tokenizer
-    texts = ["king", "king!", "king!!", "the queen and the king!"]
-    encoded = reward.encode([""] * 4, texts)
-    assert [row[-2:] for row in encoded[:3]] == [[0, 7], [7, unknown], [unknown, unknown]]
-    each = [alone(reward, text) for text in texts]
-    assert reward([""] * 4, texts) == pytest.approx(each, abs=1e-5)
-    reward.model.config.pad_token_id = unknown
-    batch = pad(encoded, [0, 1, 2], unknown)
-    wrong = reward.model(input_ids=batch.input_ids, attention_mask=batch.mask.long()).logits.squeeze(-1).tolist()
-    assert wrong == pytest.approx([each[0]] * 3, abs=1e-5)  # all three read at "king", as transformers would
-    assert min(abs(each[0] - each[1]), abs(each[1] - each[2]), abs(each[0] - each[2])) > 1e-3
-    # A batch of training: the first texts of both pairs, then the second ones.
-    rows = as_dataset(reward, pool_comparisons([comparison("king!", "king"), comparison("king!!", "king!")]).pairs)
-    trained = SoftPreferenceCollator(pad_token_id=unknown)([rows[0], rows[1]])
-    found = reward.read(reward.model, trained["input_ids"], trained["attention_mask"])
-    reward.model.config.pad_token_id = None
-    pairs = [row["chosen_ids"] for row in rows] + [row["rejected_ids"] for row in rows]
-    each = [reward.model(input_ids=torch.tensor([ids])).logits.item() for ids in pairs]
-    assert found.tolist() == pytest.approx(each, abs=1e-5)
-    assert len({round(score, 4) for score in each}) == 3  # king!, king and king!! after the prompt
-
-
-def test_every_token_may_be_the_last_of_a_text(base_directory: Path) -> None:
-    """A vocabulary so small that no id is left that no text ends with."""
-    reward = untrained(base_directory)
-    texts = ["", *(f"the {token}" for token in reward.tokenizer.get_vocab() if token != END), "the"]
-    assert {row[-1] for row in reward.encode([""] * len(texts), texts)} == set(range(len(reward.tokenizer)))
-    assert reward([""] * len(texts), texts) == pytest.approx([alone(reward, text) for text in texts], abs=1e-5)
 
 
 def test_a_hidden_word_is_recovered_and_survives_the_disk(base_directory: Path, tmp_path: Path) -> None:

@@ -38,9 +38,12 @@ def test_trl_columns_plain_and_conversational(tmp_path: Path) -> None:
     joy = 1.0 if found[0].first == "joy" else 0.0
     assert (found[0].target, found[0].margin) == (joy, joy - 0.5)  # signed towards the first text
     assert (found[4].target, found[4].margin) == (0.5, 0.0)
-    assert found[1].prompt == ""
+    assert found[1].prompt == "\n\nHuman: hi\n\nAssistant:"  # what both share
+    assert {found[1].first, found[1].second} == {" joy", " woe"}
+    # With the prompt beside the answers or in them: the same pair.
+    assert found[2] == found[3]
     assert found[2].prompt == turns
-    assert {str(found[2].first), str(found[2].second)} == {str(good), str(bad)}
+    assert {found[2].first, found[2].second} == {"joy", "woe"}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def test_unusable_rows_are_named(tmp_path: Path, row: dict[str, object], message
     path.write_text(json.dumps({"chosen": "x", "rejected": "y"}) + "\n" + json.dumps(row) + "\n")
     with pytest.raises(InputError, match=message) as caught:
         read_preferences(path)
-    assert "record 2" in str(caught.value)
+    assert "line 2" in str(caught.value)
 
 
 def test_too_few_and_only_ties() -> None:

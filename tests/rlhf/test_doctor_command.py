@@ -52,9 +52,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def examine(folder: Path, file: Path) -> int:
+def examine(folder: Path, file: Path, *more: str) -> int:
     words = ["--model_name_or_path", str(folder / "policy"), "--ref_model_name_or_path", str(folder / "original")]
-    return main(["doctor", "--rollouts", str(file), *words])
+    return main(["doctor", "--rollouts", str(file), *words, *more])
 
 
 def test_rollouts_of_another_loop(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,6 +64,14 @@ def test_rollouts_of_another_loop(folder: Path, capsys: pytest.CaptureFixture[st
     found = re.search(r"cause: temperature \((0\.\d\d)", capsys.readouterr().out)
     assert found
     assert 0.55 < float(found.group(1)) < 0.65  # it was 0.6
+
+
+@pytest.mark.parametrize("token", ["-1", "20"])
+def test_ids_that_the_model_has_not_cannot_be_left_out(
+    token: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert examine(folder, folder / "healthy.jsonl", "--suppress_tokens", token) == 2
+    assert f"--suppress_tokens: got {token}; expected ids of the model, 0 to 19" in capsys.readouterr().err
 
 
 def test_what_a_run_s_doctor_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

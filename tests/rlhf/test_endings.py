@@ -1,260 +1,273 @@
-"""When a completion ends, and what is never sampled: on tokenizers of several kinds, by hand and through PPO."""
+"""When a completion ends: every end token of the model, stop strings whatever their tokens are, and nothing else."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
-from rlhf.foundation.encoding import completion_texts, encode_prompt, token_texts
+from rlhf.foundation.encoding import encode_prompt, token_texts
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json, read_jsonl
 from rlhf.foundation.model_directory import save_model
 from rlhf.foundation.records import read_samples
-from rlhf.language_model import endings
 from rlhf.language_model.endings import Ending, ending_of, never_sampled, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
-from rlhf.language_model.sampler import generate, sample_texts
+from rlhf.language_model.sampler import generate
 
-from .tokenizer_kinds import KINDS, MARK, tiny_model
+from .test_one_encoding import independent_text, rows_of
+from .tokenizer_kinds import KINDS, PADDED_ROWS, build
 
-SMALL: dict[str, Any] = {
-    "iteration_batch_size": 32, "minibatch_size": 16, "max_completion_length": 8, "num_eval_samples": 8,
-    "normalization_samples": 64, "max_iterations": 2, "quiet": True,
-}  # fmt: skip
-
-
-def long_words(completions: Any, **_: Any) -> list[float]:
-    """A reward for anything: characters."""
-    return [float(len(str(text))) for text in completions]
+BYTES = {byte: 3 + byte for byte in range(256)}  # ids of "llama": <unk>, <s>, </s>, then <0x00> to <0xFF>
+THE, SUN, GOOD, MORNING = 290, 291, 292, 293
 
 
-def test_every_listed_id_ends_and_is_kept() -> None:
-    kind = KINDS["gemma"]
-    tokenizer = kind.build()
-    ending = ending_of(tiny_model(tokenizer, kind), tokenizer)
-    eos, turn = tokenizer.convert_tokens_to_ids(["<eos>", "<end_of_turn>"])
-    assert ending.token_ids == (eos, turn)
-    good, sun = tokenizer.convert_tokens_to_ids(["good", "Ġsun"])
-    tokens = torch.tensor([[good, eos], [good, turn], [turn, sun], [good, sun]])
-    # Only the last of the tokens so far counts: the third row ended before.
-    assert ending.after(tokens, [[0]] * 4).tolist() == [True, True, False, False]
-    assert ending.texts([[2]] * 3, [[good, eos], [good, turn], [good, sun]]) == ["good", "good", "good sun"]
-    # The tokenizer's own alone, as it was: the turn's end would be spelled out and the text would go on.
-    assert Ending((eos,), tokenizer).texts([[2]], [[good, turn, sun]]) == ["good<end_of_turn> sun"]
+def letters(text: str) -> list[int]:
+    """Ids of "llama": after the bytes "▁", then a to z, each a piece of its own."""
+    return [259 if c == " " else 260 + ord(c) - ord("a") for c in text]
 
 
-@pytest.mark.parametrize("listed", [[-1], [5000], [-1, 5000]])
-def test_ids_that_are_none_are_no_ends(listed: list[int]) -> None:
-    kind = KINDS["gpt2"]
-    tokenizer = kind.build()
-    model = tiny_model(tokenizer, kind)
-    model.generation_config.eos_token_id = listed
-    assert ending_of(model, tokenizer).token_ids == (tokenizer.eos_token_id,)
-
-
-def test_ordinary_text_is_no_end_and_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    kind = KINDS["gpt2"]
-    tokenizer = kind.build()
-    model = tiny_model(tokenizer, kind)
-    sun = tokenizer.convert_tokens_to_ids("Ġsun")
-    model.generation_config.eos_token_id = [tokenizer.eos_token_id, sun]
-    endings._tell_no_end.cache_clear()
-    for _ in range(2):
-        assert ending_of(model, tokenizer).token_ids == (tokenizer.eos_token_id,)
-    told = f"rlhf: the model's generation_config ends at id {sun}, which is ' sun': not an end\n"
-    assert capsys.readouterr().err == told
+def ends_at(ending: Ending, prompt: list[int], completion: list[int]) -> int | None:
+    """After how many tokens a completion ends, asked as the sampler asks: after each."""
+    for t in range(1, len(completion) + 1):
+        if bool(ending.after(torch.tensor([completion[:t]]), [prompt])):
+            return t
+    return None
 
 
 @pytest.mark.parametrize(
-    ("name", "prompt", "tokens", "stop", "ends_with", "text"),
+    ("string", "prompt", "completion", "at", "text"),
     [
-        ("gpt2", "good", ["Ġmorning", "up"], "orn", 1, " m"),  # inside one token
-        ("metaspace", "good", [MARK + "sun", "is", MARK + "up", "a"], "nis u", 3, " su"),  # over three
-        ("gpt2", "good", ["Ġmorning"], " ", 1, ""),  # the first character
-        ("metaspace", "good", [MARK + "morning"], " ", 1, ""),
-        ("metaspace", "", [MARK + "morning", MARK + "the"], " ", 2, "morning"),  # no space begins a text
-        ("newline begins", "good", [*"dgood"], "good", 5, "d"),  # the prompt's own does not count
-        ("newline begins", "go", [*"od good"], "good", 7, "od "),  # nor what begins in it
-        ("newline begins", "", ["a", "\n", "\n"], "\n\n", 3, "a"),
-        ("newline begins", "a\n", ["\n", "b", "\n"], "\n\n", None, "\nb\n"),
-        ("gpt2", "good", ["Ã", "©", "up"], "é", 2, ""),  # a character of two tokens
-        ("gpt2", "good", ["ð", "Ł", "Ļ", "Ĥ", "!", "a"], "🙂!", 5, ""),
-        ("metaspace", "good", ["<0xC3>", "<0xA9>", "<0xC3>"], "é", 2, ""),
-        ("bert", "good", ["morning", "!"], "!", 2, " morning"),
-        ("chatml", "good", ["up", "<|im_start|>", "a"], "<|im_start|>", 2, "up"),
+        ("he", [1, GOOD], [SUN, THE, SUN], 2, " sun t"),  # inside one token
+        ("sad", [1, GOOD], letters("sad"), 3, ""),  # across three
+        ("sa", [1, GOOD], [SUN, *letters("sand")], 3, " sun"),
+        ("sad", [1, *letters(" sa")], letters("dasad"), 5, "da"),  # "sa" of the prompt and "d" are none
+        ("d", [1, *letters(" d")], [SUN], None, " sun"),
+        (" the", [1, GOOD], [THE, SUN], 1, ""),  # the space that stands before the first word
+        (" the", [1], [THE, SUN, THE], 3, "the sun"),  # a text begins without it
+        ("é", [1, GOOD], [BYTES[0xC3], BYTES[0xA9], SUN], 2, ""),  # whole with its second byte
+        ("é", [1, GOOD], [BYTES[0xC3], SUN, BYTES[0xA9]], None, "� sun�"),
+        ("🙂", [1], [*(BYTES[b] for b in "x🙂".encode()), SUN], 5, "x"),
+        (
+            "好",
+            [1],
+            [BYTES[b] for b in ("你" * 20 + "好你").encode()],
+            63,
+            "你" * 20,
+        ),  # a long run of bytes, torn nowhere
+        ("sun", [1, GOOD], [THE, SUN], 2, " the "),
     ],
 )
-def test_stop_strings_by_hand(
-    name: str, prompt: str, tokens: list[str], stop: str, ends_with: int | None, text: str
+def test_a_stop_string_ends_a_completion_with_the_token_that_completes_it(
+    string: str, prompt: list[int], completion: list[int], at: int | None, text: str
 ) -> None:
-    kind = KINDS[name]
-    tokenizer = kind.build()
-    ending = ending_of(tiny_model(tokenizer, kind), tokenizer, [stop])
-    before, ids = encode_prompt(tokenizer, prompt), tokenizer.convert_tokens_to_ids(tokens)
-    found = [bool(ending.after(torch.tensor([ids[:t]]), [before])[0]) for t in range(1, len(ids) + 1)]
-    first = found.index(True) + 1 if True in found else None
-    assert first == ends_with
-    assert ending.texts([before], [ids[:first]]) == [text]
+    ending = Ending((2,), KINDS["llama"](), (string,))
+    assert ends_at(ending, prompt, completion) == at
+    assert ending.texts([prompt], [completion[:at]]) == [text]
 
 
-@pytest.mark.parametrize("name", sorted(KINDS))
-def test_a_stop_string_ends_at_the_token_that_completes_it(name: str) -> None:
-    """Against the decoded whole at every length, on texts longer than what is read at each token; the tokens,
-    masks and log-probs are those that would have been sampled without it."""
-    kind = KINDS[name]
-    tokenizer = kind.build()
-    model = tiny_model(tokenizer, kind)
-    prompts = [encode_prompt(tokenizer, "good morning")] * 12
-    ends = ending_of(model, tokenizer).token_ids
-    left_out = [*never_sampled(model, tokenizer), *ends]
-    options: dict[str, Any] = {"pad_token_id": pad_token(tokenizer), "suppress_tokens": left_out}
-    numbers = uniforms(1, Stream.SAMPLE, range(12), 60)
-    free = generate(model, prompts, numbers, ending=ending_of(model, tokenizer), **options)
-    stops = ["su", "e", "a "]
-    ending = ending_of(model, tokenizer, stops)
-    done = generate(model, prompts, numbers, ending=ending, **options)
-    n_stopped, texts = 0, done.texts(ending)
-    for row, prompt in enumerate(prompts):
-        ids = free.completion_ids[row][free.completion_mask[row]].tolist()
-        wholes = completion_texts(tokenizer, [prompt] * len(ids), [ids[: t + 1] for t in range(len(ids))])
-        holds = [any(stop in whole for stop in stops) for whole in wholes]
-        length = holds.index(True) + 1 if True in holds else len(ids)
-        n_stopped += True in holds
-        assert done.completion_mask[row].tolist() == [t < length for t in range(60)]
-        assert done.completion_ids[row, :length].tolist() == ids[:length]
-        assert torch.allclose(done.logprobs[row, :length], free.logprobs[row, :length], atol=1e-5)
-        cut = min((whole.find(stop) for stop in stops if stop in (whole := wholes[length - 1])), default=None)
-        assert texts[row] == wholes[length - 1][:cut]
-        assert "".join(token_texts(tokenizer, prompt, ids)) == wholes[-1]
-    assert n_stopped >= 3
-    assert ending.ended(done.completion_ids, done.completion_mask, prompts).sum() == n_stopped
+def test_the_earliest_of_several_stop_strings_cuts_the_text() -> None:
+    ending = Ending((2,), KINDS["llama"](), ("n", "un"))
+    assert ends_at(ending, [1], [SUN]) == 1
+    assert ending.texts([[1]], [[SUN]]) == ["s"]
 
 
-def test_token_texts_by_hand() -> None:
-    tokenizer = KINDS["metaspace"].build()
-    ids = tokenizer.convert_tokens_to_ids([MARK + "sun", "<0xC3>", "<0xA9>", "up", MARK + "is", "<0xF0>", "</s>"])
-    good = encode_prompt(tokenizer, "good")
-    found = token_texts(tokenizer, good, ids)
-    assert found[:5] == [" sun", "", "é", "up", " is"]
-    assert found[-1].endswith("</s>")
-    assert [tokenizer.decode([i]) for i in ids[:2]] == ["sun", "\N{REPLACEMENT CHARACTER}"]  # what each alone would say
-    assert token_texts(tokenizer, good, []) == []
+def test_what_a_token_adds_to_the_text() -> None:
+    """For the page of a run: what a token adds to the whole; a character of two bytes stands with the last."""
+    tokenizer, _ = build("llama")
+    ids = [SUN, BYTES[0xC3], BYTES[0xA9], THE]
+    assert token_texts(tokenizer, [1, GOOD], ids) == [" sun", "", "é", " the"]
+    assert tokenizer.decode([SUN]) == "sun"  # each alone would lose its space
+    assert token_texts(tokenizer, [1, GOOD], []) == []
 
 
-@pytest.mark.parametrize("asked", [[-1], [99999], "all"])
-def test_suppressed_ids_must_be_the_models(asked: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kind = KINDS["newline begins"]
-    tokenizer = kind.build()
-    model = tiny_model(tokenizer, kind)
-    ids = list(range(32)) if asked == "all" else asked
-    with pytest.raises(InputError, match="--suppress_tokens"):
-        never_sampled(model, tokenizer, ids)
-    save_model(model, tokenizer, tmp_path / "model")
-    words = ["ppo", "--model_name_or_path", str(tmp_path / "model"), "--reward_func", "length", "--quiet"]
-    words += ["--output_dir", str(tmp_path / "run"), "--suppress_tokens", *map(str, ids)]
-    assert main(words) == 2
-    said = capsys.readouterr().err.strip()
-    assert said.count("\n") == 0
-    assert "--suppress_tokens" in said
-    assert not (tmp_path / "run").exists()
+def test_minus_one_is_no_end() -> None:
+    """Some configurations say -1 for "none"; it is neither the last token nor told as a text."""
+    tokenizer, model = build("llama")
+    model.generation_config.eos_token_id = [-1, tokenizer.eos_token_id]
+    assert ending_of(model, tokenizer).token_ids == (tokenizer.eos_token_id,)
 
 
-def test_an_end_outside_the_model_is_refused(tmp_path: Path) -> None:
-    kind = KINDS["gpt2"]
-    tokenizer = kind.build()
-    model = tiny_model(tokenizer, kind)
-    tokenizer.add_special_tokens({"eos_token": "<NEW>"})
-    assert tokenizer.eos_token_id == model.config.vocab_size
-    with pytest.raises(InputError, match="<NEW>"):
-        ending_of(model, tokenizer)
-    with pytest.raises(InputError, match="<NEW>"):
-        sample_texts(model, tokenizer, [""], max_new_tokens=4, seed=0, source="m")
-    with pytest.raises(InputError, match="<NEW>"):
-        PPOTrainer(model, long_words, PPOConfig(output_dir=str(tmp_path / "run"), **SMALL), processing_class=tokenizer)
-    assert not (tmp_path / "run").exists()
+def test_full_completions_ended_only_by_an_end_token_or_a_stop_string() -> None:
+    ending = Ending((2, 5), KINDS["llama"](), ("sad",))
+    a, b, c = letters("sad")
+    ids = torch.tensor([[THE, a, b], [a, b, c], [THE, 2, 0], [THE, SUN, 5], [5, 0, 0], [THE, SUN, 2]])
+    mask = torch.tensor([[True] * 3, [True] * 3, [True, True, False], [True] * 3, [True, False, False], [True] * 3])
+    prompts = [[1, *letters(" sa")]] * 6
+    assert ending.ended(ids, mask, prompts).tolist() == [False, True, True, True, True, True]
 
 
-def test_rows_without_a_token_never_come(tmp_path: Path) -> None:
-    """Sampling, log-probs and KL against a plain forward whose surplus rows are masked."""
-    kind = KINDS["chatml"]
-    tokenizer = kind.build()
-    model = tiny_model(tokenizer, kind)
-    rows, known = model.config.vocab_size, len(tokenizer)
-    assert rows - known == 40
-    config = PPOConfig(output_dir=str(tmp_path / "run"), **{**SMALL, "learning_rate": 0.02})
-    trainer = PPOTrainer(model, long_words, config, [{"prompt": "good morning"}], processing_class=tokenizer)
-    with torch.no_grad():  # as if training had made them likely
-        model.lm_head.bias[known:] = 0.0
-    rollout = trainer.rollout()
-    assert int(rollout.completion_ids.max()) < known
-    drawn = rollout.completion_mask
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("strings", [("e", "th", "a", "r", "i", "o", "n", "s"), ("\n", " ", "##x", "5")])
+def test_sampling_stops_where_the_text_first_holds_a_stop_string(kind: str, strings: tuple[str, ...]) -> None:
+    """Without stop strings the same numbers give the same tokens, so the right length can be read off them."""
+    tokenizer, model = build(kind)
+    prompts = [encode_prompt(tokenizer, prompt) for prompt in ("", "merry", "the king") for _ in range(16)]
+    numbers = uniforms(3, Stream.SAMPLE, range(len(prompts)), 12)
+    left_out = never_sampled(model, tokenizer)
+
+    def sample(ending: Ending) -> Any:
+        return generate(
+            model, prompts, numbers, ending=ending, pad_token_id=pad_token(tokenizer), suppress_tokens=left_out
+        )
+
+    plain, stopping = ending_of(model, tokenizer), ending_of(model, tokenizer, strings)
+    free, stopped = sample(plain), sample(stopping)
+    n_cut = 0
+    for row, (prompt, ids) in enumerate(rows_of(free)):
+        texts = [independent_text(tokenizer, prompt, ids[:t], plain.token_ids) for t in range(1, len(ids) + 1)]
+        length = next((t for t, text in enumerate(texts, start=1) if any(s in text for s in strings)), len(ids))
+        kept = stopped.completion_mask[row]
+        assert stopped.completion_ids[row][kept].tolist() == ids[:length]
+        assert kept.tolist() == [t < length for t in range(12)]
+        assert (stopped.logprobs[row, :length] - free.logprobs[row, :length]).abs().max() < 1e-5
+        text = stopped.texts(stopping)[row]
+        assert texts[length - 1].startswith(text)
+        assert not any(s in text for s in strings)
+        n_cut += length < len(ids)
+    assert n_cut >= 3
+
+
+def test_every_listed_end_token_ends_and_is_kept_as_sampled() -> None:
+    tokenizer, model = build("several ends")
+    eos, turn = (tokenizer.convert_tokens_to_ids(token) for token in ("<eos>", "<end_of_turn>"))
+    ending = ending_of(model, tokenizer)
+    assert ending.token_ids == tuple(sorted((eos, turn)))
+    numbers = uniforms(0, Stream.SAMPLE, range(512), 24)
     with torch.no_grad():
-        ids = torch.cat([rollout.prompt_ids, rollout.completion_ids], 1)
-        start = rollout.prompt_ids.shape[1] - 1
-        masked = [m(ids).logits[:, start:-1, :known].log_softmax(-1) for m in (trainer.model, trainer.ref_model)]
-    logp, logq = masked
-    expected = logp.gather(-1, rollout.completion_ids[..., None]).squeeze(-1)
-    assert torch.allclose(rollout.old_logprobs.float()[drawn], expected[drawn], atol=1e-4)
-    assert torch.allclose(rollout.sampler_logprobs.float()[drawn], expected[drawn], atol=1e-4)
-    kl = ((logp.exp() * (logp - logq)).sum(-1) * drawn).sum(-1)
-    assert torch.allclose(rollout.kl.float(), kl, atol=1e-4)
+        model.transformer.wte.weight[turn] *= 3  # so that it comes
+    done = generate(model, [[1]] * 512, numbers, ending=ending, pad_token_id=pad_token(tokenizer))
+    found = {eos: 0, turn: 0}
+    for (_, ids), text in zip(rows_of(done), done.texts(ending), strict=True):
+        assert not {eos, turn} & set(ids[:-1])
+        if ids[-1] in found:
+            found[ids[-1]] += 1
+        assert "<end_of_turn>" not in text
+        assert "<eos>" not in text
+    assert min(found.values()) > 0
+    # The tokenizer's own end alone, as it was, lets a turn run on after its end.
+    alone = generate(model, [[1]] * 512, numbers, ending=Ending((eos,)), pad_token_id=pad_token(tokenizer))
+    assert float(done.completion_mask.sum(-1).double().mean()) < float(alone.completion_mask.sum(-1).double().mean())
+    assert any(turn in ids[:-1] for _, ids in rows_of(alone))
 
 
-def test_what_was_cut_is_counted(tmp_path: Path) -> None:
-    """Ended by either end token or either stop string, by hand; the tokens stay as they were sampled."""
-    kind = KINDS["gemma"]
-    tokenizer = kind.build()
-    model = tiny_model(tokenizer, kind)
-    options = {**SMALL, "stop_strings": ["u", "is"], "iteration_batch_size": 64, "max_iterations": 1}
-    config = PPOConfig(output_dir=str(tmp_path / "run"), **options)
-    trainer = PPOTrainer(model, long_words, config, [{"prompt": "good morning"}], processing_class=tokenizer)
+def test_an_id_of_ordinary_text_is_no_end_and_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer, model = build("no bos")
+    ordinary = tokenizer.convert_tokens_to_ids("z")
+    model.generation_config.eos_token_id = [0, ordinary, 99_999]
+    assert ending_of(model, tokenizer).token_ids == (0,)
+    assert ending_of(model, tokenizer).token_ids == (0,)
+    told = capsys.readouterr().err
+    assert told == f"rlhf: the model's generation_config ends at id {ordinary}, which is 'z': not an end\n"
+
+
+def test_what_could_never_end_or_would_end_at_once_is_refused() -> None:
+    tokenizer, model = build("no bos")
+    with pytest.raises(InputError, match="--stop_strings: got an empty text"):
+        ending_of(model, tokenizer, ["x", ""])
+    tokenizer.add_special_tokens({"eos_token": "<NEW>"})  # id 298 of 298 rows
+    with pytest.raises(InputError, match="the end token <NEW> as id 298 of 298 that the model has"):
+        ending_of(model, tokenizer)
+    tokenizer.eos_token = None
+    with pytest.raises(InputError, match="no EOS token"):
+        ending_of(model, tokenizer)
+
+
+# -- ids that never come ---------------------------------------------------------------------------------------------
+
+
+def options(directory: Path, **given: Any) -> PPOConfig:
+    small: dict[str, Any] = {
+        "iteration_batch_size": 32, "minibatch_size": 16, "max_completion_length": 8, "num_eval_samples": 8,
+        "normalization_samples": 32, "max_iterations": 2, "quiet": True, "use_cpu": True, "learning_rate": 3e-3,
+    }  # fmt: skip
+    return PPOConfig(output_dir=str(directory), **(small | given))
+
+
+def test_ids_without_a_token_never_come_in_sampling_and_scoring_alike(tmp_path: Path) -> None:
+    tokenizer, model = build("chatml")
+    own, rows = len(tokenizer), len(tokenizer) + PADDED_ROWS
+    assert never_sampled(model, tokenizer, [7]) == [7, *range(own, rows)]
+    trainer = PPOTrainer(model, full_stop, options(tmp_path / "run", suppress_tokens=[7]), processing_class=tokenizer)
+    trainer.step(trainer.rollout())
     rollout = trainer.rollout()
-    ends = tokenizer.convert_tokens_to_ids(["<eos>", "<end_of_turn>"])
-    kinds: dict[str, int] = {"end": 0, "stop": 0, "cut": 0}
-    for row in range(64):
-        ids = rollout.completion_ids[row][rollout.completion_mask[row]].tolist()
-        text = tokenizer.decode([i for i in ids if i not in ends])
-        stopped = "u" in text or "is" in text
-        kinds["end" if ids[-1] in ends else "stop" if stopped else "cut"] += 1
-        assert bool(rollout.ended[row]) == (ids[-1] in ends or stopped) == (len(ids) < 8 or ids[-1] in ends or stopped)
-        assert rollout.completions[row] == min((text.split(stop)[0] for stop in ("u", "is")), key=len)
-    assert min(kinds.values()) > 0
-    line = trainer.step(rollout)
-    assert line["completions/clipped_ratio"] == kinds["cut"] / 64
+    assert not np.isin(rollout.completion_ids[rollout.completion_mask].numpy(), [7, own, own + 1]).any()
+    record = read_json(tmp_path / "run" / "run.json")
+    assert record["resolved"]["suppress_tokens"] == [7, own, own + 1]
+    assert record["config"]["suppress_tokens"] == [7]  # what was given
+    differs = 0.0
+    for i in range(len(rollout)):
+        prompt, ids = rollout.prompt_ids[i].tolist(), rollout.completion_ids[i][rollout.completion_mask[i]].tolist()
+        plain, masked = [], []
+        for lm in (trainer.model, trainer.ref_model):
+            with torch.no_grad():
+                logits = lm(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].double()
+            plain.append(logits.log_softmax(-1))
+            logits[:, [7, own, own + 1]] = -1e30
+            masked.append(logits.log_softmax(-1))
+        chosen = torch.tensor(ids)[:, None]
+        kl = [float((p.exp() * (p - q)).sum()) for p, q in (plain, masked)]
+        assert float(rollout.kl[i]) == pytest.approx(kl[1], abs=1e-4)
+        logprobs = masked[0].gather(-1, chosen).squeeze(-1)
+        assert (rollout.old_logprobs[i, : len(ids)] - logprobs).abs().max() < 1e-4
+        assert (rollout.sampler_logprobs[i, : len(ids)] - logprobs).abs().max() < 1e-4
+        differs = max(differs, float((plain[0].gather(-1, chosen).squeeze(-1) - logprobs).abs().max()))
+    assert differs > 1e-3  # the plain forward gives them a share
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ("-1", "--suppress_tokens: got -1; expected ids of the model, 0 to 297"),
+        ("99999", "--suppress_tokens: got 99999; expected ids of the model, 0 to 297"),
+        (" ".join(map(str, range(298))), "--suppress_tokens: got every token; expected some that may be sampled"),
+    ],
+)
+def test_ids_that_cannot_be_left_out_are_refused_before_the_run(
+    tokens: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer, model = build("no bos")
+    save_model(model, tokenizer, tmp_path / "model")
+    words = f"ppo --model_name_or_path {tmp_path}/model --reward_func full_stop --output_dir {tmp_path}/run --quiet"
+    assert main([*words.split(), "--suppress_tokens", *tokens.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
-def test_a_run_with_stop_strings_and_a_padded_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`rlhf ppo`, resumed, `rlhf evaluate` and `rlhf sample`, all by the same ends."""
-    monkeypatch.chdir(tmp_path)
-    kind = KINDS["chatml"]
-    tokenizer = kind.build()
-    model = tiny_model(tokenizer, kind)
+def test_stop_strings_and_left_out_ids_from_the_command_line_to_evaluate_and_resume(tmp_path: Path) -> None:
+    tokenizer, model = build("chatml")
     save_model(model, tokenizer, tmp_path / "model")
-    (tmp_path / "prompts.txt").write_text("good morning\nthe sun\n")
-    words = "ppo --model_name_or_path model --reward_func length --prompts prompts.txt --output_dir run --quiet"
-    words += " --max_completion_length 12 --iteration_batch_size 64 --minibatch_size 32 --num_eval_samples 32"
-    words += " --normalization_samples 64 --stop_strings e su --max_iterations"
-    assert main([*words.split(), "3"]) == 0
-    resolved = json.loads(Path("run/run.json").read_text())["resolved"]
-    assert resolved["suppress_tokens"] == list(range(len(tokenizer), len(tokenizer) + 40))
-    assert resolved["stop_strings"] == ["e", "su"]
-    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
-    assert not any(line.get("doctor") for line in lines)
-    assert all(0 < line["completions/clipped_ratio"] < 1 for line in lines)
-    assert main([*words.split(), "4", "--resume"]) == 0
-    assert len(Path("run/metrics.jsonl").read_text().splitlines()) == len(lines) + 1
-    assert main(["evaluate", "run", "--num_samples", "32", "--heat_samples", "8", "--quiet"]) == 0
-    words = "sample --model_name_or_path model --prompts prompts.txt --num_return_sequences 16 --max_new_tokens 12"
-    assert main([*words.split(), "--stop_strings", "e", "su", "--output_path", "s.jsonl", "--quiet"]) == 0
-    files = [Path("s.jsonl"), *Path("run/samples").glob("*.jsonl"), *Path("run/evaluation").glob("kl-*.jsonl")]
+    common = ["--stop_strings", "e", "th", "--quiet"]
+    words = f"sample --model_name_or_path {tmp_path}/model --num_samples 24 --max_new_tokens 8"
+    assert main([*words.split(), "--output_path", str(tmp_path / "s.jsonl"), *common]) == 0
+    assert not any("e" in s.completion or "th" in s.completion for s in read_samples(tmp_path / "s.jsonl"))
+    words = (
+        f"ppo --model_name_or_path {tmp_path}/model --reward_func full_stop --output_dir {tmp_path}/run "
+        "--iteration_batch_size 64 --minibatch_size 16 --max_completion_length 8 --num_eval_samples 16 "
+        "--normalization_samples 64 --max_iterations 1"
+    )
+    assert main([*words.split(), *common]) == 0
+    resolved = read_json(tmp_path / "run" / "run.json")["resolved"]
+    assert resolved["stop_strings"] == ["e", "th"]
+    assert resolved["suppress_tokens"] == [len(tokenizer), len(tokenizer) + 1]
+    # A completion of 8 tokens without an end, and none other, was cut.
+    line = read_jsonl(tmp_path / "run" / "metrics.jsonl")[0]
+    assert 0 < line["completions/clipped_ratio"] < 1
+    assert 1 < line["completions/mean_length"] < 8
+    again = [*words.replace("max_iterations 1", "max_iterations 2").split(), *common]
+    assert main([*again, "--resume"]) == 0
+    assert len(read_jsonl(tmp_path / "run" / "metrics.jsonl")) == 3
+    assert main(["evaluate", str(tmp_path / "run"), "--num_samples", "32", "--quiet"]) == 0
+    files = [*(tmp_path / "run" / "evaluation").glob("*.jsonl"), *(tmp_path / "run" / "samples").glob("*.jsonl")]
     assert len(files) >= 3
-    for file in files:
-        completions = [sample.completion for sample in read_samples(file)]
-        assert len(completions) >= 32
-        assert not any("e" in text or "su" in text for text in completions)
+    for path in files:
+        assert not any("e" in s.completion or "th" in s.completion for s in read_samples(path))

@@ -34,6 +34,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "PPOCommandConfig": {"output_dir": "run", "model_name_or_path": "m", "reward_func": ["full_stop"]},
     "AnnotateConfig": {"output_dir": "folder"},
     "CompareConfig": {"rewards": ["a", "b"], "samples": ["s"]},
+    "DataOptions": {"labels": "l"},
     "DoctorConfig": {"run_directory": "run"},
     "EvaluateConfig": {"run": "run"},
     "ExportConfig": {"run": "run", "rung": "kl-01.00", "output_dir": "out"},

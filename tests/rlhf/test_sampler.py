@@ -144,8 +144,7 @@ def test_a_tokenizer_without_beginning_is_refused() -> None:
 
 def test_unconditional_is_exactly_one_beginning_token(tmp_path: Path) -> None:
     class Tokenizer:
-        bos_token_id, eos_token_id = None, 7
-        bos_token, eos_token = None, "</s>"
+        bos_token_id, eos_token_id, bos_token, eos_token = None, 7, None, "<end>"
 
         def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, Any]:
             return {"input_ids": [1, 2]}

@@ -59,7 +59,7 @@ def test_a_gold_that_always_fails_is_refused(make_run: MakeRun) -> None:
     run = make_run(rungs=2, samples=2, texts=["#", "#"])
     with pytest.raises(InputError, match="reward 'shy': got RuntimeError: cannot read #"):
         evaluate_run(run, {"shy": fails_on_hash})
-    with pytest.raises(InputError, match="got 1 values for 2 completions"):
+    with pytest.raises(InputError, match="got 1 rewards; expected a list of 2 numbers"):
         evaluate_run(run, {"short": lambda **_: [1.0]})
     assert not (run / "evaluation.json").exists()
 

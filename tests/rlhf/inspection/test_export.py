@@ -14,6 +14,7 @@ from rlhf.commands.evaluate import EvaluateConfig
 from rlhf.commands.evaluate import run as evaluate
 from rlhf.commands.export import ExportConfig, run
 from rlhf.foundation.errors import InputError
+from rlhf.inspection.model_card import code, plain
 from rlhf.inspection.run_directory import read_run
 from rlhf.ppo.__main__ import PPOCommandConfig
 from rlhf.ppo.__main__ import run as ppo
@@ -60,6 +61,13 @@ def test_a_lora_rung_stands_alone(trained_run: Path, tmp_path: Path) -> None:
     assert torch.allclose(alone(ids).logits, adapted(ids).logits, atol=1e-5)
     base = AutoModelForCausalLM.from_pretrained(model)
     assert not torch.allclose(alone(ids).logits, base(ids).logits, atol=1e-3)
+
+
+def test_names_in_the_card_are_no_markup() -> None:
+    hostile = "a`\n# <script>x</script> [b](http://c) \u202ed"
+    assert code(hostile) == "`a´ # <script>x</script> [b](http://c) \\u202ed`"  # one line, one pair of backticks
+    assert plain(hostile) == "a\\` \\# &lt;script\\>x&lt;/script\\> \\[b\\]\\(http://c\\) \\\\u202ed"
+    assert plain("kl-01.00") == "kl\\-01.00"
 
 
 def test_mistakes(trained_run: Path, tmp_path: Path) -> None:

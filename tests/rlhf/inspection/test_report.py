@@ -13,7 +13,8 @@ from rlhf.commands.inspect import main
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.display import display_text, script_json
 from rlhf.inspection.evaluation import evaluate_run, read_evaluation
-from rlhf.inspection.report import build_report
+from rlhf.inspection.report import breaks, build_report
+from rlhf.inspection.run_directory import Run
 
 from .conftest import MakeRun
 
@@ -144,3 +145,15 @@ def test_every_number_says_what_it_means(make_run: MakeRun) -> None:
     bare = re.findall(r"<th>([^<]+)</th>", tables)
     assert set(bare) == {"rung", "first sample"}  # every column of figures explains itself on hover
     assert "goodness p" in html.split('class="fits"')[1]
+
+
+def test_a_break_and_a_step_too_far_are_told_above_the_figures() -> None:
+    lines = [
+        {"iteration": 0, "accepted_changes": None, "step_too_large": None},
+        {"iteration": 1, "accepted_changes": ["prompts", "tokenizer"], "step_too_large": "29.5 nats in one iteration"},
+    ]
+    run = Run(Path("runs/mine"), {}, lines, [], None)
+    assert breaks(run) == [
+        "mine: from iteration 1 on with another prompts, tokenizer.",
+        "mine: 29.5 nats in one iteration.",
+    ]

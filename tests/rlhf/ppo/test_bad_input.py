@@ -70,8 +70,8 @@ class Chokes:
     ("fault", "message"),
     [
         (Chokes(), "reward function dots: got ZeroDivisionError: division by zero on sample 5, '"),
-        (lambda completions: None, "reward function dots: got nothing; expected 64, one a completion"),
-        (lambda completions: [1.0] * 63, "reward function dots: got 63 rewards; expected 64"),
+        (lambda completions: None, r"reward function dots: got nothing \(None\); expected a list of 64 numbers"),
+        (lambda completions: [1.0] * 63, "reward function dots: got 63 rewards; expected a list of 64 numbers"),
         (lambda completions: [math.nan] * 64, "reward function dots: got nan for "),
         (lambda completions: [None] * 64, "reward: got 0 of 64 completions scored in iteration 1; expected at least 2"),
         (lambda completions: [1.0, *[None] * 63], "reward: got 1 of 64 completions scored in iteration 1"),

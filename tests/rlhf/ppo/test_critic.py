@@ -347,7 +347,7 @@ def test_a_reward_model_with_other_token_ids_is_refused(
         ({"lam": 1.5}, "--lam"),
         ({"vf_coef": 0.0}, "--vf_coef"),
         ({"critic_learning_rate": 0.0}, "--critic_learning_rate"),
-        ({"critic": "two"}, "--critic: got two; expected none, shared or separate"),
+        ({"critic": "two"}, "--critic: got 'two'; expected none, shared or separate"),
         ({"critic": "separate", "critic_model_path": "./nowhere"}, "no such directory"),
     ],
 )

@@ -126,6 +126,12 @@ def test_a_stale_reference_is_named(build_model: Build, tokenizer: Any, tmp_path
     assert all(entry is not None and list(entry["causes"]) == ["stale reference"] for entry in found[1:])
 
 
+def test_a_model_in_bf16_is_rounding_not_staleness(build_model: Build, tokenizer: Any, tmp_path: Path) -> None:
+    found = findings(trainer(build_model(dtype=torch.bfloat16), tokenizer, tmp_path / "run").train())
+    assert any(found)
+    assert all(entry is None or list(entry["causes"]) == ["bf16 rounding"] for entry in found), found
+
+
 def test_healthy_runs_raise_no_alarm(build_model: Build, tokenizer: Any, tmp_path: Path) -> None:
     run = trainer(build_model(dropout=0.1), tokenizer, tmp_path / "run", max_iterations=6, suppress_tokens=[7]).train()
     assert findings(run) == [None] * 7

@@ -1,0 +1,211 @@
+"""The one way in which a reward is called, by PPO and by every command that takes one.
+
+`f(prompts, completions, completion_ids, **columns) -> list[float | None]`, all by keyword, as TRL calls it; a function
+without `**kwargs` gets only what it names. Conversations come as lists of messages, also where a record holds them as
+a string, and their completions as [{"role": "assistant", "content": ...}]. Of what comes back numbers, truth values
+and None (not applicable) in a list, tuple or one-dimensional array are taken, one a completion; nothing else becomes a
+reward by accident: the keys of a dict, the letters of a text, a mean in place of its parts.
+
+How this differs from TRL: a function that turns gradients off or sets another default dtype does so for itself alone,
+it may change the messages that it is given, `async def` is refused, and so is sys.exit.
+
+Shapes: N completions.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from rlhf.foundation.conversation import Text, assistant_turn, prompt_from_text
+from rlhf.foundation.errors import InputError
+
+RewardFunction = Callable[..., Sequence[float | None]]
+Given = dict[str, Any]
+BIGGEST = 1e100  # rewards are squared and summed: the sums must fit a float64
+EXPECTED = "a list of {n} numbers (or None), one a completion"
+FIX = "mend the function; a run can be continued with --resume --accept_changes"
+
+
+class FailedOnSample(InputError):
+    """A reward function raised, or gave what is no finite number; another sample may be scored well."""
+
+
+def reward_name(function: Any) -> str:
+    """The stable name a reward is logged under; of a partial function that of the whole one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def as_trl_gives(prompts: Sequence[Text], completions: Sequence[Text]) -> tuple[list[Text], list[Text]]:
+    """Prompts and completions as TRL gives them to reward functions, from those of records or of a rollout."""
+    read = [prompt_from_text(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
+    turns = [
+        assistant_turn(text) if isinstance(text, str) and not isinstance(prompt, str) else text
+        for prompt, text in zip(read, completions, strict=True)
+    ]
+    return [_copied(prompt) for prompt in read], [_copied(completion) for completion in turns]
+
+
+def _copied(text: Text) -> Text:
+    return text if isinstance(text, str) else [dict(message) for message in text]
+
+
+def call_reward(
+    function: RewardFunction,
+    prompts: Sequence[Text],
+    completions: Sequence[Text],
+    completion_ids: Sequence[Sequence[int]] | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
+) -> list[float | None]:
+    """The rewards of N completions; None where the function does not apply.
+
+    `completion_ids` is None where only texts are known. Raises InputError naming function, sample, what came and what
+    is expected: FailedOnSample when the function raises or a value is no finite number, else for another shape.
+    """
+    name = f"reward function {reward_name(function)}"
+    if not completions:
+        return []
+    given = _given(prompts, completions, completion_ids, columns or {})
+    arguments = _asked_for(function, given, name)
+    try:
+        values = _quietly(function, *arguments(slice(None)))
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        got = f"{type(error).__name__}: {error}{_culprit(function, arguments, completions)}"
+        raise FailedOnSample(name, got=got, expected=EXPECTED.format(n=len(completions)), fix=FIX) from error
+    found = _listed(values, name, len(completions))
+    return [_number(value, name, i, completions[i]) for i, value in enumerate(found)]
+
+
+def _given(
+    prompts: Sequence[Text],
+    completions: Sequence[Text],
+    completion_ids: Sequence[Sequence[int]] | None,
+    columns: Mapping[str, Sequence[Any]],
+) -> Given:
+    """Every argument that a function may name, by name; each a sequence of N, or None."""
+    read, turns = as_trl_gives(prompts, completions)
+    ids = None if completion_ids is None else [list(row) for row in completion_ids]
+    return {**columns, "prompts": read, "completions": turns, "completion_ids": ids}
+
+
+def _asked_for(function: RewardFunction, given: Given, name: str) -> Callable[[slice], tuple[list[Any], Given]]:
+    """The arguments of a call on some of the samples, by the function's signature."""
+    parameters = _parameters(function)
+    everything = parameters is None or any(p.kind is p.VAR_KEYWORD for p in parameters)
+    in_place = [p.name for p in parameters or () if p.kind is p.POSITIONAL_ONLY and p.name in given]
+    named = [p.name for p in parameters or () if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    absent = [p.name for p in parameters or () if _is_needed(p) and p.name not in given]
+    if absent:
+        raise InputError(
+            name,
+            got=f"a function that asks for `{absent[0]}`",
+            expected=f"only {', '.join(['prompts', 'completions', *(k for k in given if k not in _OWN)])}",
+            fix="name its parameters so, or give the prompts a column of that name",
+        )
+    by_name = [key for key in given if (everything or key in named) and key not in in_place]
+
+    def cut(value: Any, rows: slice) -> Any:
+        return None if value is None else list(value[rows])
+
+    return lambda rows: ([cut(given[k], rows) for k in in_place], {k: cut(given[k], rows) for k in by_name})
+
+
+_OWN = ("prompts", "completions")
+
+
+def _parameters(function: RewardFunction) -> list[inspect.Parameter] | None:
+    """The function's parameters, or None where Python cannot tell them."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
+
+
+def _quietly(function: RewardFunction, positional: list[Any], named: Given) -> Any:
+    with _process_state_kept():
+        return function(*positional, **named)
+
+
+@contextmanager
+def _process_state_kept() -> Iterator[None]:
+    """Gradients on or off and the default dtype belong to the whole process: as before, whatever happens inside."""
+    dtype = torch.get_default_dtype()
+    with torch.set_grad_enabled(torch.is_grad_enabled()):
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+def _culprit(
+    function: RewardFunction, arguments: Callable[[slice], tuple[list[Any], Given]], completions: Sequence[Text]
+) -> str:
+    """Which sample a function raises on, found by calling it one by one; "" when it raises on none alone."""
+    for index, completion in enumerate(completions):
+        try:
+            _quietly(function, *arguments(slice(index, index + 1)))
+        except (Exception, SystemExit):
+            return f" on sample {index}, {_shown(completion)}"
+    return ""
+
+
+def _listed(values: Any, name: str, n: int) -> Sequence[Any]:
+    """What a function returned, if it is one value a completion. Raises InputError otherwise."""
+    if isinstance(values, Coroutine):
+        values.close()
+        raise InputError(name, got="a coroutine (async def)", expected=EXPECTED.format(n=n), fix="write it with def")
+    kind = type(values).__name__
+    try:
+        # Arrays of numpy, torch, pandas and jax have it; of one number, or a table, it gives no list of numbers.
+        values = values.tolist() if hasattr(values, "tolist") else values
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        raise InputError(name, got=f"a {kind} ({error})", expected=EXPECTED.format(n=n), fix=FIX) from error
+    if not isinstance(values, Sequence) or isinstance(values, (str, bytes, bytearray)):
+        got = "nothing (None)" if values is None else f"one {kind}, {_shown(values)}"
+        raise InputError(name, got=got, expected=EXPECTED.format(n=n), fix=FIX)
+    if len(values) != n:
+        raise InputError(name, got=f"{len(values)} rewards", expected=EXPECTED.format(n=n), fix=FIX)
+    return values
+
+
+def _number(value: Any, name: str, index: int, completion: Text) -> float | None:
+    """One reward as a float. Raises FailedOnSample for NaN and infinity, InputError for what is no number."""
+    if value is None:
+        return None
+    if getattr(value, "ndim", None) == 0:  # a number of numpy or torch
+        value = value.item()
+    place = f"for sample {index}, {_shown(completion)}"
+    if not isinstance(value, numbers.Real):
+        raise InputError(name, got=f"{_shown(value)} {place}", expected="a number, or None", fix=FIX)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not abs(number) <= BIGGEST:  # also NaN
+        expected = f"a finite number of at most {BIGGEST:g}, or None for not applicable"
+        got = f"about 1e{value.bit_length() * math.log10(2):.0f}" if isinstance(value, int) else repr(number)
+        raise FailedOnSample(name, got=f"{got} {place}", expected=expected, fix=FIX)
+    return number
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,162 @@
+"""The policy's logits at sampled tokens, read once and kept: what samplers are fitted to and tested on.
+
+Shapes: B completions, S = P + T places of prompt and completion, V vocabulary, N real tokens. Log-probs in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf.language_model.sampler import chunks
+from rlhf.ppo.goodness import Traits
+from rlhf.ppo.objective import gathered
+from rlhf.ppo.sampled import HELD_AT_ONCE, Sampled, Score, logits_of, parts, vocabulary_of
+from rlhf.ppo.samplers import Context, Sampler, edge
+
+# What is read and kept at most: logits (256 MB in float32), and tokens.
+READ_AT_MOST, TOKENS_AT_MOST = 2**26, 2**13
+POLICY = Sampler()
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The policy's logits at sampled tokens; log-probs come back on the CPU as float64."""
+
+    logits: Tensor  # (N, V)
+    ids: Tensor  # (N,)
+    rows: Tensor  # (N,) the completion of each
+    positions: Tensor  # (N,)
+    sequences: Tensor  # (B, S)
+    first: Tensor  # (B,) place of the first real token of each prompt
+    prompt_width: int
+    length: int
+    end_token_ids: tuple[int, ...]
+    seen: Tensor | None = None  # (N, V) bool, kept where the vocabulary is narrowed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def head(self, tokens: int) -> Evidence:
+        """The first tokens alone."""
+        own = slice(0, tokens)
+        seen = self.seen[own] if self.seen is not None else None
+        return replace(
+            self,
+            logits=self.logits[own],
+            ids=self.ids[own],
+            rows=self.rows[own],
+            positions=self.positions[own],
+            seen=seen,
+        )
+
+    def narrowed(self, width: int) -> Evidence:
+        """The `width` likeliest tokens of each prefix as the whole vocabulary, and the sampled tokens among them.
+
+        Given that a token is one of them, temperature, repetition penalty and top-k choose among them just as among
+        all: a fit to them is a fit, from a little less evidence, at a small part of the cost.
+        """
+        if self.logits.shape[-1] <= width:
+            return self
+        values, tokens, seen = [], [], []
+        for logits, _, context in self.pieces():
+            top = logits.topk(width)
+            values.append(top.values)
+            tokens.append(top.indices)
+            seen.append(context.seen(logits.shape[-1]).gather(-1, top.indices))
+        among = torch.cat(tokens) == self.ids[:, None]
+        kept = among.any(-1)
+        return replace(
+            self,
+            logits=torch.cat(values)[kept],
+            ids=among[kept].int().argmax(-1),
+            rows=self.rows[kept],
+            positions=self.positions[kept],
+            seen=torch.cat(seen)[kept],
+        )
+
+    def pieces(self) -> Iterator[tuple[Tensor, Tensor, Context]]:
+        """Logits (n, V), ids (n,) and context of some tokens at a time."""
+        width = max(self.logits.shape[-1], 8 * self.sequences.shape[1])
+        for chunk in chunks(len(self), max(1, HELD_AT_ONCE // width)):
+            own = slice(chunk.start, chunk.stop)
+            rows, positions = self.rows[own], self.positions[own]
+            place = self.prompt_width + positions
+            seen = self.seen[own] if self.seen is not None else None
+            sequences = self.sequences[rows]
+            yield (
+                self.logits[own],
+                self.ids[own],
+                Context(sequences, self.first[rows], place, positions, self.length, self.end_token_ids, seen),
+            )
+
+    def logprobs(self, sampler: Sampler) -> Tensor:
+        """log q of the sampled tokens under a sampler, (N,)."""
+        pieces = [of_chosen(sampler.logprobs(logits, context), ids) for logits, ids, context in self.pieces()]
+        return torch.cat(pieces).double().cpu()
+
+    def at_edge(self, sampler: Sampler, setting: str) -> Sampler:
+        """`sampler` with one truncation more, the tightest that keeps every sampled token."""
+        edges = torch.cat([edge(setting, sampler.logprobs(x, context), ids) for x, ids, context in self.pieces()])
+        if setting == "top_k":
+            return sampler._replace(top_k=int(edges.max()))
+        return sampler.at(setting, float(edges.min() if setting == "min_p" else edges.max()))
+
+    def traits(self, sampler: Sampler) -> Traits:
+        """The traits of the sampled tokens under a sampler."""
+        traits = Traits()
+        for logits, ids, context in self.pieces():
+            traits.add(sampler.logprobs(logits, context), ids, context)
+        return traits
+
+
+def of_chosen(logq: Tensor, ids: Tensor) -> Tensor:
+    """What (n, V) holds at ids (n,)."""
+    return gathered(logq[None], ids[None])[0]
+
+
+def evidence(policy: Any, sampled: Sampled, score: Score) -> Evidence:
+    """The policy's logits at every token of some completions, with one forward pass over them."""
+    kept = []
+    for part in parts(sampled, vocabulary_of(policy, sampled, score)):
+        logits = logits_of(policy, part, score)
+        kept.append(logits[part.completion_mask.to(logits.device)])
+    return _evidence(torch.cat(kept), sampled)
+
+
+def _evidence(logits: Tensor, sampled: Sampled) -> Evidence:
+    rows, positions = sampled.completion_mask.nonzero(as_tuple=True)
+    device = logits.device
+    return Evidence(
+        logits=logits,
+        ids=sampled.completion_ids[rows, positions].to(device),
+        rows=rows.to(device),
+        positions=positions.to(device),
+        sequences=torch.cat([sampled.prompt_ids, sampled.completion_ids], 1).to(device),
+        first=(~sampled.prompt_mask).sum(-1).to(device),
+        prompt_width=sampled.prompt_ids.shape[1],
+        length=int(sampled.completion_ids.shape[1]),
+        end_token_ids=sampled.end_token_ids,
+    )
+
+
+@torch.no_grad()
+def traits_of(policy: Any, sampled: Sampled, score: Score) -> Traits:
+    """The traits of completions under the policy itself, a piece at a time: one forward pass, no logits kept."""
+    traits = Traits()
+    for part in parts(sampled, vocabulary_of(policy, sampled, score)):
+        logits = logits_of(policy, part, score)
+        read = _evidence(logits[part.completion_mask.to(logits.device)], part)
+        for x, ids, context in read.pieces():
+            traits.add(POLICY.logprobs(x, context), ids, context)
+    return traits
+
+
+def rows_to_read(sampled: Sampled, vocabulary: int) -> int:
+    """How many completions a diagnosis reads: 8 at least."""
+    tokens = min(READ_AT_MOST // vocabulary, TOKENS_AT_MOST)
+    return max(8, int((sampled.completion_mask.sum(-1).cumsum(0) <= tokens).sum()))
