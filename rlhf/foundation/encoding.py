@@ -56,6 +56,11 @@ def encode_prompt(tokenizer: Any, prompt: Text) -> list[int]:
     prompt = prompt_from_text(prompt) if isinstance(prompt, str) else prompt
     if not isinstance(prompt, str):
         return _some(_token_ids(tokenizer, _open_turn(tokenizer, prompt)), prompt)
+    return _open_text(tokenizer, prompt)
+
+
+def _open_text(tokenizer: Any, prompt: str) -> list[int]:
+    """A text, whatever it looks like, as the ids that a policy continues."""
     text = without_beginning(tokenizer, prompt)
     if not text:
         return [beginning_token(tokenizer)]
@@ -75,6 +80,11 @@ def without_beginning(tokenizer: Any, text: str) -> str:
     """A text less the beginning token, where it spells that out at its start: once, what follows is text."""
     mark = tokenizer.bos_token if tokenizer.bos_token is not None else tokenizer.eos_token
     return text.removeprefix(str(mark)) if mark is not None else text
+
+
+def until_end(tokenizer: Any, completion: str) -> str:
+    """A completion up to where it spells the end token out, if it does."""
+    return completion if tokenizer.eos_token is None else completion.split(str(tokenizer.eos_token), 1)[0]
 
 
 def _some(ids: list[int], prompt: Text) -> list[int]:
@@ -99,11 +109,12 @@ def _put_in_front(tokenizer: Any, prompt: str, ids: list[int]) -> list[int]:
 
 
 def encode_continued(tokenizer: Any, prompt: Text, completion: str) -> list[int]:
-    """Prompt and completion, tokenized as one text, as the ids that a policy reads, without an end token."""
+    """Prompt and completion, tokenized as one text, as the ids that a policy reads, up to the first end token."""
     prompt = prompt_from_text(prompt) if isinstance(prompt, str) else prompt
+    completion = until_end(tokenizer, completion)
     if isinstance(prompt, str):
         alone = [beginning_token(tokenizer), *_token_ids(tokenizer, completion)]
-        return encode_prompt(tokenizer, prompt + completion) if prompt else alone
+        return _open_text(tokenizer, prompt + completion) if prompt else alone
     return _token_ids(tokenizer, _open_turn(tokenizer, prompt) + completion)
 
 
@@ -204,7 +215,6 @@ class TextEncoder:
         self.n_cut = 0
         self._allowed: set[Kind] | None = None
         self._literal = re.compile("(" + "|".join(map(re.escape, literal)) + ")") if literal else None
-        self._stop = str(tokenizer.eos_token) if tokenizer.eos_token is not None else None
 
     def only(self, kinds: Sequence[Kind]) -> None:
         """Refuse from now on what is not of these kinds: a reward model knows only what it was fitted on."""
@@ -222,12 +232,10 @@ class TextEncoder:
         return render(self.tokenizer, whole), self._seen("conversation")
 
     def _until_end(self, completion: Text) -> Text:
-        if self._stop is None or not completion:
-            return completion
         if isinstance(completion, str):
-            return completion.split(self._stop, 1)[0]
+            return until_end(self.tokenizer, completion)
         *before, last = as_messages(completion, "completion")
-        return [*before, {**last, "content": last["content"].split(self._stop, 1)[0]}]
+        return [*before, {**last, "content": until_end(self.tokenizer, last["content"])}]
 
     def _seen(self, kind: Kind) -> Kind:
         if self._allowed is not None and kind not in self._allowed:
@@ -257,7 +265,7 @@ class TextEncoder:
 
     def completion_lengths(self, completions: Sequence[str]) -> list[int]:
         """Tokens of each of N completions by itself, without its end."""
-        return [len(_token_ids(self.tokenizer, str(self._until_end(text)))) for text in completions]
+        return [len(_token_ids(self.tokenizer, until_end(self.tokenizer, text))) for text in completions]
 
     def _pieces(self, text: str) -> list[int]:
         """A text that spells a reward token out must not be read as holding it: that would be a loophole."""
@@ -287,7 +295,7 @@ class TextEncoder:
         """
         special = " ".join(map(str, self.tokenizer.all_special_tokens))
         ids = [_token_ids(self.tokenizer, specimen) for specimen in (*SPECIMENS, special)]
-        marks = [self.first_id, self.tokenizer.bos_token, self._stop, self.max_length]
+        marks = [self.first_id, self.tokenizer.bos_token, self.tokenizer.eos_token, self.max_length]
         template = getattr(self.tokenizer, "chat_template", None)
         if isinstance(template, str):
             template = LINE_END.sub("\n", template)
