@@ -8,8 +8,10 @@ the ids, dropout, padding. Then log-probs, or a reference, from other weights or
 nats, and if they then look like its own in every trait that is tested (goodness.py). What is left over makes it "none
 of the known". Of several faults the strongest is named; mend it and look again.
 
-A diagnosis reads at most 2^26 logits and 2^15 tokens, kept in memory (256 MB), and goes over them some 200 times: under
-a second for a small vocabulary, about a minute at 50,000 tokens on two cores.
+A diagnosis reads at most 2^26 logits and 2^13 tokens (evidence.py), kept in memory (256 MB), and goes over them some
+hundreds of times, over the 512 likeliest of each prefix where the vocabulary is larger: a second for a small
+vocabulary. The prompts are tried at some 30 lengths (cut_prompts.py). Models in half precision are copied to float32
+for a few rows. A float32 policy is copied to bf16 and fp16 only if recorded log-probs are not its own.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 from torch import Tensor
 
 from rlhf.ppo.cut_prompts import cut_fit
-from rlhf.ppo.evidence import POLICY, Evidence, evidence, rows_to_read
+from rlhf.ppo.evidence import POLICY, Evidence, evidence, readable
 from rlhf.ppo.fitting import Fit, fitted, worth_naming
 from rlhf.ppo.goodness import MIN_GAIN
 from rlhf.ppo.machinery import (
@@ -44,7 +46,7 @@ def causes(policy: Any, reference: Any, sampled: Sampled, score: Score) -> list[
     found = machinery_causes(policy, reference, sampled, score)
     if found:
         return found
-    sampled = sampled.rows(slice(0, rows_to_read(sampled, vocabulary_of(policy, sampled, score))))
+    sampled = readable(sampled, vocabulary_of(policy, sampled, score))
     if sampled.ref_logprobs is not None:
         found += reference_fault(reference, sampled, sampled.ref_logprobs, score)
     read = evidence(policy, sampled, score)

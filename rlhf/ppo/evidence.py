@@ -34,7 +34,7 @@ class Evidence:
     sequences: Tensor  # (B, S)
     first: Tensor  # (B,) place of the first real token of each prompt
     prompt_width: int
-    length: int
+    length: int  # tokens of the longest completion
     end_token_ids: tuple[int, ...]
     seen: Tensor | None = None  # (N, V) bool, kept where the vocabulary is narrowed
 
@@ -125,10 +125,14 @@ def evidence(policy: Any, sampled: Sampled, score: Score) -> Evidence:
     for part in parts(sampled, vocabulary_of(policy, sampled, score)):
         logits = logits_of(policy, part, score)
         kept.append(logits[part.completion_mask.to(logits.device)])
-    return _evidence(torch.cat(kept), sampled)
+    return _evidence(torch.cat(kept), sampled, _longest(sampled))
 
 
-def _evidence(logits: Tensor, sampled: Sampled) -> Evidence:
+def _longest(sampled: Sampled) -> int:
+    return int(sampled.completion_mask.sum(-1).max())
+
+
+def _evidence(logits: Tensor, sampled: Sampled, length: int) -> Evidence:
     rows, positions = sampled.completion_mask.nonzero(as_tuple=True)
     device = logits.device
     return Evidence(
@@ -139,7 +143,7 @@ def _evidence(logits: Tensor, sampled: Sampled) -> Evidence:
         sequences=torch.cat([sampled.prompt_ids, sampled.completion_ids], 1).to(device),
         first=(~sampled.prompt_mask).sum(-1).to(device),
         prompt_width=sampled.prompt_ids.shape[1],
-        length=int(sampled.completion_ids.shape[1]),
+        length=length,
         end_token_ids=sampled.end_token_ids,
     )
 
@@ -150,13 +154,14 @@ def traits_of(policy: Any, sampled: Sampled, score: Score) -> Traits:
     traits = Traits()
     for part in parts(sampled, vocabulary_of(policy, sampled, score)):
         logits = logits_of(policy, part, score)
-        read = _evidence(logits[part.completion_mask.to(logits.device)], part)
+        read = _evidence(logits[part.completion_mask.to(logits.device)], part, _longest(sampled))
         for x, ids, context in read.pieces():
             traits.add(POLICY.logprobs(x, context), ids, context)
     return traits
 
 
-def rows_to_read(sampled: Sampled, vocabulary: int) -> int:
-    """How many completions a diagnosis reads: 8 at least."""
+def readable(sampled: Sampled, vocabulary: int) -> Sampled:
+    """What a diagnosis reads: the first completions, 8 at least, and of those their beginnings alone if too long."""
     tokens = min(READ_AT_MOST // vocabulary, TOKENS_AT_MOST)
-    return max(8, int((sampled.completion_mask.sum(-1).cumsum(0) <= tokens).sum()))
+    rows = int((sampled.completion_mask.sum(-1).cumsum(0) <= tokens).sum())
+    return sampled.rows(slice(0, rows)) if rows > 8 else sampled.rows(slice(0, 8)).head(max(1, tokens // 8))

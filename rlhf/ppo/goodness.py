@@ -33,7 +33,7 @@ class Misfit(NamedTuple):
 
     def __str__(self) -> str:
         often = "never come" if self.odds < 1e-6 else "always come" if self.odds > 1e6 else ""
-        text = often or f"come {self.odds:.2g} times as often"
+        text = often or f"come at {self.odds:.2g} times their odds"
         return f"{self.tokens} {text} ({math.sqrt(2 * self.gain):.1f} standard errors)"
 
 

@@ -6,7 +6,7 @@ Shapes: B completions, P prompt tokens (left-padded), T completion tokens (right
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,9 +53,14 @@ class Sampled:
         )
 
     def head(self, tokens: int) -> Sampled:
-        """The first tokens of every completion, without what was recorded."""
-        ids, mask = self.completion_ids[:, :tokens], self.completion_mask[:, :tokens]
-        return Sampled(self.prompt_ids, self.prompt_mask, ids, mask, self.end_token_ids)
+        """The first tokens of every completion."""
+        return replace(
+            self,
+            completion_ids=self.completion_ids[:, :tokens],
+            completion_mask=self.completion_mask[:, :tokens],
+            logprobs=self.logprobs[:, :tokens] if self.logprobs is not None else None,
+            ref_logprobs=self.ref_logprobs[:, :tokens] if self.ref_logprobs is not None else None,
+        )
 
 
 @torch.no_grad()

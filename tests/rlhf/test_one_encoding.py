@@ -166,6 +166,17 @@ def test_the_assistant_s_turn_that_is_continued_is_one_turn_for_the_reward_model
     assert tokenizer.apply_chat_template(two, tokenize=False) != tokenizer.decode(read)
 
 
+def test_a_text_that_goes_on_stays_a_text_up_to_its_end() -> None:
+    """Prompt and completion together may look like a conversation, or spell the end token out; neither changes them."""
+    tokenizer, _ = build("llama")
+    whole = '[{"role": "user", "content": "good morning"}]'
+    assert encode_continued(tokenizer, whole[:20], whole[20:]) == [
+        1,
+        *tokenizer(whole, add_special_tokens=False)["input_ids"],
+    ]
+    assert encode_continued(tokenizer, "good", " morning</s> sun") == encode_continued(tokenizer, "good", " morning")
+
+
 def test_an_empty_assistant_s_turn_is_a_turn_to_begin() -> None:
     """Continued, a template may cut the end of the empty turn's header off."""
     tokenizer, _ = build("chatml")

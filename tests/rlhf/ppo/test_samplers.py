@@ -21,7 +21,9 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
+from rlhf.ppo.evidence import readable
 from rlhf.ppo.goodness import MIN_GAIN, Traits, tilt
+from rlhf.ppo.sampled import Sampled
 from rlhf.ppo.samplers import Context, Sampler, edge
 
 EOS, VOCABULARY = 0, 12
@@ -140,3 +142,16 @@ def test_pieces_add_up() -> None:
     (one, *_), (other, *_) = whole.misfits(), pieces.misfits()
     assert one.tokens == other.tokens
     assert one.gain == pytest.approx(other.gain)
+
+
+def test_what_is_read_is_bounded() -> None:
+    mask = torch.ones(40, 30, dtype=torch.bool)
+    ids = torch.zeros(40, 30, dtype=torch.long)
+    prompt = torch.zeros(40, 1, dtype=torch.long)
+    whole = Sampled(prompt, prompt.bool(), ids, mask, EOS, logprobs=torch.zeros(40, 30))
+    assert len(readable(whole, 100)) == 40  # 1,200 tokens
+    assert readable(whole, 2**26 // 300).completion_ids.shape == (10, 30)  # 300 tokens
+    few = readable(whole, 2**26 // 80)  # 80 tokens: 10 of each of 8
+    assert few.completion_ids.shape == (8, 10)
+    assert few.logprobs is not None
+    assert few.logprobs.shape == (8, 10)
