@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rewards.rules import full_stop
+from rewards.rules import full_stop, length
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
 from rlhf.foundation.encoding import encode_prompt, token_texts
@@ -177,6 +177,31 @@ def test_what_could_never_end_or_would_end_at_once_is_refused() -> None:
     tokenizer.eos_token = None
     with pytest.raises(InputError, match="no EOS token"):
         ending_of(model, tokenizer)
+
+
+def test_what_was_cut_is_counted(tmp_path: Path) -> None:
+    """Ended by either end token or either stop string, by hand; the tokens stay as they were sampled."""
+    tokenizer, model = build("several ends")
+    ends = tokenizer.convert_tokens_to_ids(["<eos>", "<end_of_turn>"])
+    given = {
+        "stop_strings": ["u", "or"],
+        "suppress_tokens": list(range(5, 261)),
+        "iteration_batch_size": 64,
+    }  # no bytes
+    args = options(tmp_path / "run", **given)
+    trainer = PPOTrainer(model, length, args, [{"prompt": "the sun"}], processing_class=tokenizer)
+    rollout, kinds = trainer.rollout(), {"end": 0, "stop": 0, "cut": 0}
+    prompt = encode_prompt(tokenizer, "the sun")
+    for row in range(64):
+        ids = rollout.completion_ids[row][rollout.completion_mask[row]].tolist()
+        text = independent_text(tokenizer, prompt, ids, ends)
+        stopped = "u" in text or "or" in text
+        kinds["end" if ids[-1] in ends else "stop" if stopped else "cut"] += 1
+        assert bool(rollout.ended[row]) == (ids[-1] in ends or stopped)
+        assert len(ids) == 8 or rollout.ended[row]
+        assert rollout.completions[row] == min((text.split(string)[0] for string in ("u", "or")), key=len)
+    assert min(kinds.values()) > 0
+    assert trainer.step(rollout)["completions/clipped_ratio"] == kinds["cut"] / 64
 
 
 # -- ids that never come ---------------------------------------------------------------------------------------------
