@@ -80,7 +80,7 @@ METRICS: dict[str, Metric] = {
     "accepted_changes": Metric("-", "null, or the inputs that are others from this line on (--accept_changes)", "-",
                                "null", "-"),
     "completions/mean_length": Metric("tokens", "mean, end token included", "all completions", "not collapsing", "TRL"),
-    "completions/clipped_ratio": Metric("fraction", "completions that neither an end token nor a stop string ended", "all completions", "-", "TRL"),
+    "completions/clipped_ratio": Metric("fraction", "share that no end token and no stop string ended", "all completions", "-", "TRL"),
     "distinct_2": Metric("fraction", "different pairs of adjacent tokens / all pairs", _TOKENS, "not collapsing",
                          "Li et al. 2016"),
     "top_completion_share": Metric("fraction", "share of the most frequent completion", "all completions",
