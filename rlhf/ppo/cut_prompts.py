@@ -14,14 +14,14 @@ from rlhf.ppo.sampled import Sampled, Score, chosen_logprobs
 def cut_fit(policy: Any, sampled: Sampled, score: Score, read: Evidence) -> Fit | None:
     """The length that prompts were cut to before sampling, if that makes the samples likelier.
 
-    Lengths are tried on the first 8 tokens of the completions of the 16 longest prompts, first widely, then near the
+    Lengths are tried on the first 8 tokens of the completions of the 8 longest prompts, first widely, then near the
     best; the best is then fitted to everything that was read.
     """
     lengths = sampled.prompt_mask.sum(-1)
     longest = int(lengths.max())
     if longest < 2:
         return None
-    few = sampled.rows([int(i) for i in lengths.argsort(descending=True)[:16]]).head(8)
+    few = sampled.rows([int(i) for i in lengths.argsort(descending=True)[:8]]).head(8)
 
     def likelihood(side: str, length: int) -> float:
         return float(chosen_logprobs(policy, cut(few, side, length), score)[few.completion_mask].double().sum())

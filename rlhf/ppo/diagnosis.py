@@ -10,8 +10,9 @@ of the known". Of several faults the strongest is named; mend it and look again.
 
 A diagnosis reads at most 2^26 logits and 2^13 tokens (evidence.py), kept in memory (256 MB), and goes over them some
 hundreds of times, over the 512 likeliest of each prefix where the vocabulary is larger: a second for a small
-vocabulary. The prompts are tried at some 30 lengths (cut_prompts.py). Models in half precision are copied to float32
-for a few rows. A float32 policy is copied to bf16 and fp16 only if recorded log-probs are not its own.
+vocabulary. Where nothing fits, the prompts are tried at some 30 lengths (cut_prompts.py). Models in half precision
+are copied to float32 for a few rows; a float32 policy is copied to bf16 and fp16 only if recorded log-probs are not its
+own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor
 from rlhf.ppo.cut_prompts import cut_fit
 from rlhf.ppo.evidence import POLICY, Evidence, evidence, readable
 from rlhf.ppo.fitting import Fit, fitted, worth_naming
-from rlhf.ppo.goodness import MIN_GAIN
+from rlhf.ppo.goodness import MIN_GAIN, Misfit
 from rlhf.ppo.machinery import (
     HALF,
     Cause,
@@ -51,13 +52,15 @@ def causes(policy: Any, reference: Any, sampled: Sampled, score: Score) -> list[
         found += reference_fault(reference, sampled, sampled.ref_logprobs, score)
     read = evidence(policy, sampled, score)
     fits = fitted(read)
-    if (shorter := cut_fit(policy, sampled, score, read)) is not None:
+    best = worth_naming(fits)
+    misfits = read.traits(best.sampler if best else POLICY).misfits()
+    if (misfits or best is None) and (shorter := cut_fit(policy, sampled, score, read)) is not None:
         fits.append(shorter)
+        if worth_naming(fits) is shorter:
+            best, misfits = shorter, shorter.read.traits(POLICY).misfits()
     if sampled.logprobs is not None:
         found += recorded_fault(policy, sampled, sampled.logprobs, score, read, fits)
-    if not found:
-        found += sampler_fault(read, fits)
-    return found
+    return found or sampler_fault(best, misfits)
 
 
 def reference_fault(reference: Any, sampled: Sampled, recorded: Tensor, score: Score) -> list[Cause]:
@@ -71,13 +74,11 @@ def reference_fault(reference: Any, sampled: Sampled, recorded: Tensor, score: S
     return [Cause("stale reference", text)]
 
 
-def sampler_fault(read: Evidence, fits: list[Fit]) -> list[Cause]:
-    """The altered sampler that fits; "none of the known" if none does and the samples are not the policy's either."""
-    best = worth_naming(fits)
+def sampler_fault(best: Fit | None, misfits: list[Misfit]) -> list[Cause]:
+    """The likeliest altered sampler if it leaves no misfit; "none of the known" if it does, or if none is likelier."""
     if best is None:
-        misfits = read.traits(POLICY).misfits()
         return [Cause(UNKNOWN, f"{misfits[0]}, and no sampler tried explains it")] if misfits else []
-    if misfits := best.misfits():
+    if misfits:
         return [Cause(UNKNOWN, f"the nearest, {best.name} {best.setting}, does not fit: {misfits[0]}")]
     return [Cause(best.name, f"{best.setting}: the samples are {best.gain:.0f} nats likelier so")]
 

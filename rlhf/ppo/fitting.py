@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rlhf.ppo.evidence import POLICY, Evidence, of_chosen
-from rlhf.ppo.goodness import MIN_GAIN, Misfit
+from rlhf.ppo.goodness import MIN_GAIN
 from rlhf.ppo.samplers import Sampler
 
 # Nats that each further parameter must gain: 4 standard errors.
@@ -51,10 +51,6 @@ class Fit(NamedTuple):
     def worth(self) -> float:
         """The gain beyond what so many parameters must bring."""
         return self.gain - FURTHER_GAIN * (self.parameters - 1)
-
-    def misfits(self) -> list[Misfit]:
-        """What the samples still have that this sampler does not give."""
-        return self.read.traits(self.sampler).misfits()
 
 
 @torch.no_grad()
