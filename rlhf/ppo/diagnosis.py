@@ -10,7 +10,7 @@ of the known". Of several faults the strongest is named; mend it and look again.
 
 A diagnosis reads at most 2^26 logits and 2^13 tokens (evidence.py), kept in memory (256 MB), and goes over them some
 hundreds of times, over the 512 likeliest of each prefix where the vocabulary is larger: a second for a small
-vocabulary. Where nothing fits, the prompts are tried at some 30 lengths (cut_prompts.py). Models in half precision
+vocabulary. The prompts are tried at some 20 lengths (cut_prompts.py). Models in half precision
 are copied to float32 for a few rows; a float32 policy is copied to bf16 and fp16 only if recorded log-probs are not its
 own.
 """
@@ -24,7 +24,7 @@ from torch import Tensor
 from rlhf.ppo.cut_prompts import cut_fit
 from rlhf.ppo.evidence import POLICY, Evidence, evidence, readable
 from rlhf.ppo.fitting import Fit, fitted, worth_naming
-from rlhf.ppo.goodness import MIN_GAIN, Misfit
+from rlhf.ppo.goodness import MIN_GAIN
 from rlhf.ppo.machinery import (
     HALF,
     Cause,
@@ -52,15 +52,11 @@ def causes(policy: Any, reference: Any, sampled: Sampled, score: Score) -> list[
         found += reference_fault(reference, sampled, sampled.ref_logprobs, score)
     read = evidence(policy, sampled, score)
     fits = fitted(read)
-    best = worth_naming(fits)
-    misfits = read.traits(best.sampler if best else POLICY).misfits()
-    if (misfits or best is None) and (shorter := cut_fit(policy, sampled, score, read)) is not None:
+    if (shorter := cut_fit(policy, sampled, score, read)) is not None:
         fits.append(shorter)
-        if worth_naming(fits) is shorter:
-            best, misfits = shorter, shorter.read.traits(POLICY).misfits()
     if sampled.logprobs is not None:
         found += recorded_fault(policy, sampled, sampled.logprobs, score, read, fits)
-    return found or sampler_fault(best, misfits)
+    return found or sampler_fault(read, fits)
 
 
 def reference_fault(reference: Any, sampled: Sampled, recorded: Tensor, score: Score) -> list[Cause]:
@@ -74,8 +70,10 @@ def reference_fault(reference: Any, sampled: Sampled, recorded: Tensor, score: S
     return [Cause("stale reference", text)]
 
 
-def sampler_fault(best: Fit | None, misfits: list[Misfit]) -> list[Cause]:
+def sampler_fault(read: Evidence, fits: list[Fit]) -> list[Cause]:
     """The likeliest altered sampler if it leaves no misfit; "none of the known" if it does, or if none is likelier."""
+    best = worth_naming(fits)
+    misfits = (best.read.traits(best.sampler) if best else read.traits(POLICY)).misfits()
     if best is None:
         return [Cause(UNKNOWN, f"{misfits[0]}, and no sampler tried explains it")] if misfits else []
     if misfits:
