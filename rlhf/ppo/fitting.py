@@ -111,7 +111,7 @@ def fit_settings(read: Evidence, active: tuple[str, ...], start: Sampler) -> Fou
     for name in set(TOGETHER) - set(active):
         start = start.at(name, getattr(POLICY, name))
     if start.top_k == 0 and {"top_k", "top_p"} <= set(active):
-        start = _likely_k(read.head(2048), active, start)
+        start = _likely_k(read.head(1024), active, start)
     return _climbed(read, active, _scored(read, active, start), (1.15, 1.04, 1.01))
 
 
