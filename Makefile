@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install label-studio demo test test-all check check-trl bench clean
+.PHONY: install label-studio demo test test-all campaign check check-trl bench clean
 
 install: .venv/.installed
 
@@ -18,11 +18,15 @@ demo: install
 	$(BIN)/rlhf demo
 
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not campaign"
 
 # Two files at a time: much of the slow tests is waiting for servers and browsers.
 test-all: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not campaign" -n 2 --dist loadfile
+
+# Hundreds of kills, full disks and bad inputs over every command (docs/reliability.md has the figures of the last one).
+campaign: install
+	RLHF_REQUIRE_REAL=1 $(BIN)/python -m pytest tests/campaign
 
 check: install
 	$(BIN)/ruff format --check .
