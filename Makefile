@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install label-studio demo test test-all campaign check check-trl bench clean
+.PHONY: install label-studio demo test test-all campaign audit check check-trl bench clean
 
 install: .venv/.installed
 
@@ -34,11 +34,18 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
+# Known vulnerabilities of what constraints.txt pins; says so where the index cannot be asked.
+audit:
+	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && \
+	  .venv-audit/bin/python -m pip install -q pip-audit==2.10.1 || echo "audit: pip-audit cannot be installed here"; }
+	{ .venv-audit/bin/pip-audit --disable-pip --no-deps --progress-spinner off -f json -r constraints.txt 2>/dev/null \
+	  || true; } | $(PYTHON) .ci/audit.py
+
 bench: install
 	$(BIN)/python benchmarks/demo.py
 
 clean:
-	rm -rf .venv .venv-trl .pytest_cache .mypy_cache .ruff_cache runs build *.egg-info
+	rm -rf .venv .venv-trl .venv-audit .pytest_cache .mypy_cache .ruff_cache runs build *.egg-info
 
 # The contract with TRL and the full-stop run on another version: make check-trl TRL=1.14.2, or TRL=latest.
 TRL ?= latest

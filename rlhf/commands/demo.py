@@ -195,7 +195,7 @@ class Demo:
         lines = ["", *self.model_lines(), *self.reward_lines(), "", LADDER_HEAD]
         for rung in evaluation.rungs:
             sample = first_sample(self.ppo / "samples" / f"{rung.name}.jsonl")
-            kl = f"{rung.kl:7.2f} ± {rung.kl_se or 0.0:.2f}"
+            kl = f"{rung.kl:7.2f} {terminal.plus_minus(rung.kl_se, 2)}"
             lines.append(f"  {rung.name:<9}{kl}{shown(rung.proxy)}{shown(rung.gold[gold])}  {sample}")
         lines += ["", evaluation.onsets[gold].statement(), ""]
         total = sum(self.seconds.values())
@@ -206,9 +206,10 @@ class Demo:
     def model_lines(self) -> list[str]:
         """The language model in a line."""
         figures: dict[str, Any] = read_json(self.model / "pretrain.json")["figures"]
+        loss = f"{figures['held_out_loss']:.3f} {terminal.plus_minus(figures['held_out_loss_se'], 3)}"
         return [
-            f"language model: {figures['parameters']:,} parameters, held-out loss {figures['held_out_loss']:.3f} ± "
-            f"{figures['held_out_loss_se']:.3f} nats per token, {figures['bits_per_character']:.3f} bits per character"
+            f"language model: {figures['parameters']:,} parameters, held-out loss {loss} nats per token, "
+            f"{figures['bits_per_character']:.3f} bits per character"
         ]
 
     def reward_lines(self) -> list[str]:
@@ -230,7 +231,7 @@ LADDER_HEAD = "  rung      KL (nats)     proxy reward      labelled gold   a sam
 
 def shown(estimate: Estimate | None) -> str:
     """A mean with its standard error, or a gap where nothing was scored."""
-    return f"{estimate.mean:9.3f} ± {estimate.se or 0.0:.3f}" if estimate else " " * 17
+    return f"{estimate.mean:9.3f} {terminal.plus_minus(estimate.se, 3)}" if estimate else " " * 17
 
 
 def first_sample(path: Path) -> str:

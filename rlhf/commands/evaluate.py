@@ -12,6 +12,7 @@ from labeling.pooling import POOLING_HELP, Method
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
+from rlhf.foundation.terminal import plus_minus
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -217,7 +218,7 @@ def main(argv: Sequence[str]) -> None:
     names = ["proxy", *evaluation.telling_golds, *evaluation.qualities]
     for rung in evaluation.rungs:
         scores = "  ".join(f"{name} {estimate.text(3)}" for name in names if (estimate := rung.reward(name)))
-        print(f"{rung.name}  KL {rung.kl:6.2f} ± {rung.kl_se or 0:.2f} nats  {scores}")
+        print(f"{rung.name}  KL {rung.kl:6.2f} {plus_minus(rung.kl_se, 2)} nats  {scores}")
     for gold in evaluation.telling_golds:
         if len(evaluation.rungs) > 1:
             print(

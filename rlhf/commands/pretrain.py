@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.records import Sample
-from rlhf.foundation.terminal import shown
+from rlhf.foundation.terminal import plus_minus, shown
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.options import parse
 
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
     figures = result.figures
     print(
         f"model of {figures.parameters:,} parameters, {figures.vocabulary} tokens: {result.output_dir}\n"
-        f"held-out loss {figures.held_out_loss:.3f} ± {figures.held_out_loss_se:.3f} nats per token "
+        f"held-out loss {figures.held_out_loss:.3f} {plus_minus(figures.held_out_loss_se, 3)} nats per token "
         f"(± one standard error, n = {figures.held_out_documents} documents), "
         f"{figures.bits_per_character:.3f} bits per character\n"
         f"trained on {figures.train_tokens:,} tokens ({figures.epochs:.1f} epochs) in {figures.seconds:.0f} s, "

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from labeling.pairs import content_uid
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
-from rlhf.foundation.records import Sample, new_uid, read_samples, write_records
+from rlhf.foundation.records import Sample, read_samples, write_records
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
+
+if TYPE_CHECKING:
+    from rewards.probe import Found
 
 _SHOWN = 5
 
@@ -96,14 +100,16 @@ def run(config: ProbeConfig) -> dict[str, Any]:
         "words_punished": [dataclasses.asdict(word) for word in hated],
         **{name: [dataclasses.asdict(text) for text in texts] for name, texts in found.items()},
     }
-    rows = [
-        Sample(new_uid(), text.prompt, text.completion, f"probe {name}", logprob=text.logprob, reward=text.score)
-        for name, texts in found.items()
-        for text in texts
-    ]
+    rows = [_sample(name, text) for name, texts in found.items() for text in texts]
     write_json(directory / "probe.json", report)
     write_records(directory / "probe_samples.jsonl", rows)
     return report
+
+
+def _sample(name: str, text: Found) -> Sample:
+    """A text that the search found, as a sample to be labelled; the same find has the same uid."""
+    uid = content_uid(name, text.prompt, text.completion)
+    return Sample(uid, text.prompt, text.completion, f"probe {name}", logprob=text.logprob, reward=text.score)
 
 
 def main(argv: list[str]) -> None:

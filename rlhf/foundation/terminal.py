@@ -18,6 +18,11 @@ def shown(text: object, width: int | None = None) -> str:
     return line if width is None or len(line) <= width else line[: max(0, width - 3)] + "..."
 
 
+def plus_minus(error: float | None, digits: int) -> str:
+    """`± 0.12` for a standard error; `± ?` for one that nobody knows, as of a single value."""
+    return "± ?" if error is None else f"± {error:.{digits}f}"
+
+
 def _visible(character: str) -> str:
     if character == " " or unicodedata.category(character) not in UNSHOWABLE or character in JOINERS:
         return character

@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from rlhf.foundation.terminal import plus_minus
 from rlhf.inspection.estimates import Floats
 
 Form = Literal["rl", "best_of_n", "cubic"]
@@ -53,9 +54,8 @@ class CurveFit:
         """The formula with its numbers and its goodness."""
         numbers = ""
         if self.alpha is not None and self.beta is not None:
-            numbers = (
-                f": α = {self.alpha:.3f} ± {self.alpha_se or 0:.3f}, β = {self.beta:.3f} ± {self.beta_se or 0:.3f}"
-            )
+            alpha, beta = plus_minus(self.alpha_se, 3), plus_minus(self.beta_se, 3)
+            numbers = f": α = {self.alpha:.3f} {alpha}, β = {self.beta:.3f} {beta}"
         goodness = "" if self.p_value is None else f", goodness p = {self.p_value:.2f}"
         return f"{FORMULAS[self.form]}{numbers}; R² = {self.r_squared:.3f}{goodness}"
 

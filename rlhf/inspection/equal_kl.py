@@ -67,11 +67,12 @@ def at_equal_kl(evaluation: Evaluation, reward: str) -> EqualKl | None:
     PPO between two rungs is interpolated along √KL; its error is bounded by the weighted sum of theirs, since equal
     seeds make neighbouring rungs' errors alike.
     """
-    rungs = [(rung.sqrt_kl, found) for rung in evaluation.rungs if (found := rung.reward(reward))]
+    scored = [(rung.sqrt_kl, rung.reward(reward)) for rung in evaluation.rungs]
+    rungs = [(root, found.mean, found.se) for root, found in scored if found and found.se is not None]
     known = reward == "proxy" or bool(evaluation.best_of_n and reward in evaluation.best_of_n[0].gold)
     if len(rungs) < 2 or not known:
         return None
-    roots, means = [d for d, _ in rungs], [found.mean for _, found in rungs]
+    roots, means, errors = (list(column) for column in zip(*rungs, strict=True))
     usable = [b for b in evaluation.best_of_n if b.n > 1 and b.firm and sqrt_kl(b.kl) <= roots[-1]]
     if not usable:
         return None
@@ -85,7 +86,7 @@ def at_equal_kl(evaluation: Evaluation, reward: str) -> EqualKl | None:
         best_of_n=mean,
         best_of_n_se=error,
         ppo=float(np.interp(root, roots, means)),
-        ppo_se=float(np.interp(root, roots, [found.se or 0.0 for _, found in rungs])),
+        ppo_se=float(np.interp(root, roots, errors)),
         ppo_kl=first_reach(roots, means, mean),
         bound=evaluation.best_of_n_ties > TIES_THAT_MATTER,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlhf.foundation.terminal import plus_minus
 from rlhf.inspection.estimates import Floats, score_matrix
 from rlhf.inspection.evaluation import Evaluation, RungEvaluation
 from rlhf.inspection.scoring import PROXY
@@ -100,7 +101,7 @@ def _by_proxy(evaluation: Evaluation) -> Recommendation:
 
 
 def _kl(rung: RungEvaluation) -> str:
-    return f"{rung.kl:.2f} ± {rung.kl_se or 0:.2f} nats"
+    return f"{rung.kl:.2f} {plus_minus(rung.kl_se, 2)} nats"
 
 
 def _diversity(original: RungEvaluation, rung: RungEvaluation) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.terminal import plus_minus
 from rlhf.inspection.estimates import Estimate, Floats, mean_estimate
 from rlhf.inspection.evaluation import Evaluation, course
 from rlhf.inspection.scoring import PROXY
@@ -34,8 +35,10 @@ class RoundResult:
 
     def row(self) -> str:
         """One line of the table."""
-        low, high = self.gain.mean - Z95 * (self.gain.se or 0.0), self.gain.mean + Z95 * (self.gain.se or 0.0)
-        gain = "" if self.gain.se == 0 else f"{self.gain.mean:+.3f} ({low:+.3f} to {high:+.3f})"
+        gain = f"{self.gain.mean:+.3f} (one text: no interval)" if self.gain.se is None else ""
+        if self.gain.se:
+            low, high = self.gain.mean - Z95 * self.gain.se, self.gain.mean + Z95 * self.gain.se
+            gain = f"{self.gain.mean:+.3f} ({low:+.3f} to {high:+.3f})"
         return (
             f"{self.name:<18}{self.n_labels:>7}{self.last_kl:>9.2f}{_shown(self.proxy)}{_shown(self.frozen)}"
             f"{_shown(self.gold)}   {gain}"
@@ -112,4 +115,4 @@ def _estimate(values: Floats, name: str) -> Estimate:
 
 
 def _shown(estimate: Estimate) -> str:
-    return f"{estimate.mean:>10.3f} ± {estimate.se or 0.0:.3f}"
+    return f"{estimate.mean:>10.3f} {plus_minus(estimate.se, 3)}"

@@ -37,7 +37,7 @@ class PretrainFigures:
     """What the training came to. Losses are over held-out documents, each with its end token."""
 
     held_out_loss: float  # nats per token
-    held_out_loss_se: float  # its standard error over documents
+    held_out_loss_se: float | None  # its standard error over documents; None for a single one
     held_out_documents: int
     bits_per_character: float  # the end token counts as one character
     train_tokens: int  # labels seen, repeats included
@@ -153,7 +153,7 @@ def schedule(step: int, max_steps: int) -> float:
 
 
 @torch.no_grad()
-def held_out_loss(model: PreTrainedModel, tokenizer: Any, split: Split, config: PretrainConfig) -> dict[str, float]:
+def held_out_loss(model: PreTrainedModel, tokenizer: Any, split: Split, config: PretrainConfig) -> dict[str, Any]:
     """Held-out loss per token with its standard error, and bits per character.
 
     m = Σ_d L_d / Σ_d n_d over documents d with nats L_d and tokens n_d; the error is that of a ratio,
@@ -171,11 +171,11 @@ def held_out_loss(model: PreTrainedModel, tokenizer: Any, split: Split, config: 
         tokens.index_add_(0, part.document[real], torch.ones(int(real.sum()), dtype=torch.float64))
     mean = nats.sum() / tokens.sum()
     count = len(documents)
-    spread = ((nats - mean * tokens).square().sum() * count / max(count - 1, 1)).sqrt()
+    spread = ((nats - mean * tokens).square().sum() * count / (count - 1)).sqrt() if count > 1 else None
     characters = sum(len(document) + 1 for document in split.held_out)
     return {
         "held_out_loss": mean.item(),
-        "held_out_loss_se": (spread / tokens.sum()).item(),
+        "held_out_loss_se": None if spread is None else (spread / tokens.sum()).item(),
         "bits_per_character": nats.sum().item() / math.log(2) / characters,
     }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labeling.folder import Folder
 
-from .faults import Commands, contents
+from .faults import Commands, contents, used
 
 CORPUS = "\n\n".join(
     f"{who}:\n{line}"
@@ -24,7 +24,8 @@ CORPUS = "\n\n".join(
 )
 PPO = (
     "--iteration_batch_size 32 --max_iteration_batch_size 64 --minibatch_size 16 --max_completion_length 8 "
-    "--learning_rate 3e-3 --num_eval_samples 16 --normalization_samples 32 --max_iterations 3 --ladder_step 0.1 --quiet "
+    "--learning_rate 3e-3 --num_eval_samples 16 --normalization_samples 32 --max_iterations 3 --ladder_step 0.1 "
+    "--quiet "
 )
 MODEL = "--model_name_or_path model"
 POLICIES = {
@@ -95,11 +96,12 @@ LONG = [
 
 @dataclass(frozen=True)
 class Done:
-    """A deed, the folder as it was before it, what stood there after it, and how long it took."""
+    """A deed, the folder as it was before it, and what stood there after it, its bytes on a disk, and its time."""
 
     deed: Deed
     before: Path
     after: dict[str, object]
+    bytes: int
     seconds: float
 
 
@@ -131,7 +133,8 @@ class Deeds:
         began = time.monotonic()
         outcome = self.commands.run(self.home, *deed.argv)
         assert outcome.status == 0, f"{deed.name}: {outcome.errors}"
-        self.done[deed.name] = Done(deed, before, contents(self.home), time.monotonic() - began)
+        seconds = time.monotonic() - began
+        self.done[deed.name] = Done(deed, before, contents(self.home), used(self.home), seconds)
 
 
 def write_inputs(home: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -137,18 +138,20 @@ def free_port() -> int:
 
 # Of run.json and the like: when, where and on what it was made, which no two runs share.
 VOLATILE = {"created_at", "updated_at", "at", "hardware", "command", "seconds", "resume", "git_revision", "versions"}
-VOLATILE |= {"absolute"}  # of a path: two copies of a folder stand in two places
+VOLATILE |= {"absolute", "tokens_per_second", "packet"}  # a path's place, a speed, a page's random name
+PACKET = re.compile(rb'"packet": "[^"]*"')
 
 
 def contents(folder: Path) -> dict[str, Any]:
     """Every file below `folder` by its path: bytes, or for JSON the value without `VOLATILE` keys and times.
 
-    What an interrupted run moved to strays/ is left out: it is more than an uninterrupted one has, and told.
+    Left out: what an interrupted run moved to strays/ (more than an uninterrupted one has, and told), and empty lock
+    files, whose lock ends with its process.
     """
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if not path.is_file() or path.name == ".lock" or "strays" in path.parts:
+        if not path.is_file() or path.name.endswith(".lock") or "strays" in path.parts:
             continue
         try:
             if path.suffix == ".json":
@@ -156,7 +159,7 @@ def contents(folder: Path) -> dict[str, Any]:
             elif path.suffix == ".jsonl":
                 found[name] = [steady(json.loads(line)) for line in path.read_text().splitlines()]
             else:
-                found[name] = path.read_bytes()
+                found[name] = PACKET.sub(b"", path.read_bytes())
         except ValueError:
             found[name] = path.read_bytes()
     return found
@@ -169,11 +172,19 @@ def steady(value: Any) -> Any:
     return [steady(item) for item in value] if isinstance(value, list) else value
 
 
+def used(folder: Path) -> int:
+    """Bytes of the files below a directory, in whole pages, as a file system in memory counts them."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    return sum(-(-path.stat().st_size // page) * page for path in folder.rglob("*") if path.is_file())
+
+
 def differences(whole: dict[str, Any], cut: dict[str, Any]) -> list[str]:
     """Names of what is not the same in two `contents`; hidden leftovers of writers among them."""
     missing = [f"{name} is missing" for name in sorted(whole.keys() - cut.keys())]
     more = [f"{name} is left over" for name in sorted(cut.keys() - whole.keys())]
-    return missing + more + [f"{name} differs" for name in sorted(whole.keys() & cut.keys()) if whole[name] != cut[name]]
+    return (
+        missing + more + [f"{name} differs" for name in sorted(whole.keys() & cut.keys()) if whole[name] != cut[name]]
+    )
 
 
 def evenly(items: Sequence[Any], count: int) -> list[Any]:

@@ -73,9 +73,7 @@ def test_killed_before_every_operation(
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("deed", [*DEEDS, *LONG], ids=lambda deed: deed.name)
-def test_killed_at_random_moments(
-    commands: Commands, deeds: Deeds, tmp_path: Path, tally: Tally, deed: Deed
-) -> None:
+def test_killed_at_random_moments(commands: Commands, deeds: Deeds, tmp_path: Path, tally: Tally, deed: Deed) -> None:
     done, folder, wrong, kills = deeds[deed.name], tmp_path / "cut", {}, 0
     seed = random.randrange(10_000)
     moments = random.Random(seed)

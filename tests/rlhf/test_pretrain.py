@@ -72,6 +72,7 @@ def test_held_out_figures_by_hand() -> None:
     vocabulary = len(tokenizer)
     assert figures["held_out_loss"] == pytest.approx(math.log(vocabulary), abs=1e-5)
     assert figures["held_out_loss_se"] == pytest.approx(0, abs=1e-5)
+    assert held_out_loss(model, tokenizer, Split([], documents[:1]), config)["held_out_loss_se"] is None
     # Tokens: 2 + 1 + 3 words and 3 ends = 9. Characters: 5 + 2 + 8 and 3 ends = 18.
     assert figures["bits_per_character"] == pytest.approx(9 * math.log2(vocabulary) / 18, abs=1e-5)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.terminal import shown
+from rlhf.foundation.terminal import plus_minus, shown
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,9 @@ def test_every_error_line_is_clean() -> None:
     assert str(error) == r"file \x1b]0;x\x07.jsonl: got \x1b[2J boo; expected x; add --map '\u202ey=positive'"
     assert error.got == "\x1b[2J\nboo"  # what was got stays as it was for those who look
     assert len(str(InputError("x", got="y" * 100_000, expected="z", fix="mend"))) < 1100
+
+
+def test_an_unknown_error_is_never_shown_as_none() -> None:
+    assert plus_minus(0.1234, 2) == "± 0.12"
+    assert plus_minus(0.0, 2) == "± 0.00"
+    assert plus_minus(None, 2) == "± ?"
