@@ -1,20 +1,23 @@
-"""Are the equations really tested? Plants one fault at a time in objective.py and shows which test catches it.
+"""Are they tested? Plants one fault at a time in the equations, or in what guards files, and shows who catches it.
 
-    python benchmarks/mutations.py
+    python benchmarks/mutations.py [equations] [files]
 
-Faults are planted in memory, by replacing a piece of the source inside one function; no file is changed. The tests run
-are those of the objective that need no trained model. Ends with status 1 if a fault survives.
+Faults are planted in memory, by giving a function the code of its source with one piece replaced; no file is changed.
+Of the equations' tests those run that need no trained model. Ends with status 1 if a fault survives.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import io
 import sys
 import time
+from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from rlhf import environment
@@ -23,14 +26,11 @@ environment.prepare()
 
 import pytest
 
-from rlhf.ppo import objective
-
 ROOT = Path(__file__).parents[1]
-TESTS = ["test_objective.py", "test_critic.py", "test_padding_properties.py"]
 
 
 class Fault(NamedTuple):
-    """In `function`, the piece `right` becomes `wrong`."""
+    """In `function` (of the module, "Class.method" for one of a class) the piece `right` becomes `wrong`."""
 
     function: str
     name: str
@@ -38,7 +38,15 @@ class Fault(NamedTuple):
     wrong: str
 
 
-FAULTS = [
+class Suite(NamedTuple):
+    """Faults by module, and the tests that must notice, in the order in which they are asked."""
+
+    faults: dict[str, list[Fault]]
+    tests: list[str]
+    models: bool  # whether tests that need a trained model run too
+
+
+EQUATIONS = [
     Fault("masked_sum", "mask dropped", "torch.where(mask, x, 0.0).sum()", "x.nan_to_num().sum()"),
     Fault("masked_mean", "mean over padding", "mask.sum().clamp(min=1)", "mask.numel()"),
     Fault("masked_mean", "divided by rows", "mask.sum().clamp(min=1)", "mask.shape[0]"),
@@ -98,16 +106,66 @@ FAULTS = [
 ]  # fmt: skip
 
 
-class Outcome:
-    """A pytest plugin: keeps tests that need no trained model, notes the first that fails."""
+FILES = {
+    "rlhf.foundation.digests": [
+        Fault("file_digest", "the first megabyte only", 'hashlib.file_digest(stream, "sha256")',
+              "hashlib.sha256(stream.read(1 << 20))"),
+        Fault("value_digest", "order of keys counts", "sort_keys=True, ", ""),
+        Fault("damage", "sizes only", "if not sizes_only and", "if False and"),
+        Fault("damage", "a missing file is whole", "if not path.is_file():", "if False:"),
+    ],
+    "rlhf.ppo.provenance": [
+        Fault("weights_digest", "64 numbers a tensor", ".reshape(-1).view", ".reshape(-1)[:64].view"),
+        Fault("changed_inputs", "what one side lacks is the same", "if name not in then or name not in today:\n"
+              "            return True", "if name not in then or name not in today:\n            return False"),
+    ],
+    "rlhf.foundation.locks": [
+        Fault("take_lock", "a lock that many can hold", "fcntl.LOCK_EX", "fcntl.LOCK_SH"),
+        Fault("take_lock", "never waits", "(0 if wait else fcntl.LOCK_NB)", "fcntl.LOCK_NB"),
+        Fault("sole_writer", "a second writer is let in", "if descriptor is None:", "if False:"),
+        Fault("_take_new", "a lock on a removed file counts", "or _is_open_as(path, descriptor)",
+              "or True"),
+    ],
+    "rlhf.foundation.leftovers": [
+        Fault("_clear", "a living writer's temporary goes", "if descriptor is None:\n        return",
+              "if descriptor is None:\n        descriptor = os.open(path, os.O_RDONLY)"),
+    ],
+    "rlhf.ppo.resuming": [
+        Fault("_of_rungs", "a user's own files are moved", "if NAME.fullmatch(_rung_of(path))", ""),
+        Fault("_move", "an older stray is overwritten", "while target.exists():", "while False:"),
+        Fault("set_aside", "strays' metrics are lost", 'append_jsonl(run.strays / "metrics.jsonl", row)', "pass"),
+        Fault("_require_nothing_beyond_the_first_iteration", "begins anew over a finished run",
+              "if rows > 1 or rungs > 1:", "if False:"),
+    ],
+}  # fmt: skip
+SUITES = {
+    "equations": Suite(
+        {"rlhf.ppo.objective": EQUATIONS},
+        ["ppo/test_objective.py", "ppo/test_critic.py", "ppo/test_padding_properties.py"],
+        models=False,
+    ),
+    "files": Suite(
+        FILES,
+        ["foundation/test_digests.py", "foundation/test_locks.py", "foundation/test_leftovers.py",
+         "ppo/test_resuming.py", "ppo/test_provenance.py"],
+        models=True,
+    ),
+}  # fmt: skip
 
-    def __init__(self) -> None:
-        self.failed, self.ran = "", 0
+
+class Outcome:
+    """A pytest plugin: keeps tests that need no trained model unless told otherwise, notes the first that fails."""
+
+    def __init__(self, models: bool) -> None:
+        self.models, self.failed, self.ran = models, "", 0
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Drop tests of whole runs."""
+        """Drop tests of whole runs, or the slow ones."""
         models = {"model", "build_model", "model_directory", "tokenizer", "language_model", "tmp_path"}
-        items[:] = [item for item in items if not models & set(item.fixturenames)]
+        if self.models:
+            items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        else:
+            items[:] = [item for item in items if not models & set(item.fixturenames)]
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Count, and note the first failure."""
@@ -116,52 +174,65 @@ class Outcome:
             self.failed = report.nodeid.split("/")[-1]
 
 
-def mutated(fault: Fault) -> dict[str, Any]:
-    """The names of objective.py with the fault in it. Raises ValueError when the piece is not there."""
-    source, function = inspect.getsource(objective), inspect.getsource(getattr(objective, fault.function))
-    if fault.right not in function:
+@contextlib.contextmanager
+def planted(module: ModuleType, fault: Fault) -> Iterator[None]:
+    """The function with the fault in it. Raises ValueError when the piece is not there."""
+    function = inspect.unwrap(attrgetter(fault.function)(module))
+    source = inspect.getsource(function)
+    if fault.right not in source:
         raise ValueError(f"{fault.function}: {fault.right!r} is not in its source; bring the list of faults up to date")
-    place = function.rindex('"""') if '"""' in function else 0  # formulas in the docstring stay
-    body = function[:place] + function[place:].replace(fault.right, fault.wrong)
-    if body == function:
+    place = source.rindex('"""') if '"""' in source else 0  # formulas in the docstring stay
+    body = source[:place] + source[place:].replace(fault.right, fault.wrong)
+    if body == source:
         raise ValueError(f"{fault.function}: {fault.right!r} stands in its docstring only")
-    module = ModuleType(objective.__name__)
-    exec(compile(source.replace(function, body), objective.__file__, "exec"), module.__dict__)
-    return vars(module)
+    names = dict(vars(module))
+    exec(compile(inspect.getsource(module).replace(source, body), str(module.__file__), "exec"), names)
+    healthy, faulty = function.__code__, inspect.unwrap(attrgetter(fault.function)(SimpleNamespace(**names))).__code__
+    function.__code__ = faulty
+    try:
+        yield
+    finally:
+        function.__code__ = healthy
 
 
-def run_tests() -> Outcome:
-    """The tests against objective.py as it now is in memory, file by file up to the first failure."""
-    outcome = Outcome()
+def run_tests(suite: Suite) -> Outcome:
+    """The suite's tests against what is now in memory, file by file up to the first failure."""
+    outcome = Outcome(suite.models)
     words = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
-    for test in TESTS:
+    for test in suite.tests:
         for name in [name for name in sys.modules if name.split(".")[-1] == Path(test).stem]:
             del sys.modules[name]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            pytest.main([*words, str(ROOT / "tests" / "rlhf" / "ppo" / test)], plugins=[outcome])
+            pytest.main([*words, str(ROOT / "tests" / "rlhf" / test)], plugins=[outcome])
         if outcome.failed:
             break
     return outcome
 
 
-def main() -> int:
-    """Print a line a fault."""
-    started = time.perf_counter()
-    healthy = run_tests()
+def run_suite(suite: Suite) -> tuple[int, int]:
+    """Print a line a fault; how many there were, and how many survived (-1: the tests fail without a fault)."""
+    healthy = run_tests(suite)
     if healthy.failed or not healthy.ran:
         print(f"without a fault: {healthy.failed or 'no test ran'}")
-        return 1
-    kept = dict(vars(objective))
+        return 0, -1
+    planned = [(name, fault) for name, faults in suite.faults.items() for fault in faults]
     survived = 0
-    for fault in FAULTS:
-        vars(objective).update(mutated(fault))
-        caught = run_tests().failed
-        vars(objective).update(kept)
+    for name, fault in planned:
+        with planted(importlib.import_module(name), fault):
+            caught = run_tests(suite).failed
         survived += not caught
         print(f"{fault.function:<20} {fault.name:<34} {caught or 'SURVIVED'}", flush=True)
-    seconds = time.perf_counter() - started
-    print(f"{len(FAULTS) - survived} of {len(FAULTS)} faults caught by {healthy.ran} tests ({seconds:.0f} s)")
-    return int(survived > 0)
+    print(f"{len(planned) - survived} of {len(planned)} faults caught by {healthy.ran} tests")
+    return len(planned), survived
+
+
+def main() -> int:
+    """Run the suites that are named, or all."""
+    started = time.perf_counter()
+    found = [run_suite(SUITES[name]) for name in sys.argv[1:] or SUITES]
+    planted_faults, survived = (sum(column) for column in zip(*found, strict=True))
+    print(f"{planted_faults} faults, {survived} survived ({time.perf_counter() - started:.0f} s)")
+    return int(any(left for _, left in found))
 
 
 if __name__ == "__main__":

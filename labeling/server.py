@@ -11,7 +11,6 @@ How it differs from `label-studio start`:
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -29,6 +28,7 @@ from pathlib import Path
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.locks import lock_file
 
 VERSION = "1.23.2"
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -116,16 +116,16 @@ def _watched(command: Sequence[str], say: Say) -> list[str]:
 
 @contextmanager
 def locked(path: Path, meaning: str) -> Iterator[None]:
-    """Hold an exclusive lock on `path`. Raises InputError at once when another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                str(path.parent), got="a folder in use", expected="one command at a time", fix=f"wait: {meaning}"
-            ) from None
+    """Hold the lock file `path`. Raises InputError at once when another process holds it, or on a bad disk."""
+    descriptor = lock_file(path)
+    if descriptor is None:
+        raise InputError(
+            str(path.parent), got="a folder in use", expected="one command at a time", fix=f"wait: {meaning}"
+        )
+    try:
         yield
+    finally:
+        os.close(descriptor)
 
 
 def new_account(name: str) -> Account:

@@ -101,8 +101,8 @@ def run(config: ProbeConfig) -> dict[str, Any]:
         **{name: [dataclasses.asdict(text) for text in texts] for name, texts in found.items()},
     }
     rows = [_sample(name, text) for name, texts in found.items() for text in texts]
-    write_json(directory / "probe.json", report)
     write_records(directory / "probe_samples.jsonl", rows)
+    write_json(directory / "probe.json", report)  # last: who finds it finds a whole probe
     return report
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 from rlhf.foundation.terminal import shown
@@ -34,6 +36,17 @@ def write_failure(path: Path, error: OSError) -> InputError:
         expected="a writable disk with free space",
         fix="free some space or choose another directory, then run the same command again; what stood there is kept",
     )
+
+
+def disk_refusal(error: Exception) -> OSError | None:
+    """What the operating system said, where `error` means that it refused; None where it means something else.
+
+    Libraries written in Rust (safetensors, tokenizers) tell it in words only: `... (os error 28)`.
+    """
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    if isinstance(error, OSError) or found is None:
+        return error if isinstance(error, OSError) else None
+    return OSError(int(found[1]), os.strerror(int(found[1])))
 
 
 class Told(SystemExit):

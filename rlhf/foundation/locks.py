@@ -25,6 +25,15 @@ def take_lock(path: Path, *, wait: bool = False) -> int | None:
     return descriptor
 
 
+def lock_file(path: Path, *, wait: bool = False) -> int | None:
+    """`take_lock` on a file that is made if need be. Raises InputError when the place cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _take_new(path, wait=wait)
+    except OSError as error:
+        raise write_failure(path, error) from error
+
+
 @contextmanager
 def sole_writer(directory: str | Path) -> Iterator[None]:
     """Hold an output directory, which need not exist yet, for one command: by the file .NAME.lock beside it.
@@ -33,16 +42,7 @@ def sole_writer(directory: str | Path) -> Iterator[None]:
     """
     target = Path(os.path.abspath(directory))
     path = target.parent / f".{target.name}.lock"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _take_new(path)
-    except OSError as error:
-        raise InputError(
-            f"writing {path}",
-            got=error.strerror or str(error),
-            expected="a directory that can be written",
-            fix="choose another one",
-        ) from error
+    descriptor = lock_file(path)
     if descriptor is None:
         raise InputError(
             "--output_dir",
@@ -64,11 +64,7 @@ def one_writer(path: Path) -> Iterator[None]:
     The lock is the file .NAME.lock beside it. Raises InputError when the place cannot be written.
     """
     lock = path.parent / f".{path.name}.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _take_new(lock, wait=True)
-    except OSError as error:
-        raise write_failure(path, error) from error
+    descriptor = lock_file(lock, wait=True)
     assert descriptor is not None  # it waited
     try:
         yield
@@ -78,13 +74,20 @@ def one_writer(path: Path) -> Iterator[None]:
 
 
 def _take_new(path: Path, *, wait: bool = False) -> int | None:
-    """`take_lock` on a file that its last holder may be removing at this moment."""
+    """`take_lock` on a file that its last holder may be removing at this moment: a lock on what is gone is given up."""
     while True:
         path.touch()
         try:
             descriptor = take_lock(path, wait=wait)
-            if descriptor is None or os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
         except FileNotFoundError:
             continue
+        if descriptor is None or _is_open_as(path, descriptor):
+            return descriptor
         os.close(descriptor)
+
+
+def _is_open_as(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf.foundation.adapters import adapter_base, load_adapter, merged
 from rlhf.foundation.causal_lm import settle
-from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.errors import InputError, disk_refusal, write_failure
 from rlhf.foundation.files import current_umask, fsync_directory
 from rlhf.foundation.leftovers import sweep
 from rlhf.foundation.load_errors import LOAD_ERRORS, hub_in_silence, load_failure
@@ -122,10 +121,10 @@ def replacing_directory(directory: Path, *, marker: str = "config.json") -> Iter
         _flush(temporary)
         temporary.chmod(0o777 & ~current_umask())
         _swap(temporary, directory)
-    except OSError as error:
-        raise write_failure(directory, error) from error
-    except SafetensorError as error:  # how a full disk shows itself while weights are written
-        raise write_failure(directory, OSError(str(error))) from error
+    except Exception as error:
+        if refusal := disk_refusal(error):
+            raise write_failure(directory, refusal) from error
+        raise
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

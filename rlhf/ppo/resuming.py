@@ -16,7 +16,7 @@ from rlhf.foundation.leftovers import sweep
 from rlhf.ppo.ladder import NAME, Rung, read_rungs, to_rungs
 from rlhf.ppo.metrics_file import read_metrics_file
 from rlhf.ppo.run_directory import RunDirectory
-from rlhf.ppo.state import State
+from rlhf.ppo.state import State, remove_older
 
 
 def require_whole(run: RunDirectory, saved: State | None) -> None:
@@ -80,9 +80,10 @@ def set_aside(run: RunDirectory, kept: Sequence[Rung], iteration: int) -> None:
 
 
 def sweep_run(run: RunDirectory) -> None:
-    """Clear away the temporaries of a killed process; only for who holds the run directory."""
+    """Clear away a killed process's temporaries and the states it had no time to; only for who holds the run."""
     for folder in (run.root, run.root / "checkpoints", run.root / "samples", run.state):
         sweep(folder)
+    remove_older(run.state)
 
 
 def _rung_of(path: Path) -> str:

@@ -7,7 +7,6 @@ random number is keyed (language_model/randomness.py). A state is written under 
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -21,7 +20,8 @@ from torch import Tensor
 
 from rlhf.foundation.digests import file_digest
 from rlhf.foundation.errors import InputError, write_failure
-from rlhf.foundation.files import fsync_directory, read_json, write_json
+from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.model_directory import replacing_directory
 
 KEPT = 2
 ADAM_TENSORS = ("exp_avg", "exp_avg_sq", "step")
@@ -78,25 +78,21 @@ def restore_parameters(model: torch.nn.Module, tensors: Mapping[str, Tensor]) ->
 
 def save_state(directory: Path, state: State) -> None:
     """Write a state into `directory`/NUMBER and remove all but the two latest. Raises InputError on a full disk."""
-    name = f"{state.next_iteration:06d}"
-    temporary, final = directory / f".{name}.tmp", directory / name
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+    with replacing_directory(directory / f"{state.next_iteration:06d}", marker="state.json") as temporary:
         save_file(state.parameters, temporary / "parameters.safetensors")
         save_file(state.optimizer, temporary / "optimizer.safetensors")
         digests = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
-        for path in temporary.iterdir():
-            _fsync(path)
         write_json(temporary / "state.json", {**state.values, "next_iteration": state.next_iteration, "files": digests})
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        fsync_directory(directory)
+    remove_older(directory)
+
+
+def remove_older(directory: Path) -> None:
+    """Remove all states but the latest. Raises InputError when the disk refuses."""
+    try:
         for old in _numbered(directory)[KEPT:]:
             shutil.rmtree(old)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise write_failure(directory, error if isinstance(error, OSError) else OSError(str(error))) from error
+    except OSError as error:
+        raise write_failure(directory, error) from error
 
 
 def load_state(directory: Path) -> State | None:
@@ -136,8 +132,3 @@ def _read(path: Path) -> State:
 def _numbered(directory: Path) -> list[Path]:
     """State directories, the latest first."""
     return sorted((p for p in directory.glob("[0-9]*") if p.is_dir()), reverse=True)
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -11,9 +12,12 @@ class Tally:
 
     rows: list[tuple[str, int, int]] = field(default_factory=list)
 
-    def add(self, what: str, tried: int, wrong: int) -> None:
-        """Note one kind of fault."""
-        self.rows.append((what, tried, wrong))
+    def add(self, what: str, tried: int, wrong: Mapping[object, object]) -> None:
+        """Note one kind of fault: how often it was tried, and each time that it came out wrong."""
+        self.rows.append((what, tried, len(wrong)))
+        print(f"{tried:6,d} tried, {len(wrong):,d} wrong: {what}", flush=True)
+        for where, found in wrong.items():
+            print(f"       {where}: {found}", flush=True)
 
     def lines(self) -> list[str]:
         """A line a row, and the sum."""

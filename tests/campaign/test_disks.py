@@ -69,7 +69,7 @@ def test_a_disk_that_is_full_at_some_writes(
 ) -> None:
     chosen = evenly(needing_space(operations(commands, deeds[name], tmp_path / "counted")), 5)
     wrong = {str(o): found for o in chosen if (found := met(commands, deeds[name], tmp_path / "cut", o, "full"))}
-    tally.add(f"full disk: {name}", len(chosen), len(wrong))
+    tally.add(f"full disk: {name}", len(chosen), wrong)
     assert not wrong
 
 
@@ -84,7 +84,7 @@ def test_a_disk_that_fails_at_every_operation(
     chosen = needing_space(found) if action == "full" else [o for o in found if o.name == "fsync"]
     wrong = {str(o): bad for o in chosen if (bad := met(commands, done, tmp_path / "cut", o, action))}
     tally.add(f"{'full disk' if action == 'full' else 'failing fsync'} at every operation: {deed.name}",
-              len(chosen), len(wrong))  # fmt: skip
+              len(chosen), wrong)  # fmt: skip
     assert not wrong
 
 
@@ -96,7 +96,7 @@ def test_a_disk_that_turns_read_only(
     done = deeds[deed.name]
     chosen = evenly(operations(commands, done, tmp_path / "counted"), 8)
     wrong = {str(o): bad for o in chosen if (bad := met(commands, done, tmp_path / "cut", o, "readonly"))}
-    tally.add(f"read-only disk: {deed.name}", len(chosen), len(wrong))
+    tally.add(f"read-only disk: {deed.name}", len(chosen), wrong)
     assert not wrong
 
 
@@ -116,7 +116,7 @@ def test_a_clock_that_jumps(
         bad = differences(done.after, contents(tmp_path / "cut"))
         if bad or outcome.status != 0:
             wrong[str(operation)] = [*bad, outcome.errors[-300:]]
-    tally.add(f"clock jumps: {deed.name}", len(chosen), len(wrong))
+    tally.add(f"clock jumps: {deed.name}", len(chosen), wrong)
     assert not wrong
 
 
@@ -155,5 +155,5 @@ def test_a_small_disk(commands: Commands, deeds: Deeds, small_disk: Path, tally:
             commands.run(folder, *done.deed.again)
         if bad := bad + differences(done.after, contents(folder)):
             wrong[number] = bad
-    tally.add(f"a tmpfs too small: {name}", sizes, len(wrong))
+    tally.add(f"a tmpfs too small: {name}", sizes, wrong)
     assert not wrong

@@ -52,7 +52,7 @@ def test_killed_before_some_operations(
 ) -> None:
     numbers = evenly(operations_of(commands, deeds[name], tmp_path / "counted"), 8)
     wrong = {n: found for n in numbers if (found := killed(commands, deeds[name], tmp_path / "cut", n, "kill"))}
-    tally.add(f"killed before an operation: {name}", len(numbers), len(wrong))
+    tally.add(f"killed before an operation: {name}", len(numbers), wrong)
     assert not wrong
 
 
@@ -67,7 +67,7 @@ def test_killed_before_every_operation(
     operations = commands.operations(tmp_path / "counted", *deed.argv)
     chosen = [o for o in operations if action == "kill" or o.name == "write"]
     wrong = {str(o): found for o in chosen if (found := killed(commands, done, tmp_path / "cut", o.number, action))}
-    tally.add(f"{action} at every operation: {deed.name}", len(chosen), len(wrong))
+    tally.add(f"{action} at every operation: {deed.name}", len(chosen), wrong)
     assert not wrong
 
 
@@ -85,7 +85,7 @@ def test_killed_at_random_moments(commands: Commands, deeds: Deeds, tmp_path: Pa
         kills += ended == -9
         if found := go_on(commands, done, folder):
             wrong[moment] = found
-    tally.add(f"killed at a random moment (seed {seed}): {deed.name}", kills, len(wrong))
+    tally.add(f"killed at a random moment (seed {seed}): {deed.name}", kills, wrong)
     assert not wrong
 
 
@@ -117,5 +117,5 @@ def test_two_processes_of_which_one_or_both_are_killed(
         if found := differences(whole, contents(folder)) or [s for s in outcome.statuses if s]:
             wrong[moment] = [*found, outcome.errors[-300:]]
         shutil.rmtree(folder)
-    tally.add(f"two processes, {'both' if rank is None else f'rank {rank}'} killed: {name}", kills, len(wrong))
+    tally.add(f"two processes, {'both' if rank is None else f'rank {rank}'} killed: {name}", kills, wrong)
     assert not wrong

@@ -10,14 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
-from rlhf.cli import main
 from rlhf.ppo.ladder import read_rungs
 
 OPTIONS = shlex.split(
@@ -103,75 +100,3 @@ def test_interrupted_says_how_to_go_on(model_directory: Path, tmp_path: Path, se
     assert "Traceback" not in errors
     finish(model_directory, tmp_path / "run", "--resume")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
-
-
-# Runs the command, but the process kills itself when it calls MODULE:FUNCTION for the COUNTth time.
-DRIVER = """
-import importlib, os, signal, sys
-from rlhf import environment
-environment.prepare()
-place, count, *words = sys.argv[1:]
-module, name = place.split(":")
-module = importlib.import_module(module)
-real, calls = getattr(module, name), 0
-def deadly(*arguments, **options):
-    global calls
-    calls += 1
-    if calls == int(count):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return real(*arguments, **options)
-setattr(module, name, deadly)
-from rlhf.ppo.__main__ import main
-main(words)
-"""
-SMALL = shlex.split(
-    "--reward_func full_stop --iteration_batch_size 64 --max_iteration_batch_size 64 --minibatch_size 32 "
-    "--max_completion_length 8 --learning_rate 1e-3 --num_eval_samples 16 --normalization_samples 64 "
-    "--max_iterations 3 --ladder_step 0.1 --critic shared --beta 0.1 --kl_target 1 --quiet"
-)
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """The same arithmetic here as in the processes that are killed."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("place", "count"),
-    [
-        ("rlhf.foundation.files:current_umask", 1),  # the first run.json written, not yet in place
-        ("rlhf.ppo.rollout:generate", 5),  # in the second rollout's generation
-        ("rlhf.ppo.update:clipped_loss", 4),  # in the second rollout's second update
-        ("rlhf.foundation.model_directory:_swap", 2),  # a checkpoint written, not yet in place
-        ("rlhf.ppo.ladder:write_json", 3),  # a checkpoint in place that ladder.json does not name yet
-        ("rlhf.ppo.state:save_file", 4),  # half a state
-        ("rlhf.ppo.state:write_json", 2),  # a state written, not yet in place
-        ("rlhf.ppo.state:fsync_directory", 2),  # two states in place, the older one to be removed
-    ],
-)
-def test_killed_at_a_chosen_place_and_resumed(
-    model_directory: Path, tmp_path: Path, one_thread: None, place: str, count: int
-) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def words(output: str, *extra: str) -> list[str]:
-        return ["--model_name_or_path", str(model_directory), "--output_dir", str(tmp_path / output), *SMALL, *extra]
-
-    killed = subprocess.run(
-        [sys.executable, "-c", DRIVER, place, str(count), *words("cut")],
-        env=environment,
-        capture_output=True,
-        timeout=300,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert (tmp_path / "cut" / "metrics.jsonl").exists() == (tmp_path / "cut" / "run.json").exists()
-    assert (tmp_path / "cut" / "run.json").exists() == (place != "rlhf.foundation.files:current_umask")
-    assert main(["ppo", *words("cut", "--resume")]) == 0
-    assert main(["ppo", *words("whole")]) == 0
-    assert_same(tmp_path / "whole", tmp_path / "cut")
-    assert sorted(p.name for p in (tmp_path / "cut" / "state").iterdir()) == ["000002", "000003"]
