@@ -28,7 +28,7 @@ from pathlib import Path
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
-from rlhf.foundation.locks import lock_file
+from rlhf.foundation.locks import holder, lock_file
 
 VERSION = "1.23.2"
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -120,7 +120,10 @@ def locked(path: Path, meaning: str) -> Iterator[None]:
     descriptor = lock_file(path)
     if descriptor is None:
         raise InputError(
-            str(path.parent), got="a folder in use", expected="one command at a time", fix=f"wait: {meaning}"
+            str(path.parent),
+            got=f"a folder in use by {holder(path)}",
+            expected="one command at a time",
+            fix=f"wait: {meaning}",
         )
     try:
         yield

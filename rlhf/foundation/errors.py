@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -28,8 +29,18 @@ class InputError(ValueError):
         super().__init__(shown(" ".join(line.split())))
 
 
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
 def write_failure(path: Path, error: OSError) -> InputError:
-    """The line a person sees when the disk is full or a directory is read-only."""
+    """The line a person sees when the disk is full or a directory is read-only, or when a disk has no locks."""
+    if error.errno in NO_LOCKS:
+        return InputError(
+            f"writing {path}",
+            got=error.strerror,
+            expected="a disk with file locks (flock), so that two commands cannot write at once",
+            fix="mount it with locks (NFS 4; Lustre with -o flock), or choose a directory on another disk",
+        )
     return InputError(
         f"writing {path}",
         got=error.strerror or str(error),

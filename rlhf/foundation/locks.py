@@ -4,34 +4,55 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rlhf.foundation.errors import InputError, write_failure
+from rlhf.foundation.terminal import shown
 
 
 def take_lock(path: Path, *, wait: bool = False) -> int | None:
     """Lock an existing file or directory: the descriptor that holds it.
 
-    None when a living process holds it, unless told to `wait` for that one.
+    None when a living process holds it, unless told to `wait` for that one. Raises OSError, also on a disk that has no
+    locks (some network file systems): nobody there could be sure to be alone.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
+    except BlockingIOError:
         os.close(descriptor)
         return None
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
 def lock_file(path: Path, *, wait: bool = False) -> int | None:
-    """`take_lock` on a file that is made if need be. Raises InputError when the place cannot be written."""
+    """`take_lock` on a file that is made if need be and says who holds it (`holder`).
+
+    Raises InputError when the place cannot be written or locked.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _take_new(path, wait=wait)
+        descriptor = _take_new(path, wait=wait)
+        if descriptor is not None:
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%F %T} UTC\n")
+        return descriptor
     except OSError as error:
         raise write_failure(path, error) from error
+
+
+def holder(path: Path) -> str:
+    """Who holds a lock file, as it says itself: the process may be one of another machine on a shared disk."""
+    try:
+        return shown(path.read_text(errors="replace").strip(), 200) or "a process that has just begun"
+    except OSError:
+        return "a process that has just ended"
 
 
 @contextmanager
@@ -46,7 +67,7 @@ def sole_writer(directory: str | Path) -> Iterator[None]:
     if descriptor is None:
         raise InputError(
             "--output_dir",
-            got=f"{directory}, in use by another command",
+            got=f"{directory}, in use by another command ({holder(path)})",
             expected="a directory of this command alone",
             fix="wait for that command, or choose another directory",
         )

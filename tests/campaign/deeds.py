@@ -46,6 +46,11 @@ class Deed:
     extra: str = ""
 
     @property
+    def swept(self) -> bool:
+        """Whether every one of its operations is tried; of the kinds of PPO, which write alike, two are."""
+        return not self.name.startswith("ppo") or self.name in ("ppo, critic and adaptive KL", "ppo, LoRA")
+
+    @property
     def argv(self) -> list[str]:
         """What is typed."""
         return self.words.split()
@@ -87,6 +92,7 @@ DEEDS = [
     Deed("rate score", "rate score --output_dir study"),
     Deed("export", "export run-0 --rung kl-00.00 --output_dir exported"),
 ]  # fmt: skip
+SWEPT = [deed for deed in DEEDS if deed.swept]
 LONG = [
     Deed("loop", f"loop {MODEL} --output_dir rounds --rounds 2 --num_labels 40 --gold lexicon --reward_config rm.yaml "
          "--ppo_config ppo.yaml --quiet"),

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import need_real
 
-from .deeds import DEEDS, Deed, Deeds, Done
+from .deeds import SWEPT, Deed, Deeds, Done
 from .faults import Commands, Operation, Outcome, contents, differences, evenly, used
 from .tally import Tally
 
@@ -75,7 +75,7 @@ def test_a_disk_that_is_full_at_some_writes(
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("action", ["full", "fsync"])
-@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.name)
+@pytest.mark.parametrize("deed", SWEPT, ids=lambda deed: deed.name)
 def test_a_disk_that_fails_at_every_operation(
     commands: Commands, deeds: Deeds, tmp_path: Path, tally: Tally, deed: Deed, action: str
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_disk_that_fails_at_every_operation(
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.name)
+@pytest.mark.parametrize("deed", SWEPT, ids=lambda deed: deed.name)
 def test_a_disk_that_turns_read_only(
     commands: Commands, deeds: Deeds, tmp_path: Path, tally: Tally, deed: Deed
 ) -> None:
@@ -102,7 +102,7 @@ def test_a_disk_that_turns_read_only(
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("jump", [-DAY, 3650 * DAY], ids=["a day back", "ten years forward"])
-@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.name)
+@pytest.mark.parametrize("deed", SWEPT, ids=lambda deed: deed.name)
 def test_a_clock_that_jumps(
     commands: Commands, deeds: Deeds, tmp_path: Path, tally: Tally, deed: Deed, jump: int
 ) -> None:

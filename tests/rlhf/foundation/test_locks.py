@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
+import socket
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import write_text
 from rlhf.foundation.locks import one_writer, sole_writer, take_lock
+from rlhf.foundation.model_directory import replacing_directory
 
 
 def test_a_lock_has_one_holder_and_ends_with_it(tmp_path: Path) -> None:
@@ -33,6 +40,31 @@ def test_the_second_sole_writer_is_refused_at_once_and_the_next_let_in(tmp_path:
     with sole_writer(target):
         pass
     assert not list(tmp_path.iterdir())  # no lock file stays
+
+
+def test_the_refusal_names_the_holder_and_a_dead_one_s_file_holds_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    (tmp_path / ".out.lock").write_text("process 1 on another-machine, since 2020-01-01 00:00:00 UTC\n")  # power loss
+    with sole_writer(target):
+        mine = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%F}"
+        with pytest.raises(InputError, match=re.escape(mine)), sole_writer(target):
+            pytest.fail("two writers at once")
+
+
+def test_a_disk_without_locks_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(InputError, match="No locks available; expected a disk with file locks"),
+        sole_writer(tmp_path / "out"),
+    ):
+        pytest.fail("went on without a lock")
+    with pytest.raises(InputError, match="expected a disk with file locks"):
+        write_text(tmp_path / "file", "text")
+    with pytest.raises(InputError, match="expected a disk with file locks"), replacing_directory(tmp_path / "model"):
+        pytest.fail("went on without a lock")
 
 
 def test_those_who_wait_are_let_in_one_by_one(tmp_path: Path) -> None:
