@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,13 +101,12 @@ LONG = [
 
 @dataclass(frozen=True)
 class Done:
-    """A deed, the folder as it was before it, and what stood there after it, its bytes on a disk, and its time."""
+    """A deed, the folder as it was before it, and what stood there after it, with its bytes on a disk."""
 
     deed: Deed
     before: Path
     after: dict[str, object]
     bytes: int
-    seconds: float
 
 
 class Deeds:
@@ -136,11 +134,9 @@ class Deeds:
         answer_pages(self.home)
         before = self.scratch / f"before-{len(self.done)}"
         shutil.copytree(self.home, before)
-        began = time.monotonic()
         outcome = self.commands.run(self.home, *deed.argv)
         assert outcome.status == 0, f"{deed.name}: {outcome.errors}"
-        seconds = time.monotonic() - began
-        self.done[deed.name] = Done(deed, before, contents(self.home), used(self.home), seconds)
+        self.done[deed.name] = Done(deed, before, contents(self.home), used(self.home))
 
 
 def write_inputs(home: Path) -> None:

@@ -53,7 +53,7 @@ def child(request: dict[str, Any], rank: int) -> NoReturn:
 
 
 def ranks(request: dict[str, Any]) -> list[int]:
-    """Start the processes of one command and kill them after the request's delay; their process numbers."""
+    """Start the processes of one command; their process numbers."""
     children = []
     for rank in range(request["processes"]):
         pid = os.fork()
@@ -67,11 +67,21 @@ def run(request: dict[str, Any]) -> list[int]:
     """Run one command to its end; the wait statuses of its processes, killed ones negative."""
     children = ranks(request)
     if request["kill_after"] is not None:
-        time.sleep(request["kill_after"])
         killed = children if request["rank"] is None else [children[request["rank"]]]
-        for pid in killed:
+        wait(killed, request["kill_after"])
+        for pid in killed:  # one that has ended is waited for below: its number is not given anew
             os.kill(pid, signal.SIGKILL)
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+
+
+def wait(children: list[int], seconds: float) -> None:
+    """Wait so long, or until all of them have ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ended = [os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) for pid in children]
+        if all(ended):
+            return
+        time.sleep(0.002)
 
 
 def serve() -> None:

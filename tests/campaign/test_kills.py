@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,21 @@ def killed(commands: Commands, done: Done, folder: Path, at: int, action: str) -
     return go_on(commands, done, folder)
 
 
+def duration(commands: Commands, done: Done, folder: Path, processes: int = 1) -> float:
+    """Seconds that the deed takes when nobody kills it, in a fresh copy at `folder`."""
+    shutil.copytree(done.before, folder)
+    began = time.monotonic()
+    outcome = commands.run(folder, *done.deed.argv, processes=processes)
+    assert not any(outcome.statuses), outcome.errors
+    return time.monotonic() - began
+
+
 def operations_of(commands: Commands, done: Done, folder: Path) -> list[int]:
     shutil.copytree(done.before, folder)
     return [operation.number for operation in commands.operations(folder, *done.deed.argv)]
 
 
+KILLS = 7
 QUICK = ("label import, appended", "label page, answers", "ppo, critic and adaptive KL", "export")
 
 
@@ -77,10 +88,11 @@ def test_killed_at_random_moments(commands: Commands, deeds: Deeds, tmp_path: Pa
     done, folder, wrong, kills = deeds[deed.name], tmp_path / "cut", {}, 0
     seed = random.randrange(10_000)
     moments = random.Random(seed)
+    seconds = duration(commands, done, tmp_path / "timed")
     while kills < KILLS:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(done.before, folder)
-        moment = moments.uniform(0, done.seconds)
+        moment = moments.uniform(0, seconds)
         ended = commands.run(folder, *deed.argv, kill_after=moment).status
         kills += ended == -9
         if found := go_on(commands, done, folder):
@@ -89,7 +101,6 @@ def test_killed_at_random_moments(commands: Commands, deeds: Deeds, tmp_path: Pa
     assert not wrong
 
 
-KILLS = 7
 PAIR = ("ppo, all weights", "ppo, LoRA", "ppo, reward model")
 
 
@@ -101,13 +112,12 @@ def test_two_processes_of_which_one_or_both_are_killed(
 ) -> None:
     done, wrong, kills = deeds[name], {}, 0
     moments = random.Random(rank)
-    shutil.copytree(done.before, tmp_path / "whole")
-    assert commands.run(tmp_path / "whole", *done.deed.argv, processes=2).statuses == [0, 0]
+    seconds = duration(commands, done, tmp_path / "whole", processes=2)
     whole = contents(tmp_path / "whole")
     while kills < 4:
         folder = tmp_path / f"cut-{kills}"
         shutil.copytree(done.before, folder)
-        moment = moments.uniform(0, 2 * done.seconds)
+        moment = moments.uniform(0, seconds)
         ended = commands.run(folder, *done.deed.argv, processes=2, rank=rank, kill_after=moment)
         kills += -9 in ended.statuses
         if -9 in ended.statuses and rank is not None:
