@@ -7,18 +7,20 @@ and None (not applicable) in a list, tuple or one-dimensional array are taken, o
 reward by accident: the keys of a dict, the letters of a text, a mean in place of its parts.
 
 How this differs from TRL: a function that turns gradients off or sets another default dtype does so for itself alone,
-it may change the messages that it is given, `async def` is refused, and so is sys.exit.
+it may change the messages that it is given, and sys.exit is refused. `async def` functions are awaited, as in TRL.
 
 Shapes: N completions.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import math
 import numbers
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -141,7 +143,18 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
 
 def _quietly(function: RewardFunction, positional: list[Any], named: Given) -> Any:
     with _process_state_kept():
-        return function(*positional, **named)
+        returned: Any = function(*positional, **named)
+        return _awaited(returned) if isinstance(returned, Coroutine) else returned
+
+
+def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What an `async def` function gives in the end; where a loop runs already (a notebook), in a thread beside it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(asyncio.run, coroutine).result()
 
 
 @contextmanager
@@ -169,9 +182,6 @@ def _culprit(
 
 def _listed(values: Any, name: str, n: int) -> Sequence[Any]:
     """What a function returned, if it is one value a completion. Raises InputError otherwise."""
-    if isinstance(values, Coroutine):
-        values.close()
-        raise InputError(name, got="a coroutine (async def)", expected=EXPECTED.format(n=n), fix="write it with def")
     kind = type(values).__name__
     try:
         # Arrays of numpy, torch, pandas and jax have it; of one number, or a table, it gives no list of numbers.

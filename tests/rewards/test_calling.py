@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import functools
 import math
 from collections.abc import Callable
@@ -115,14 +116,27 @@ def test_anything_else_is_one_line(kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-async def awaited(completions: list[str]) -> list[float]:
-    return [1.0] * len(completions)
+async def judge(completions: list[str], **_: Any) -> list[float]:
+    """Asks for all answers at once, as one asks a server."""
+
+    async def ask(text: str) -> float:
+        await asyncio.sleep(0.01 * (3 - len(text)))  # the last is answered first
+        if text == "worst":
+            raise ValueError("no answer")
+        return float(len(text))
+
+    return list(await asyncio.gather(*map(ask, completions)))
 
 
-def test_coroutines_are_refused_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
-    with pytest.raises(InputError, match=r"awaited: got a coroutine \(async def\); .* write it with def"):
-        call_reward(awaited, ["", ""], ANSWERS)
-    assert not [w for w in recwarn if "never awaited" in str(w.message)]
+def test_async_functions_are_awaited_also_where_a_loop_runs() -> None:
+    assert call_reward(judge, [""] * 3, ["a", "bb", ""]) == [1.0, 2.0, 0.0]
+
+    async def notebook() -> list[float | None]:
+        return call_reward(judge, [""] * 2, ["a", "bb"])
+
+    assert asyncio.run(notebook()) == [1.0, 2.0]
+    with pytest.raises(FailedOnSample, match="reward function judge: got ValueError: no answer on sample 1, 'worst'"):
+        call_reward(judge, ["", ""], ["a", "worst"])
 
 
 def fails_on(text: str, error: BaseException) -> Callable[..., Any]:
