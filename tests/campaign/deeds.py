@@ -13,7 +13,7 @@ from pathlib import Path
 
 from labeling.folder import Folder
 
-from .faults import Commands, contents, used
+from .faults import Commands, contents, differences, shapes, used
 
 CORPUS = "\n\n".join(
     f"{who}:\n{line}"
@@ -43,6 +43,7 @@ class Deed:
     name: str
     words: str
     extra: str = ""
+    random_ids: bool = False  # what it writes bears names drawn anew: two that did it are alike in shape alone
 
     @property
     def swept(self) -> bool:
@@ -86,7 +87,8 @@ DEEDS = [
     Deed("evaluate", "evaluate run-0 --num_samples 32 --max_samples 32 --gold_reward_func full_stop "
          "--best_of_n_samples 32 --quiet"),
     Deed("inspect", "inspect run-0"),
-    Deed("rate push", "rate push run-0 --output_dir study --stored_samples --page --num_samples 6 --raters ana ben"),
+    Deed("rate push", "rate push run-0 --output_dir study --stored_samples --page --num_samples 6 --raters ana ben",
+         random_ids=True),
     Deed("rate pull", "rate pull --output_dir study --answers rated-ana.json rated-ben.json"),
     Deed("rate score", "rate score --output_dir study"),
     Deed("export", "export run-0 --rung kl-00.00 --output_dir exported"),
@@ -107,6 +109,13 @@ class Done:
     before: Path
     after: dict[str, object]
     bytes: int
+
+    def differences(self, folder: Path) -> list[str]:
+        """What in a folder is not as this deed leaves it."""
+        found = contents(folder)
+        return (
+            differences(shapes(self.after), shapes(found)) if self.deed.random_ids else differences(self.after, found)
+        )
 
 
 class Deeds:

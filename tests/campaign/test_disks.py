@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import need_real
 
 from .deeds import SWEPT, Deed, Deeds, Done
-from .faults import Commands, Operation, Outcome, contents, differences, evenly, used
+from .faults import Commands, Operation, Outcome, contents, evenly, used
 from .tally import Tally
 
 QUICK = ("label import, appended", "ppo, all weights", "reward")
@@ -46,7 +46,7 @@ def met(commands: Commands, done: Done, folder: Path, operation: Operation, acti
     wrong += [f"{name} is neither old nor new" for name in before.keys() & now.keys()
               if now[name] not in (before[name], done.after.get(name))]  # fmt: skip
     again = commands.run(folder, *done.deed.again) if outcome.status else outcome
-    missing = differences(done.after, contents(folder))
+    missing = done.differences(folder)
     if again.status not in (0, 2) or (again.status == 2 and missing):
         wrong.append(f"again: exit {again.status}: {again.errors.strip()[-300:]}")
     return wrong + missing
@@ -113,7 +113,7 @@ def test_a_clock_that_jumps(
         shutil.copytree(done.before, tmp_path / "cut")
         at = {"at": operation.number, "action": "clock", "seconds": jump}
         outcome = commands.run(tmp_path / "cut", *deed.argv, **at)  # type: ignore[arg-type]
-        bad = differences(done.after, contents(tmp_path / "cut"))
+        bad = done.differences(tmp_path / "cut")
         if bad or outcome.status != 0:
             wrong[str(operation)] = [*bad, outcome.errors[-300:]]
     tally.add(f"clock jumps: {deed.name}", len(chosen), wrong)
@@ -153,7 +153,7 @@ def test_a_small_disk(commands: Commands, deeds: Deeds, small_disk: Path, tally:
         resize(small_disk, 64 << 20)
         if outcome.status:
             commands.run(folder, *done.deed.again)
-        if bad := bad + differences(done.after, contents(folder)):
+        if bad := bad + done.differences(folder):
             wrong[number] = bad
     tally.add(f"a tmpfs too small: {name}", sizes, wrong)
     assert not wrong

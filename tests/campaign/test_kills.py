@@ -24,7 +24,7 @@ def go_on(commands: Commands, done: Done, folder: Path) -> list[str]:
     It may say, with status 2, that its work is already there, if it is.
     """
     outcome = commands.run(folder, *done.deed.again)
-    wrong = differences(done.after, contents(folder))
+    wrong = done.differences(folder)
     if outcome.status not in (0, 2) or (outcome.status == 2 and wrong):
         return [f"exit {outcome.status}: {outcome.errors.strip()[-300:]}", *wrong]
     return wrong

@@ -69,7 +69,7 @@ def test_a_disk_without_locks_is_refused_in_one_line(tmp_path: Path, monkeypatch
 
 def test_those_who_wait_are_let_in_one_by_one(tmp_path: Path) -> None:
     """The holder removes the lock file when it ends: a lock on the removed file must not let a second one in."""
-    target, inside, most = tmp_path / "labels.jsonl", [0], [0]
+    target, inside, most, done = tmp_path / "labels.jsonl", [0], [0], [0]
     guard = threading.Lock()
 
     def work() -> None:
@@ -80,6 +80,7 @@ def test_those_who_wait_are_let_in_one_by_one(tmp_path: Path) -> None:
             time.sleep(0.02)
             with guard:
                 inside[0] -= 1
+                done[0] += 1
 
     threads = [threading.Thread(target=work) for _ in range(12)]
     for thread in threads:
@@ -88,4 +89,4 @@ def test_those_who_wait_are_let_in_one_by_one(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(timeout=30)
     assert not any(thread.is_alive() for thread in threads)
-    assert most == [1]
+    assert (most, done) == ([1], [12])
