@@ -24,7 +24,8 @@ class RateScoreConfig(Options):
 
 def run(config: RateScoreConfig) -> Verdict | HumanLadder:
     """Score the study; its verdict is kept in the run too, for the run's report. Raises InputError."""
-    from rlhf.foundation.files import read_json, write_json
+    from rlhf.foundation.digests import write_sealed
+    from rlhf.foundation.files import read_json
     from rlhf.inspection.human_ladder import HumanLadder
     from rlhf.inspection.rating_packet import keep_verdict, read_study, score_study
 
@@ -34,7 +35,7 @@ def run(config: RateScoreConfig) -> Verdict | HumanLadder:
     if not run_dir.is_dir():
         return verdict
     if isinstance(verdict, HumanLadder):
-        write_json(run_dir / "human_ladder.json", {"draw": study.draw, **read_json(folder / "verdict.json")})
+        write_sealed(run_dir / "human_ladder.json", {"draw": study.draw, **read_json(folder / "verdict.json")})
     else:
         keep_verdict(run_dir, folder, verdict)
     return verdict

@@ -19,8 +19,9 @@ import numpy as np
 from labeling.blind import Unblinded, read_key, unblind, unrated
 from labeling.folder import Folder
 from labeling.returned import Rating
+from rlhf.foundation.digests import SEAL, digest_files, write_sealed
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json, read_jsonl, write_json, write_jsonl
+from rlhf.foundation.files import read_json, read_jsonl, write_jsonl
 from rlhf.foundation.records import Sample
 from rlhf.inspection.blind_verdict import Verdict, judge
 from rlhf.inspection.human_ladder import HumanLadder, score_ladder
@@ -52,7 +53,7 @@ def write_study(folder: Path, study: Study) -> None:
         raise InputError(
             "--output_dir", got=f"{folder}, with another study", expected="a folder of its own", fix="choose another"
         )
-    write_json(path, dataclasses.asdict(study))
+    write_sealed(path, dataclasses.asdict(study))
 
 
 def read_study(folder: Path) -> Study:
@@ -64,8 +65,8 @@ def read_study(folder: Path) -> Study:
         )
     value = read_json(path)
     try:
-        return Study(**value)
-    except TypeError as error:
+        return Study(**{key: part for key, part in value.items() if key != SEAL})
+    except (AttributeError, TypeError) as error:
         raise InputError(
             str(path), got="another shape", expected="the file of `rlhf rate push`", fix="push a new packet"
         ) from error
@@ -166,21 +167,22 @@ def score_study(folder: Path, *, partial: bool = False) -> Verdict | HumanLadder
             fix="wait and pull again, or give --partial, which the verdict then says",
         )
     verdict = verdict_of(study, rows, missing)
-    kind = {"kind": study.kind, **dataclasses.asdict(verdict)}
-    write_json(folder / "verdict.json", kind)
+    files = digest_files(folder, "study.json", "key.jsonl", "ratings.jsonl")
+    write_sealed(folder / "verdict.json", {"kind": study.kind, **dataclasses.asdict(verdict), "files": files})
     return verdict
 
 
 def keep_verdict(run: Path, folder: Path, verdict: Verdict) -> None:
     """Note a verdict in RUN/blind_verdicts.json; the same study scored again replaces its own."""
     known = read_verdicts(run)
-    write_json(run / "blind_verdicts.json", {**known, str(folder): verdict.statements()})
+    write_sealed(run / "blind_verdicts.json", {**known, str(folder): verdict.statements()})
 
 
 def read_verdicts(run: Path) -> dict[str, list[str]]:
     """What blind ratings said of the run, by study. Raises InputError when the file is torn or of another shape."""
     path = run / "blind_verdicts.json"
     value = read_json(path) if path.exists() else {}
+    value = {name: said for name, said in value.items() if name != SEAL} if isinstance(value, dict) else value
     listed = isinstance(value, dict) and all(isinstance(said, list) for said in value.values())
     if not listed or any(not isinstance(line, str) for said in value.values() for line in said):
         raise InputError(

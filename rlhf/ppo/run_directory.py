@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import platform
-import subprocess
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import torch
-
+from rlhf.foundation.digests import FileDigest, digest_files, write_sealed
 from rlhf.foundation.errors import InputError, write_failure
-from rlhf.foundation.files import append_jsonl, read_json, write_json
+from rlhf.foundation.files import append_jsonl, read_json
+from rlhf.foundation.host import host_facts
 from rlhf.foundation.leftovers import leftover_of
 from rlhf.foundation.records import now
-from rlhf.ppo.provenance import Inputs, changed_inputs
+from rlhf.ppo.provenance import Inputs, changed_since, told
 from rlhf.ppo.run_paths import PATHS, recorded_paths
 
 # Options that may differ when a run is continued.
 FREE_ON_RESUME = {"resume", "quiet", "output_dir", "max_iterations", "kl_budget", "use_cpu", "report_to"}
 FREE_ON_RESUME |= {"accept_changes"}
-LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft", "numpy", "safetensors")
+# Those of them that decide what the run does.
+SESSION_OPTIONS = {"max_iterations", "kl_budget", "use_cpu"}
 
 
 class RunDirectory:
@@ -110,26 +107,27 @@ class RunDirectory:
             self._lock.close()
             self._lock = None
 
-    def check(self, resolved: dict[str, Any], inputs: Inputs, *, accept: bool) -> list[str]:
+    def check(self, resolved: dict[str, Any], sources: Mapping[str, Any], *, accept: bool) -> list[str]:
         """Names of the inputs that changed since the run in this directory began; with `accept` they may.
 
-        Raises InputError when the run has other options (what may differ is FREE_ON_RESUME) or other inputs.
+        `sources` are today's `inputs` and `reward_origins` (provenance.py). Raises InputError when the run has other
+        options (what may differ is FREE_ON_RESUME) or other inputs.
         """
         if not self.run_json.exists():
             return []
         record = read_json(self.run_json)
         if "inputs" not in record:
             self._require_same(record.get("resolved", {}), resolved, FREE_ON_RESUME)
-            told = "has no digests of its inputs: whether they are the same could not be checked"
-            print(f"rlhf: {self.run_json} {told}", file=sys.stderr)
+            word = "has no digests of its inputs: whether they are the same could not be checked"
+            print(f"rlhf: {self.run_json} {word}", file=sys.stderr)
             return []
         # What is in a file is compared by its digest, wherever the file is now.
         self._require_same(record["resolved"], resolved, FREE_ON_RESUME | PATHS)
-        changed = changed_inputs(record["inputs"], inputs)
+        changed = changed_since(record, sources["inputs"])
         if changed and not accept:
             raise InputError(
                 "--resume",
-                got=f"changed since the run began: {'; '.join(changed)}",
+                got=f"changed since the run began: {told(changed, sources['reward_origins'])}",
                 expected="the inputs the run began with",
                 fix="restore them, or go on with --accept_changes, which the run will say",
             )
@@ -152,24 +150,39 @@ class RunDirectory:
             self.record = read_json(self.run_json)
             facts = {**facts, "normalization": self.record.get("normalization")}
             if "inputs" not in self.record:  # today's say nothing of what it began with
-                facts.pop("inputs", None)
+                facts = {key: value for key, value in facts.items() if key not in ("inputs", "reward_origins")}
         else:
             self.record = {"created_at": now()}
         self._note_changes(iteration, changed, facts.get("inputs", {}))
+        host = host_facts()
         self.record |= {
             "command": sys.argv,
             "config": given,
             "resolved": resolved,
-            "paths": recorded_paths(resolved, self.root),
+            "paths": recorded_paths({**resolved, **(facts.get("made_from") or {})}, self.root),
             "seed": resolved["seed"],
-            "versions": versions(),
-            "git_revision": git_revision(),
-            "hardware": hardware(),
+            **host,
+            "sessions": [*self._sessions_before(iteration), self._session(iteration, resolved, facts, host)],
             "status": "running",
             "stop_reason": None,
+            "files": None,
             **facts,
         }
         self.write()
+
+    def _sessions_before(self, iteration: int) -> list[dict[str, Any]]:
+        """The sessions whose iterations stand; one without options where an older version kept none."""
+        known = self.record.get("sessions", [{"iteration": 0}] if "resolved" in self.record else [])
+        return [session for session in known if session["iteration"] < iteration]
+
+    @staticmethod
+    def _session(
+        iteration: int, resolved: Mapping[str, Any], facts: Mapping[str, Any], host: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What one process (or launch of several) made the iterations from `iteration` on with."""
+        options = {key: resolved[key] for key in sorted(SESSION_OPTIONS)}
+        processes = {key: facts.get(key) for key in ("world_size", "distributed_type")}
+        return {"iteration": iteration, "options": options, **processes, **host}
 
     def _note_changes(self, iteration: int, changed: Sequence[str], inputs: Inputs) -> None:
         """Keep in run.json from which iteration on which inputs were others."""
@@ -202,32 +215,17 @@ class RunDirectory:
     def write(self, **facts: Any) -> None:
         """Update run.json."""
         self.record |= facts
-        write_json(self.run_json, self.record)
+        write_sealed(self.run_json, self.record)
+
+    def finish(self, status: str, stop_reason: str | None) -> None:
+        """Write how the run ended, and the digest of metrics.jsonl."""
+        files = digest_files(self.root, self.metrics.name) if self.metrics.exists() else None
+        self.write(status=status, stop_reason=stop_reason, files=files)
+
+    def metrics_digest(self) -> FileDigest:
+        """Size and digest of metrics.jsonl as it is now."""
+        return digest_files(self.root, self.metrics.name)[self.metrics.name]
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one iteration."""
         append_jsonl(self.metrics, line)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide a run's numbers."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
-
-
-def git_revision() -> str | None:
-    """The revision of the directory the command ran in, or None outside a checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-    return done.stdout.strip() or None
-
-
-def hardware() -> dict[str, Any]:
-    """Processor, cores, threads and accelerator."""
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {
-        "machine": platform.machine(),
-        "cpu_count": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "gpu": gpu,
-    }

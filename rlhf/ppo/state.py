@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rlhf.foundation.digests import file_digest
+from rlhf.foundation.digests import SEAL, file_digest, write_sealed
 from rlhf.foundation.errors import InputError, write_failure
-from rlhf.foundation.files import fsync_directory, read_json, write_json
+from rlhf.foundation.files import fsync_directory, read_json
 
 KEPT = 2
 ADAM_TENSORS = ("exp_avg", "exp_avg_sq", "step")
@@ -88,7 +88,9 @@ def save_state(directory: Path, state: State) -> None:
         digests = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
         for path in temporary.iterdir():
             _fsync(path)
-        write_json(temporary / "state.json", {**state.values, "next_iteration": state.next_iteration, "files": digests})
+        write_sealed(
+            temporary / "state.json", {**state.values, "next_iteration": state.next_iteration, "files": digests}
+        )
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
         fsync_directory(directory)
@@ -121,7 +123,7 @@ def load_state(directory: Path) -> State | None:
 
 
 def _read(path: Path) -> State:
-    values = read_json(path / "state.json")
+    values = {key: value for key, value in read_json(path / "state.json").items() if key != SEAL}
     for name, digest in values.pop("files").items():
         if file_digest(path / name) != digest:
             raise InputError(str(path / name), got="another digest", expected="the one in state.json", fix="see above")
