@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.foundation.conversation import Text, as_completion, as_prompt
-from rlhf.foundation.digests import digest_files, file_digest, value_digest
+from rlhf.foundation.digests import digest_files, value_digest
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_jsonl
 from rlhf.foundation.records import Sample
 
 Lineage = dict[str, Any]
 UNKNOWN = "unknown"
-BASE, LABELS, LABELLED, NORMALIZATION = "base model", "labels", "labelled samples", "samples of offset and scale"
+BASE, LABELS, NORMALIZATION = "base model", "labels", "samples of offset and scale"
 # What loading a model reads; anything else in its directory is no part of it.
 MODEL_FILES = {".safetensors", ".json", ".jinja", ".txt", ".model"}
 _NOT_READ = {"pretrain.json", "reward_model.json"}
@@ -28,12 +28,15 @@ Judged = tuple[Text, Text]  # prompt and completion
 
 
 def base_model(name_or_path: str) -> Lineage:
-    """Name and digest of all files that loading the model reads; digest None for a name of the hub."""
+    """Name and digest of all files that loading the model reads; digest None for a name of the hub.
+
+    Raises InputError when one of them cannot be read.
+    """
     root = Path(name_or_path)
     if not root.is_dir():
-        return {"name": name_or_path, "sha256": None}
+        return {"model": name_or_path, "sha256": None}
     read = (path for path in root.iterdir() if path.suffix in MODEL_FILES and path.name not in _NOT_READ)
-    return {"name": name_or_path, "sha256": value_digest(digest_files(root, *sorted(path.name for path in read)))}
+    return {"model": name_or_path, "sha256": value_digest(digest_files(root, *sorted(path.name for path in read)))}
 
 
 def labelled(
@@ -47,22 +50,25 @@ def labelled(
     """
     known = _sources(looked_in) if looked_in else _sources_beside(Path(place))
     found = {text: known.get(text) for text in dict.fromkeys(map(_key, judged))}
-    certain = sorted((*text, source) for text, source in found.items() if source is not None)
     return {
         "file": place,
         "sha256": sha256,
         "rows": len(raters),
         "raters": dict(Counter(name or UNKNOWN for name in raters)),
         "sources": dict(Counter(source or UNKNOWN for source in found.values())),
-        "samples_sha256": value_digest(certain) if certain else None,
     }
+
+
+def samples_digest(samples: Sequence[Sample]) -> str:
+    """SHA-256 over the texts in their order; sources and uids, which name places, do not enter."""
+    return value_digest([[sample.prompt, sample.completion] for sample in samples])
 
 
 def normalization_samples(path: str, samples: Sequence[Sample]) -> Lineage:
     """The samples that fixed offset and scale."""
     return {
         "file": path,
-        "sha256": file_digest(Path(path)),
+        "sha256": samples_digest(samples),
         "n": len(samples),
         "sources": dict(Counter(sample.source for sample in samples)),
     }
@@ -75,7 +81,6 @@ def lineage_digests(report: Mapping[str, Any]) -> dict[str, str | None]:
     return {
         BASE: (lineage.get("base_model") or {}).get("sha256"),
         LABELS: data.get("sha256"),
-        LABELLED: data.get("samples_sha256"),
         NORMALIZATION: samples.get("sha256"),
     }
 
@@ -86,9 +91,9 @@ def lineage_lines(report: Mapping[str, Any]) -> list[str]:
     if not lineage:
         return ["unknown: the reward model was made before its origin was recorded"]
     base, data, samples = lineage["base_model"], lineage["labels"], lineage["samples"]
-    lines = [f"{BASE}: {base['name']}" + ("" if base["sha256"] else ", digest unknown")]
+    lines = [f"{BASE}: {base['model']}" + ("" if base["sha256"] else ", digest unknown")]
     lines.append(f"{LABELS}: {data['file']}, {data['rows']:,} rows by {_counts(data['raters'])}")
-    lines.append(f"{LABELLED}: of {_counts(data['sources'])}")
+    lines.append(f"labelled samples: of {_counts(data['sources'])}")
     drawn = f"{samples['file']}, {samples['n']:,} of {_counts(samples['sources'])}" if samples else "none"
     return [*lines, f"{NORMALIZATION}: {drawn}"]
 

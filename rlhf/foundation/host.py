@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,17 @@ def hardware() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "gpu": gpu,
     }
+
+
+@contextmanager
+def same_threads(facts: Mapping[str, Any]) -> Iterator[None]:
+    """Compute with as many threads as `host_facts` say: another number adds up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads((facts.get("hardware") or {}).get("torch_threads") or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _processor() -> str | None:

@@ -329,7 +329,7 @@ class PPOTrainer:
                 "beta": self.kl_controller.beta,
                 "rungs": [dataclasses.asdict(rung) for rung in self.ladder.rungs],
                 "normalization": self.normalization._asdict() if self.normalization else None,
-                "metrics": self.run.metrics_digest(),
+                "metrics_file": self.run.metrics_digest(),
             }
             tensors = state.optimizer_tensors(self.learner, self.optimizer)
             parameters = state.trained_parameters(self.learner)
