@@ -64,7 +64,7 @@ def _ppo(root: Path, info: Mapping[str, Any]) -> Work:
     recipe = replay.recipe_of(info, root)
     notes = [] if "inputs" in info else ["the inputs of then have no digests: whether they are the same is unknown"]
     notes += [] if "sessions" in info else ["whether the run was resumed was not recorded: it is made in one go"]
-    changed = replay.changed_inputs_of(info, recipe) if "inputs" in info else []
+    changed = replay.changed_inputs_of(info, root, recipe.rewards) if "inputs" in info else []
 
     def make(directory: Path, quiet: bool) -> None:
         replay.replay(recipe, sessions, directory, quiet=quiet)

@@ -24,6 +24,7 @@ from rlhf.foundation.adapters import is_adapter
 from rlhf.foundation.digests import digest_files, file_digest, value_digest
 
 Inputs = dict[str, str | None]
+MODEL_INPUTS = ("original model's weights", "original model's configuration", "tokenizer", "chat template")
 OUR_PACKAGES = ("rlhf", "rewards", "labeling")
 # Of a configuration: what says where it came from, not what it computes.
 _ORIGIN = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation"}
@@ -33,12 +34,9 @@ _ORIGIN |= {"base_model_name_or_path", "peft_version", "revision", "inference_mo
 def model_inputs(model: torch.nn.Module, tokenizer: Any) -> Inputs:
     """The original: every number of every tensor, its configuration, its tokenizer and chat template."""
     settings = {name: _settings(getattr(model, name, None)) for name in ("config", "generation_config")}
-    return {
-        "original model's weights": weights_digest(model),
-        "original model's configuration": value_digest(settings),
-        "tokenizer": tokenizer_digest(tokenizer),
-        "chat template": value_digest(getattr(tokenizer, "chat_template", None)),
-    }
+    template = value_digest(getattr(tokenizer, "chat_template", None))
+    digests = (weights_digest(model), value_digest(settings), tokenizer_digest(tokenizer), template)
+    return dict(zip(MODEL_INPUTS, digests, strict=True))
 
 
 def weights_digest(model: torch.nn.Module) -> str:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rewards.calling import RewardFunction
-from rewards.loading import as_reward_functions
+from rewards.loading import as_reward_functions, load_reward_model
+from rewards.rules import load_reward_func
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.host import same_threads
 from rlhf.ppo import provenance
-from rlhf.ppo.__main__ import PPOCommandConfig, known_constants, load_peft_config, load_rewards, load_rows
+from rlhf.ppo.__main__ import PPOCommandConfig, known_constants, load_peft_config, load_rows
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.policy import load_original
@@ -54,35 +55,63 @@ def require_named(info: Mapping[str, Any], root: Path) -> None:
         )
 
 
+def options_of(info: Mapping[str, Any], root: Path) -> PPOConfig:
+    """The run's options, files where they are today; a `PPOCommandConfig` for a run of the command line.
+
+    Raises InputError for a file that is gone.
+    """
+    kind = PPOCommandConfig if "model_name_or_path" in info["resolved"] else PPOConfig
+    return kind(**_known(kind, located(info, root, info["resolved"])))
+
+
+def rewards_of(info: Mapping[str, Any], root: Path) -> list[RewardFunction]:
+    """The run's rewards, loaded from where they are today. Raises InputError."""
+    if info.get("made_from"):
+        return as_reward_functions(
+            located(info, root, {"reward_func": info["made_from"]["reward_func"]})["reward_func"]
+        )
+    keys = ("reward_model_path", "reward_func")
+    names = located(info, root, {key: info["resolved"].get(key) or [] for key in keys})
+    models: list[RewardFunction] = [load_reward_model(name) for name in names["reward_model_path"]]
+    return [*models, *map(load_reward_func, names["reward_func"])]
+
+
+def rows_of(info: Mapping[str, Any], root: Path) -> tuple[Rows | None, Rows | None]:
+    """Training and evaluation prompts as the trainer was given them. Raises InputError."""
+    from rlhf.language_model.prompt_files import read_prompts
+
+    if info.get("made_from"):
+        return None, None
+    keys = {"prompt", "prompts", "prompt_column", "dataset_name", "dataset_train_split", "dataset_config"}
+    given = {key: value for key, value in info["resolved"].items() if key in keys | {"eval_prompts"}}
+    found = located(info, root, given)
+    evaluation = found.pop("eval_prompts", None)
+    command = PPOCommandConfig(output_dir="unused", model_name_or_path="unused", reward_func=["unused"], **found)
+    return load_rows(command), read_prompts(evaluation, command.prompt_column) if evaluation else None
+
+
+def model_of(info: Mapping[str, Any], root: Path) -> str:
+    """Where the original is today. Raises InputError when it is gone."""
+    name = (info.get("made_from") or info["resolved"])["model_name_or_path"]
+    return str(located(info, root, {"model_name_or_path": name})["model_name_or_path"])
+
+
 def recipe_of(info: Mapping[str, Any], root: Path) -> Recipe:
     """The run's options and inputs, from where they are today; `info` is run.json of the run in `root`.
 
-    Raises InputError when one is not found or cannot be loaded.
+    Raises InputError when one is not found or cannot be loaded, or has no name.
     """
     require_named(info, root)
-    resolved = info["resolved"]
-    if "model_name_or_path" not in resolved:
-        made = located(info, root, {key: value for key, value in info["made_from"].items() if key != "in_memory"})
+    options, rewards, rows = options_of(info, root), rewards_of(info, root), rows_of(info, root)
+    model = model_of(info, root)
+    if not isinstance(options, PPOCommandConfig):
         given = "reward_constants" in info["made_from"]["in_memory"]
         constants = Normalization(**info["normalization"]) if given else None
-        options = PPOConfig(**_known(PPOConfig, located(info, root, resolved)))
-        rewards = as_reward_functions(made["reward_func"])
-        return Recipe(options, made["model_name_or_path"], rewards, None, None, None, constants)
-    from rlhf.language_model.prompt_files import read_prompts
-
-    config = PPOCommandConfig(**_known(PPOCommandConfig, located(info, root, resolved)))
-    rows, rewards = load_rows(config), load_rewards(config)
+        return Recipe(options, model, rewards, *rows, None, constants)
     # The file of a reward model knows the original by the name that the run gave it.
-    named = dataclasses.replace(config, model_name_or_path=resolved["model_name_or_path"])
-    return Recipe(
-        config,
-        config.model_name_or_path,
-        rewards,
-        rows,
-        read_prompts(config.eval_prompts, config.prompt_column) if config.eval_prompts else None,
-        load_peft_config(config),
-        known_constants(named, rewards, [row["prompt"] for row in rows]),
-    )
+    named = dataclasses.replace(options, model_name_or_path=info["resolved"]["model_name_or_path"])
+    constants = known_constants(named, rewards, [row["prompt"] for row in rows[0] or []])
+    return Recipe(options, model, rewards, *rows, load_peft_config(options), constants)
 
 
 def _known(config: type[PPOConfig], resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,19 +120,30 @@ def _known(config: type[PPOConfig], resolved: Mapping[str, Any]) -> dict[str, An
     return {name: value for name, value in resolved.items() if name in names}
 
 
-def inputs_of(recipe: Recipe) -> provenance.Inputs:
-    """The digests of what a run depends on, as the trainer takes them; adapters' settings aside. Loads the original."""
-    another = recipe.peft_config is not None
-    model, tokenizer, _ = load_original(recipe.model, None, dtype=recipe.options.dtype, another=another)
-    train, evaluation = as_both_rows(recipe.train, recipe.evaluation)
-    inputs = provenance.run_inputs(model, recipe.options.critic_model_path, train, evaluation, recipe.rewards)
-    return provenance.model_inputs(model, tokenizer) | inputs
+def original_of(info: Mapping[str, Any], root: Path) -> provenance.Inputs:
+    """The digests of the original as it is today, as the trainer takes them. Raises InputError."""
+    resolved = info["resolved"]
+    another = bool(resolved.get("use_peft"))
+    model, tokenizer, _ = load_original(model_of(info, root), None, dtype=resolved["dtype"], another=another)
+    return provenance.model_inputs(model, tokenizer)
 
 
-def changed_inputs_of(info: Mapping[str, Any], recipe: Recipe) -> list[str]:
-    """Names of the run's inputs that are others today."""
+def prompts_of(info: Mapping[str, Any], root: Path) -> provenance.Inputs:
+    """The digests of the prompts. Raises InputError."""
+    return provenance.prompt_inputs(*as_both_rows(*rows_of(info, root)))
+
+
+def critic_of(info: Mapping[str, Any], root: Path) -> provenance.Inputs:
+    """The digest of the files that a critic began from. Raises InputError."""
+    return provenance.training_inputs(None, options_of(info, root).critic_model_path)
+
+
+def changed_inputs_of(info: Mapping[str, Any], root: Path, rewards: list[RewardFunction]) -> list[str]:
+    """Names of the run's inputs that are others today; an adapter's settings stand in the run's own options."""
     then = {name: known for name, known in info.get("inputs", {}).items() if not name.startswith("adapter '")}
-    return provenance.changed_since({**info, "inputs": then}, inputs_of(recipe))
+    parts = (original_of, prompts_of, critic_of)
+    today = {name: known for part in parts for name, known in part(info, root).items()}
+    return provenance.changed_since({**info, "inputs": then}, today | provenance.reward_inputs(rewards))
 
 
 def sessions_of(info: Mapping[str, Any], root: Path) -> list[dict[str, Any]]:

@@ -61,16 +61,18 @@ def located(
     return found
 
 
-def require_located(info: Mapping[str, Any], root: Path, option: str, given: str) -> str:
+def require_located(
+    info: Mapping[str, Any], root: Path, option: str, given: str, *, fix: str = "put it back at one of these places"
+) -> str:
     """`locate`. Raises InputError naming the option when it is a file that is not found."""
     found = locate(info, root, given)
     known = info.get("paths", {}).get(given)
     if known is not None and not Path(_split(found)[0]).exists():
         raise InputError(
             f"--{option}",
-            got=f"neither {known['absolute']} nor {known['relative_to_run']} from {root}",
-            expected="the file that it was made with",
-            fix="put it back at one of these places",
+            got=f"neither {known['absolute']} nor {known['relative_to_run']} from the run",
+            expected="what the run was made with",
+            fix=fix,
         )
     return found
 
