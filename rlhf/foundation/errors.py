@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 from rlhf.foundation.terminal import shown
@@ -30,10 +32,16 @@ def write_failure(path: Path, error: OSError) -> InputError:
     """The line a person sees when the disk is full or a directory is read-only."""
     return InputError(
         f"writing {path}",
-        got=error.strerror or str(error),
+        got=error.strerror or _reason(str(error)),
         expected="a writable disk with free space",
         fix="free some space or choose another directory, then run the same command again; what stood there is kept",
     )
+
+
+def _reason(text: str) -> str:
+    """What the system said, out of what a library made of it: a list of failed copies, a sentence of Rust's."""
+    numbers = re.search(r"\[Errno (\d+)\]|\(os error (\d+)\)", text)
+    return os.strerror(int(numbers[1] or numbers[2])) if numbers else text
 
 
 class Told(SystemExit):

@@ -126,6 +126,10 @@ def replacing_directory(directory: Path, *, marker: str = "config.json") -> Iter
         raise write_failure(directory, error) from error
     except SafetensorError as error:  # how a full disk shows itself while weights are written
         raise write_failure(directory, OSError(str(error))) from error
+    except Exception as error:  # and while tokenizers writes: its errors have no class of their own
+        if type(error) is Exception and "(os error " in str(error):
+            raise write_failure(directory, OSError(str(error))) from error
+        raise
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
