@@ -242,7 +242,10 @@ class Loop:
         common = {"seed": self.config.seed, "quiet": self.config.quiet}
         words = ["--config", recipe]
         for key, value in {**options, **common}.items():
-            words += [f"--{key}", *map(str, value)] if isinstance(value, list) else [f"--{key}={value}"]
+            if isinstance(value, list):
+                words += [f"--{key}", *map(str, value)] if value else []
+            else:
+                words.append(f"--{key}={value}")
         return words
 
     def evaluate(self, arm: Arm) -> Evaluation:

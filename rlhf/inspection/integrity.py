@@ -52,27 +52,19 @@ def record_part(path: Path) -> Part:
 
 
 def metrics_part(root: Path, info: Mapping[str, Any]) -> Part:
-    """metrics.jsonl, by the digest that a finished run took, or the one in its last state of the lines before that."""
+    """metrics.jsonl by the digest in run.json; of a run that goes on or was stopped its lines up to the last state."""
     path = root / "metrics.jsonl"
     known = (info.get("files") or {}).get(path.name)
     if known is None:
-        return _metrics_up_to_the_state(root, path)
-    lines = path.read_bytes().count(b"\n") if path.is_file() else 0
-    return files_part(path.name, root, {path.name: known}, f"{lines} lines, whole")
-
-
-def _metrics_up_to_the_state(root: Path, path: Path) -> Part:
-    states = sorted(root.glob("state/[0-9]*/state.json"), reverse=True)
-    state = read_json(states[0]) if states else {}
-    known = state.get("metrics_file")
-    if known is None:
         return Part(path.name, NO_DIGEST)
     content = path.read_bytes() if path.is_file() else b""
-    told = f"{state['next_iteration']} lines up to the last state, whole"
-    begun = content[: known["bytes"]]
+    ended = info.get("status") != "running"
+    begun = content if ended else content[: known["bytes"]]
+    lines = begun.count(b"\n")
+    says = f"{lines} lines, whole" if ended else f"{lines} lines up to the last state, whole"
     same = hashlib.sha256(begun).hexdigest() == known["sha256"]
-    wrong = [] if same else [f"{path.name} {'was changed since it was written' if content else 'is gone'}"]
-    return Part(path.name, told, wrong, len(begun))
+    wrong = "was changed since it was written" if path.is_file() else "is gone"
+    return Part(path.name, says, [] if same else [f"{path.name} {wrong}"], len(begun))
 
 
 def rung_part(root: Path, rung: Rung, *, samples_only: bool = False) -> Part:

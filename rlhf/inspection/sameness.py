@@ -7,7 +7,7 @@ count as numbers), safetensors element by element, other files as one text each.
    `output_dir`, `resume`, `quiet`, `report_to`, `accept_changes`, `overwrite`;
 3. places: `paths`, `made_from`, `place`, `says`; of PLACES (a sample's `source`, a model's name, options that name
    files) the texts; the keys of `sources`, whose counts are compared;
-4. digests of files, which hold the above: `files`, `metrics_file`, `content_sha256`; the files are compared themselves;
+4. digests of files, which hold the above: `files`, `content_sha256`; the files are compared themselves;
 5. pages (.html), which show what is compared.
 """
 
@@ -29,7 +29,7 @@ TIMES = {"created_at", "at", "seconds", "tokens_per_second"}
 HOST = {"versions", "git_revision", "hardware", "sessions", "command"}
 RECORDS_OF_PLACES = {"paths", "made_from", "place", "says"}
 OF_THE_COMMAND = {"output_dir", "resume", "quiet", "report_to", "accept_changes", "overwrite"}
-DIGESTS = {"files", "metrics_file", SEAL}
+DIGESTS = {"files", SEAL}
 LEFT_OUT = TIMES | HOST | RECORDS_OF_PLACES | OF_THE_COMMAND | DIGESTS
 # Of these only texts are left out: they name places, and what bears the same name elsewhere is compared.
 PLACES = {

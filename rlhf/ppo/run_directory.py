@@ -219,12 +219,11 @@ class RunDirectory:
 
     def finish(self, status: str, stop_reason: str | None) -> None:
         """Write how the run ended, and the digest of metrics.jsonl."""
-        files = digest_files(self.root, self.metrics.name) if self.metrics.exists() else None
-        self.write(status=status, stop_reason=stop_reason, files=files)
+        self.write(status=status, stop_reason=stop_reason, files=self.digests())
 
-    def metrics_digest(self) -> FileDigest:
-        """Size and digest of metrics.jsonl as it is now."""
-        return digest_files(self.root, self.metrics.name)[self.metrics.name]
+    def digests(self) -> dict[str, FileDigest] | None:
+        """Size and digest of metrics.jsonl as it is now; None before its first line."""
+        return digest_files(self.root, self.metrics.name) if self.metrics.exists() else None
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one iteration."""

@@ -329,11 +329,11 @@ class PPOTrainer:
                 "beta": self.kl_controller.beta,
                 "rungs": [dataclasses.asdict(rung) for rung in self.ladder.rungs],
                 "normalization": self.normalization._asdict() if self.normalization else None,
-                "metrics_file": self.run.metrics_digest(),
             }
             tensors = state.optimizer_tensors(self.learner, self.optimizer)
             parameters = state.trained_parameters(self.learner)
             state.save_state(self.run.state, state.State(self.iteration, parameters, tensors, values))
+            self.run.write(files=self.run.digests())
 
     def _restore(self, saved: state.State) -> None:
         state.restore_parameters(self.learner, saved.parameters)

@@ -18,7 +18,7 @@ from rlhf.commands.inspect import InspectConfig
 from rlhf.commands.inspect import run as inspect
 from rlhf.commands.rate_push import RatePushConfig
 from rlhf.commands.rate_push import run as rate_push
-from rlhf.foundation.digests import SEAL, write_sealed
+from rlhf.foundation.digests import SEAL, digest_files, write_sealed
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.run_directory import read_run
 from rlhf.inspection.verification import verify
@@ -154,10 +154,13 @@ def test_an_old_run_says_what_has_no_digest(run: Path) -> None:
 
 def test_a_running_run_is_whole_up_to_its_last_state(run: Path) -> None:
     value = json.loads((run / "run.json").read_text())
-    states = sorted(path.name for path in (run / "state").iterdir())
-    (run / "run.json").write_text(json.dumps({k: v for k, v in value.items() if k not in (SEAL, "files")}))
+    *whole, last = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(whole))
+    files = digest_files(run, "metrics.jsonl")
+    (run / "metrics.jsonl").write_text("".join([*whole, last]))
+    write_sealed(run / "run.json", {**value, "files": files, "status": "running"})
     said = {part.name: part.says for part in verify(run).parts}
-    assert said["metrics.jsonl"] == f"{int(states[-1])} lines up to the last state, whole"
+    assert said["metrics.jsonl"] == f"{len(whole)} lines up to the last state, whole"
     turn_a_bit(run / "metrics.jsonl")  # beyond the state: nothing is known of it
     assert verify(run).wrong == []
     turn_a_bit(run / "metrics.jsonl", 20)
