@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +32,9 @@ def run(config: RateScoreConfig) -> Verdict | HumanLadder:
 
     folder = Path(config.output_dir)
     verdict, study = score_study(folder, partial=config.partial), read_study(folder)
-    run_dir = Path(study.run)
+    run_dir = study.run_directory(folder)
     if not run_dir.is_dir():
+        print(f"rlhf: {run_dir} is not found, so the run's report will not show this verdict", file=sys.stderr)
         return verdict
     if isinstance(verdict, HumanLadder):
         write_sealed(run_dir / "human_ladder.json", {"draw": study.draw, **read_json(folder / "verdict.json")})

@@ -52,7 +52,7 @@ class Verification:
 
 
 def verify(root: Path) -> Verification:
-    """Verify a directory of `rlhf ppo`, `demo`, `loop`, `reward` or `pretrain`, with all that lies in it.
+    """Verify a directory of `rlhf ppo`, `demo`, `loop`, `reward`, `pretrain` or `rate`, with all that lies in it.
 
     Raises InputError when it is none of them.
     """
@@ -80,6 +80,7 @@ def _verify_any(found: Verification, root: Path, prefix: str) -> None:
         "run.json": _run,
         REWARD_FILE: _reward,
         "pretrain.json": _model,
+        "study.json": _study,
     }
     name = next((name for name in kinds if (root / name).is_file()), None)
     if name is None:
@@ -109,6 +110,20 @@ def _parts_below(root: Path) -> list[Path]:
     records = ("run.json", REWARD_FILE, "pretrain.json")
     holders = {path.parent for name in records for path in root.rglob(name)}
     return sorted(path for path in holders if not any(parent in holders for parent in path.parents))
+
+
+def _study(found: Verification, root: Path, prefix: str) -> None:
+    """A blind rating: what is compared, and the verdict with the key and the ratings that it was given on."""
+
+    def files() -> list[Part]:
+        parts = [record_part(root / "study.json")]
+        if not (root / "verdict.json").is_file():
+            return [*parts, Part("key and ratings", "no digest before the verdict")]
+        known = read_json(root / "verdict.json").get("files")
+        says = "given on a key and ratings that are unchanged"
+        return [*parts, record_part(root / "verdict.json"), files_part("verdict", root, known, says)]
+
+    _timed(found, files, prefix)
 
 
 def _model(found: Verification, root: Path, prefix: str) -> None:

@@ -160,8 +160,12 @@ def sessions_of(info: Mapping[str, Any], root: Path) -> list[dict[str, Any]]:
     if len(counts) > 1:
         raise _not_again(root, f"a run made by {counts[0]} and by {counts[-1]} processes", "begin another run")
     if counts[0] != int(os.environ.get("WORLD_SIZE", "1")):
-        launch = f"accelerate launch --num_processes {counts[0]} -m rlhf.cli reproduce {root}"
-        raise _not_again(root, f"a run of {counts[0]} processes", f"give it as many: {launch}")
+        config = "--config_file accelerate_config.yaml"
+        launch = f"accelerate launch {config} --num_processes {counts[0]} -m rlhf.cli reproduce {root}"
+        got = f"a run of {counts[0]} process{'es' if counts[0] > 1 else ''}"
+        raise _not_again(
+            root, got, f"launch it as the run was, such as {launch}" if counts[0] > 1 else "start it alone"
+        )
     return list(sessions)
 
 

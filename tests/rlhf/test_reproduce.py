@@ -174,7 +174,7 @@ def test_what_cannot_be_made_again_says_why(place: Path) -> None:
     change = {"iteration": 1, "inputs": [{"name": "reward 1, stops"}]}
     refused(r"inputs were changed on the way \(reward 1, stops\)", accepted_changes=[change])
     two = [{**info["sessions"][0], "world_size": 2}]
-    refused("of 2 processes; .*accelerate launch --num_processes 2 -m rlhf.cli reproduce run", sessions=two)
+    refused("of 2 processes; .*accelerate launch .*--num_processes 2 -m rlhf.cli reproduce run", sessions=two)
     refused("older version began", sessions=[{"iteration": 0}, {**info["sessions"][0], "iteration": 1}])
     with pytest.raises(InputError, match="no record of work"):
         again(".")
