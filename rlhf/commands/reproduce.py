@@ -7,6 +7,7 @@ many; what differs is printed before), or the work cannot be done again.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -59,37 +60,54 @@ def run(config: ReproduceConfig, tell: Callable[[str], None] = lambda line: None
     Raises InputError when the work cannot be done again, or its inputs changed (unless accepted).
     """
     from rlhf.inspection.recorded_work import work_of
-    from rlhf.inspection.sameness import compare_directories
+    from rlhf.inspection.sameness import Sameness, compare_directories
 
     root = Path(config.run)
     work = work_of(root)
     _require_inputs(config, work)
-    for note in work.notes:
+    for note in work.notes if _is_main() else ():
         tell(note)
-    target = (
-        Path(config.output_dir) if config.output_dir else root.resolve().with_name(f"{root.resolve().name}.reproduced")
-    )
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    target = _new_directory(config, root)
+    started = time.perf_counter()
+    _make(work, target, config)
+    seconds = time.perf_counter() - started
+    if not _is_main():  # of a launcher's processes one compares
+        return Reproduction(work.notes, Sameness(), None, [], seconds)
+    sameness = compare_directories(root, target, work.parts)
+    kept = config.output_dir is not None or not sameness.same
+    if not kept:
+        shutil.rmtree(target, ignore_errors=True)
+    return Reproduction(work.notes, sameness, target if kept else None, work.besides, seconds)
+
+
+def _new_directory(config: ReproduceConfig, root: Path) -> Path:
+    """Where the work is done again. Raises InputError when something is there."""
+    beside = root.resolve().with_name(f"{root.resolve().name}.reproduced")
+    target = Path(config.output_dir) if config.output_dir else beside
+    if _is_main() and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(
             "--output_dir",
             got=f"{target}, not empty",
             expected="a new directory",
             fix="remove it or choose another one",
         )
-    started = time.perf_counter()
+    return target
+
+
+def _make(work: Work, target: Path, config: ReproduceConfig) -> None:
+    """Do the work; a half of it is not kept, unless a place was named for it."""
     done = False
     try:
         work.make(target, config.quiet)
         done = True
     finally:
-        if not done and config.output_dir is None:
+        if not done and config.output_dir is None and _is_main():
             shutil.rmtree(target, ignore_errors=True)
-    seconds = time.perf_counter() - started
-    sameness = compare_directories(root, target, work.parts)
-    kept = config.output_dir is not None or not sameness.same
-    if not kept:
-        shutil.rmtree(target, ignore_errors=True)
-    return Reproduction(work.notes, sameness, target if kept else None, work.besides, seconds)
+
+
+def _is_main() -> bool:
+    """Whether this process, of those that a launcher started, compares and tells."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _require_inputs(config: ReproduceConfig, work: Work) -> None:
@@ -107,6 +125,8 @@ def main(argv: Sequence[str]) -> None:
     words = first_words(list(argv), "run")
     config = parse(ReproduceConfig, words, prog="rlhf reproduce", description=__doc__ or "")
     result = run(config, lambda line: print(line, flush=True))
+    if not _is_main():
+        return
     found = result.sameness
     print("\n".join(found.lines()))
     if result.not_compared:

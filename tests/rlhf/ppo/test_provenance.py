@@ -223,6 +223,23 @@ def test_the_origin_of_a_reward_model_is_the_runs_own(place: Path) -> None:
     assert accepted == ["reward 1, log_p_positive: samples of offset and scale"]
 
 
+def test_a_moved_run_that_had_no_state_yet_keeps_the_constants_it_began_with(place: Path) -> None:
+    fit_reward()
+    there: dict[str, Any] = {"reward_model_path": ["rm"], "reward_func": [], "prompts": None}
+    run = go(place, 1, max_completion_length=13, **there)
+    constants = json.loads((run / "run.json").read_text())["normalization"]
+    assert constants["source"] == "reward_model.json"
+    for name in ("state", "checkpoints", "samples"):
+        shutil.rmtree(run / name)
+    (run / "metrics.jsonl").unlink()
+    (place / "elsewhere").mkdir()
+    for name in ("run", "model", "rm"):
+        shutil.move(place / name, place / "elsewhere" / name)
+    there |= {"reward_model_path": ["elsewhere/rm"], "model_name_or_path": "elsewhere/model"}
+    go(place, 1, output_dir="elsewhere/run", resume=True, max_completion_length=13, **there)
+    assert json.loads((place / "elsewhere" / "run" / "run.json").read_text())["normalization"] == constants
+
+
 def test_a_run_or_reward_model_older_than_lineage_is_not_called_changed(place: Path) -> None:
     fit_reward()
     there = {"reward_model_path": ["rm"], "reward_func": []}
