@@ -111,8 +111,8 @@ FILES = {
         Fault("file_digest", "the first megabyte only", 'hashlib.file_digest(stream, "sha256")',
               "hashlib.sha256(stream.read(1 << 20))"),
         Fault("value_digest", "order of keys counts", "sort_keys=True, ", ""),
-        Fault("damage", "sizes only", "if not sizes_only and", "if False and"),
-        Fault("damage", "a missing file is whole", "if not path.is_file():", "if False:"),
+        Fault("damages", "sizes only", "elif not sizes_only and", "elif False and"),
+        Fault("damages", "a missing file is whole", 'yield f"{name} is gone"', "continue"),
     ],
     "rlhf.ppo.provenance": [
         Fault("weights_digest", "64 numbers a tensor", ".reshape(-1).view", ".reshape(-1)[:64].view"),

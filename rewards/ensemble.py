@@ -23,13 +23,12 @@ import torch
 from torch import Tensor
 
 from rewards.held_out import HeldOut, best_temperature
-from rewards.reward_file import REWARD_FILE, read_reward_file
+from rewards.reward_file import REWARD_FILE, read_reward_file, write_reward_file
 from rewards.targets import LabelledText, fold_of_text
 from rewards.token_model import TokenRewardModel, rescale_log_odds
 from rewards.token_recipe import Plan, Recipe
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import write_json
 from rlhf.foundation.model_directory import replacing_directory
 
 Aggregate = Literal["mean", "worst", "penalty"]
@@ -75,6 +74,7 @@ class RewardEnsemble:
         self.target = members[0].target
         self.encoder = members[0].encoder
         self.report: dict[str, Any] = report if report is not None else {}
+        self.place: str | None = None
         self.__name__ = f"{how}_log_p_{self.target}"
 
     @classmethod
@@ -100,7 +100,7 @@ class RewardEnsemble:
         with replacing_directory(directory, marker=REWARD_FILE) as temporary:
             for name, member in zip(names, self.members, strict=True):
                 member.save(temporary / name, {**member.report, "kind": "token", "target": member.target})
-            write_json(temporary / REWARD_FILE, self.report)
+            self.report = write_reward_file(temporary, self.report)
         return directory
 
     def member_rewards(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:

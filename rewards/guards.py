@@ -103,7 +103,7 @@ def frequencies(texts: Sequence[str]) -> dict[str, float]:
 def jensen_shannon(p: dict[str, float], q: dict[str, float]) -> float:
     """JS(p, q) = ½ Σ p log(p/m) + ½ Σ q log(q/m), m = (p + q)/2, in nats; 0 to log 2 (Lin 1991, eq. 4.1)."""
     total = 0.0
-    for word in p.keys() | q.keys():
+    for word in dict.fromkeys([*p, *q]):  # not a set: its order, and so the last bits, differ between processes
         a, b = p.get(word, 0.0), q.get(word, 0.0)
         middle = (a + b) / 2
         total += 0.5 * (a * math.log(a / middle) if a else 0.0) + 0.5 * (b * math.log(b / middle) if b else 0.0)

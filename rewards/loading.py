@@ -25,12 +25,10 @@ def load_reward_model(directory: str | Path, *, device: torch.device | str | Non
 
     Raises InputError when the directory is missing, damaged, or no reward model.
     """
-    kind = read_kind(Path(directory))
-    if kind == "token":
-        return TokenRewardModel.from_pretrained(directory, device=device)
-    if kind == "ensemble":
-        return RewardEnsemble.from_pretrained(directory, device=device)
-    return PreferenceRewardModel.from_pretrained(directory, device=device)
+    classes = {"token": TokenRewardModel, "ensemble": RewardEnsemble, "preference": PreferenceRewardModel}
+    reward: RewardModel = classes[read_kind(Path(directory))].from_pretrained(directory, device=device)  # type: ignore[attr-defined]
+    reward.place = os.fspath(directory)
+    return reward
 
 
 def load_reward(spec: str | os.PathLike[str]) -> RewardFunction:

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rewards.batching import batches
-from rewards.reward_file import REWARD_FILE, read_reward_file
+from rewards.reward_file import REWARD_FILE, read_reward_file, write_reward_file
 from rewards.score_head import has_classifier, is_scored, load_scored, scored
 from rewards.token_model import evaluating, pick_device
 from rlhf.foundation.adapters import adapter_base
@@ -29,7 +29,6 @@ from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import write_json
 from rlhf.foundation.load_errors import LOAD_ERRORS, load_failure
 from rlhf.foundation.model_directory import load_tokenizer, replacing_directory
 
@@ -45,6 +44,7 @@ class PreferenceRewardModel:
         """Raises InputError when the tokenizer has neither BOS nor EOS."""
         self.model, self.tokenizer = model, tokenizer
         self.report: dict[str, Any] = report if report is not None else {}
+        self.place: str | None = None
         self.__name__ = "preference_score"
         self.encoder = TextEncoder(tokenizer, max_length=getattr(model.config, "max_position_embeddings", None))
         self.pad_id = self.encoder.first_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
@@ -68,7 +68,7 @@ class PreferenceRewardModel:
         with replacing_directory(directory, marker=REWARD_FILE) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
-            write_json(temporary / REWARD_FILE, self.report)
+            self.report = write_reward_file(temporary, self.report)
         return directory
 
     def encode(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[list[int]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from rlhf.foundation.digests import digest_files, sealed
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json
+from rlhf.foundation.files import read_json, write_json
 
 REWARD_FILE = "reward_model.json"
 Kind = Literal["token", "preference", "ensemble"]
@@ -15,6 +16,14 @@ _MADE_BY: dict[Kind, str] = {
     "preference": "`rlhf reward --comparisons`",
     "ensemble": "`rlhf reward --labels --ensemble`",
 }
+
+
+def write_reward_file(directory: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """Write reward_model.json beside the finished files of a reward model, with their digests; returns its contents."""
+    files = {name: known for name, known in digest_files(directory, ".").items() if name != REWARD_FILE}
+    content = sealed({**report, "files": files})
+    write_json(directory / REWARD_FILE, content)
+    return content
 
 
 def read_kind(directory: Path) -> Kind:

@@ -23,11 +23,10 @@ from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rewards.batching import Batch, batches
-from rewards.reward_file import REWARD_FILE, read_reward_file
+from rewards.reward_file import REWARD_FILE, read_reward_file, write_reward_file
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import write_json
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, replacing_directory
 
 Target = Literal["positive", "negative"]
@@ -55,6 +54,7 @@ class TokenRewardModel:
         """Raises InputError when the tokenizer or the model's vocabulary lacks the two tokens, or BOS and EOS."""
         self.model, self.tokenizer, self.target = model, tokenizer, target
         self.report: dict[str, Any] = report if report is not None else {}
+        self.place: str | None = None
         self.__name__ = f"log_p_{target}"
         self.encoder = TextEncoder(
             tokenizer,
@@ -101,7 +101,7 @@ class TokenRewardModel:
         with replacing_directory(directory, marker=REWARD_FILE) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
-            write_json(temporary / REWARD_FILE, self.report)
+            self.report = write_reward_file(temporary, self.report)
         return directory
 
     @property

@@ -64,7 +64,8 @@ def common_word_effects(texts: Sequence[str], scores: Array) -> list[WordEffect]
     A word counts once a text. It goes with the score; whether the score pays for it, attribution must tell. With 50
     words looked at, an effect below 3.3 standard errors may be chance (Bonferroni at 5 %).
     """
-    contents = [set(words_of(text)) for text in texts]
+    # Not sets: which of equally common words come first would be another in every process.
+    contents = [dict.fromkeys(words_of(text)) for text in texts]
     counts = Counter(word for words in contents for word in words)
     found = []
     for word, _ in counts.most_common(_MOST_COMMON):

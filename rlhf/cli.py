@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("rlhf.commands.doctor", "whether samples come from the policy, and why not"),
     "evaluate": ("rlhf.commands.evaluate", "fresh samples of every rung, scored by proxy and gold"),
     "inspect": ("rlhf.commands.inspect", "one self-contained HTML report of a run"),
+    "reproduce": ("rlhf.commands.reproduce", "do recorded work again and compare every number"),
     "loop": ("rlhf.commands.loop", "rounds of label, reward, PPO"),
     "rate": ("rlhf.commands.rate", "blind ratings: plan, push, pull, score"),
     "export": ("rlhf.commands.export", "one rung out as a model directory with a card"),

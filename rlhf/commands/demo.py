@@ -82,9 +82,13 @@ class Demo:
         today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
         with sole_writer(self.root):
             work, stages = StagedWork(self.root, self.root / "demo.json", today), self.stages()
+            files = {
+                "samples": (self.samples, self.unlabelled),
+                "labels": (self.labels,),
+            }  # other stages say it themselves
             self.seconds = work.seconds
             for number, (name, product, stage) in enumerate(stages, start=1):
-                work.do(name, product, stage, announce=f"[{number}/{len(stages)}] {name}")
+                work.do(name, product, stage, announce=f"[{number}/{len(stages)}] {name}", files=files.get(name, ()))
 
     # -- stages --------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +71,9 @@ class EvaluateConfig(Options):
         [], help="where the run's reward models are now, if not where the run had them, nor moved along with it"
     )
     reward_func: list[str] = option([], help="the same for the run's reward functions, FILE.py:NAME or FILE.yaml")
+    accept_changes: bool = option(
+        False, help="go on though the run's rewards or files changed since they were written; evaluation.json says so"
+    )
     stored_samples: bool = option(False, help="score the samples stored with the rungs and load no model")
     quiet: bool = option(False, help="no progress bar")
 
@@ -108,10 +111,11 @@ def run(config: EvaluateConfig) -> Evaluation:
     from rlhf.inspection.evaluation import evaluate_samples, write_evaluation
     from rlhf.inspection.fresh_evaluation import evaluate_fresh
     from rlhf.inspection.fresh_samples import run_rewards
-    from rlhf.inspection.run_directory import read_ladder_samples, read_run
+    from rlhf.inspection.integrity import read_unchanged
+    from rlhf.inspection.run_directory import read_ladder_samples
 
     directory = Path(config.run)
-    ladder = read_run(directory)
+    ladder, changed = read_unchanged(directory, ("run.json", "ladder.json", "samples"), accept=config.accept_changes)
     golds, qualities = load_functions(config)
     corpus = read_documents(config.corpus, heldout=False)
     if config.stored_samples:
@@ -123,8 +127,12 @@ def run(config: EvaluateConfig) -> Evaluation:
             corpus=corpus,
             rewarded_pattern=config.rewarded_words,
         )
+        evaluation = replace(evaluation, accepted_changes=changed)
         write_evaluation(directory, evaluation)
         return evaluation
+    rewards, others = run_rewards(
+        ladder, config.reward_model_path, config.reward_func, accept_changes=config.accept_changes
+    )
     return evaluate_fresh(
         ladder,
         golds,
@@ -137,7 +145,8 @@ def run(config: EvaluateConfig) -> Evaluation:
         draw=config.draw,
         heat_samples=config.heat_samples,
         quiet=config.quiet,
-        rewards=run_rewards(ladder, config.reward_model_path, config.reward_func),
+        rewards=rewards,
+        accepted_changes=[*changed, *others],
     )
 
 

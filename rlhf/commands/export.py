@@ -20,6 +20,10 @@ class ExportConfig(Options):
     run: str = option("", help="the run directory; also as first word: rlhf export RUN")
     rung: str = option("", help="name of the rung, such as kl-06.25; default: the one that the report recommends")
     output_dir: str = option("exported", help="where the model goes; a model that is there is replaced")
+    accept_changes: bool = option(
+        False,
+        help="go on though the run's records or evaluation changed since they were written (never the checkpoint)",
+    )
     push_to_hub: str = option("", help="repository of the hub to upload to as well, such as name/model")
 
     def __post_init__(self) -> None:
@@ -32,10 +36,11 @@ def run(config: ExportConfig) -> Path:
     """Copy the rung's checkpoint, write its model card, upload if asked; the directory. Raises InputError."""
     from rlhf.foundation.model_directory import load_tokenizer, replacing_directory
     from rlhf.inspection.checkpoints import load_rung, require_whole
+    from rlhf.inspection.integrity import read_unchanged
     from rlhf.inspection.model_card import model_card
-    from rlhf.inspection.run_directory import read_run
 
-    ladder = read_run(Path(config.run))
+    parts = ("run.json", "ladder.json", "evaluation.json")
+    ladder, _ = read_unchanged(Path(config.run), parts, accept=config.accept_changes)
     evaluation_path = ladder.directory / "evaluation.json"
     name = config.rung or recommended(evaluation_path)
     rungs = {rung.name: rung for rung in ladder.rungs}

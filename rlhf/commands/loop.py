@@ -110,7 +110,8 @@ class Loop:
         today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
         work = StagedWork(self.root, self.root / "loop.json", today)
         self.check_recipes()
-        work.do("samples of the original", self.unlabelled, self.draw_unlabelled, "samples of the original")
+        drawn = "samples of the original"
+        work.do(drawn, self.unlabelled, self.draw_unlabelled, drawn, files=(self.unlabelled,))
         arms: list[Arm] = []
         for number in range(1, self.config.rounds + 1):
             for arm in self.arms_of(number):
@@ -141,9 +142,11 @@ class Loop:
         """Samples, labels, reward model, PPO, evaluation of one arm."""
         samples, reward = arm.directory / "samples.jsonl", arm.directory / "reward_model"
         name = arm.name.strip()
-        work.do(f"{name}: samples", samples, lambda: self.draw(arm, samples), f"{name}: samples of {arm.sampled_from}")
+        told = f"{name}: samples of {arm.sampled_from}"
+        work.do(f"{name}: samples", samples, lambda: self.draw(arm, samples), told, files=(samples,))
         if self.config.annotator == "simulated":
-            work.do(f"{name}: labels", arm.labels, lambda: self.simulate(arm, samples), f"{name}: labels")
+            told = f"{name}: labels"
+            work.do(told, arm.labels, lambda: self.simulate(arm, samples), told, files=(arm.labels,))
         elif not arm.labels.exists():
             raise LabelsMissing(waiting(name, samples, arm.labels))
         work.do(f"{name}: reward", reward, lambda: self.fit(arm, reward), f"{name}: reward model")
@@ -212,6 +215,7 @@ class Loop:
             "labels": arm.all_labels,
             "samples": self.unlabelled,
             "output_dir": directory,
+            "labelled_samples": labelled_samples([*arm.earlier, arm.labels]),
         }
         return parse(RewardConfig, self.words(self.config.reward_config, options), prog="rlhf reward", description="")
 
@@ -236,7 +240,13 @@ class Loop:
     def words(self, recipe: str, options: Mapping[str, object]) -> list[str]:
         """A command line of a recipe, this loop's seed and these options."""
         common = {"seed": self.config.seed, "quiet": self.config.quiet}
-        return ["--config", recipe, *(f"--{key}={value}" for key, value in {**options, **common}.items())]
+        words = ["--config", recipe]
+        for key, value in {**options, **common}.items():
+            if isinstance(value, list):
+                words += [f"--{key}", *map(str, value)] if value else []
+            else:
+                words.append(f"--{key}={value}")
+        return words
 
     def evaluate(self, arm: Arm) -> Evaluation:
         """The ladder's samples by the round's reward, by the rule, and by the first round's reward."""
@@ -268,6 +278,12 @@ class Loop:
         build_report(arms[0].ppo, report, others=[arm.ppo for arm in arms[1:]])
         seconds = sum(read_json(self.root / "loop.json")["seconds"].values())
         return f"\n{table(results, kl)}\n\n{seconds:.0f} s in all\nreport: {report}"
+
+
+def labelled_samples(labels: Sequence[Path]) -> list[Path]:
+    """The files that say whose samples the labels judge: the samples, and the tasks that people saw."""
+    beside = [path.parent / name for path in labels for name in ("samples.jsonl", "tasks.jsonl")]
+    return [path for path in beside if path.exists()]
 
 
 def last_checkpoint(run: Path) -> str:

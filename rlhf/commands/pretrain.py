@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rlhf.foundation.digests import digest_files, value_digest, write_sealed
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import write_json
 from rlhf.foundation.records import Sample
 from rlhf.foundation.terminal import plus_minus, shown
 from rlhf.language_model.pretrain_config import PretrainConfig
@@ -59,7 +59,8 @@ def _run(config: PretrainConfig) -> PretrainResult:
         with replacing_directory(Path(config.output_dir)) as temporary:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
-            write_json(temporary / "pretrain.json", {"config": asdict(config), "figures": figures.as_json()})
+            record = {"config": asdict(config), "figures": figures.as_json(), **_origin(config, documents)}
+            write_sealed(temporary / "pretrain.json", {**record, "files": digest_files(temporary, ".")})
     except KeyboardInterrupt:
         raise KeyboardInterrupt("no model was written; the same command starts over") from None
     samples = sample_texts(
@@ -71,6 +72,15 @@ def _run(config: PretrainConfig) -> PretrainResult:
         source=config.output_dir,
     )
     return PretrainResult(Path(config.output_dir), figures, samples)
+
+
+def _origin(config: PretrainConfig, documents: Sequence[str]) -> dict[str, Any]:
+    """The corpus by its place and digest, versions, revision and hardware."""
+    from rlhf.foundation.host import host_facts
+    from rlhf.ppo.run_paths import STAGE_PATHS, recorded_paths
+
+    paths = recorded_paths(asdict(config), Path(config.output_dir), STAGE_PATHS)
+    return {"paths": paths, "inputs": {"corpus": value_digest(list(documents))}, **host_facts()}
 
 
 def _require_free(config: PretrainConfig) -> None:

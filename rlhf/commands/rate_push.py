@@ -34,6 +34,9 @@ class RatePushConfig(Options):
     draw: int = option(
         0, help="number of the fresh draw, at least 1; 0 takes the first one after those that chose a rung"
     )
+    accept_changes: bool = option(
+        False, help="go on though the run's records or stored samples changed since they were written"
+    )
     page: bool = option(False, help="write an offline page (label.html) instead of tasks in Label Studio")
     raters: list[str] = option([], help="raters that `rlhf label serve --raters` knows: a project each; default: one")
     title: str = option("", help="title that raters see; it must not name what is compared")
@@ -66,11 +69,12 @@ def run(config: RatePushConfig) -> list[str]:
     from labeling.folder import Folder
     from labeling.page import page_plan, write_page
     from rlhf.foundation.records import new_uid
+    from rlhf.inspection.integrity import read_unchanged
     from rlhf.inspection.rating_packet import read_study, write_study
-    from rlhf.inspection.run_directory import read_run
 
     path = Path(config.output_dir)
-    ladder = read_run(Path(config.run))
+    parts = ("run.json", "ladder.json", "samples", "evaluation.json", "human_ladder.json")
+    ladder, _ = read_unchanged(Path(config.run), parts, accept=config.accept_changes)
     known = read_study(path) if (path / "study.json").exists() else None
     title = config.title or (known.title if known else f"Blind rating {new_uid()[:8]}")
     if not config.stored_samples and not config.draw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,17 +25,19 @@ class RateScoreConfig(Options):
 
 def run(config: RateScoreConfig) -> Verdict | HumanLadder:
     """Score the study; its verdict is kept in the run too, for the run's report. Raises InputError."""
-    from rlhf.foundation.files import read_json, write_json
+    from rlhf.foundation.digests import write_sealed
+    from rlhf.foundation.files import read_json
     from rlhf.inspection.human_ladder import HumanLadder
     from rlhf.inspection.rating_packet import keep_verdict, read_study, score_study
 
     folder = Path(config.output_dir)
     verdict, study = score_study(folder, partial=config.partial), read_study(folder)
-    run_dir = Path(study.run)
+    run_dir = study.run_directory(folder)
     if not run_dir.is_dir():
+        print(f"rlhf: {run_dir} is not found, so the run's report will not show this verdict", file=sys.stderr)
         return verdict
     if isinstance(verdict, HumanLadder):
-        write_json(run_dir / "human_ladder.json", {"draw": study.draw, **read_json(folder / "verdict.json")})
+        write_sealed(run_dir / "human_ladder.json", {"draw": study.draw, **read_json(folder / "verdict.json")})
     else:
         keep_verdict(run_dir, folder, verdict)
     return verdict

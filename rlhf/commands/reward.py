@@ -31,6 +31,10 @@ class RewardConfig(DataOptions):
     samples: str | None = option(
         None, help="samples.jsonl of the base policy, some thousands: fixes the reward's offset and scale"
     )
+    labelled_samples: list[str] = option(
+        [], help="samples.jsonl files that were labelled: whose samples they are is kept in reward_model.json; "
+        "default: samples.jsonl and tasks.jsonl beside the labels"
+    )  # fmt: skip
     target: str = option("positive", help="positive or negative: whose log-probability (nats) is the reward")
     dense_weight: float = option(
         0.0, help="weight of an auxiliary loss that asks for the label at every position, >= 0; 0: last position only"
@@ -128,6 +132,7 @@ def _run_labels(config: RewardConfig, data: RewardData) -> RewardResult:
     from rewards.targets import pool_labels, require_both_classes
     from rewards.token_model import pick_device
     from rewards.token_recipe import Recipe
+    from rlhf.commands.reward_origin import origin
     from rlhf.foundation.encoding import TextEncoder
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 
@@ -159,7 +164,7 @@ def _run_labels(config: RewardConfig, data: RewardData) -> RewardResult:
         reward = RewardEnsemble(fitted.members, how=how, penalty=config.penalty)
     else:
         reward = fitted.reward
-    report = _report(config, data, pooled, recipe, fitted)
+    report = _report(config, data, pooled, recipe, fitted) | origin(config, data, samples)
     report["labels"]["encoding"] = encoded.report()
     scores = reward([s.prompt for s in samples], [s.completion for s in samples]) if samples else []
     if samples:

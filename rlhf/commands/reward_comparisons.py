@@ -28,6 +28,7 @@ def run_comparisons(config: RewardConfig, data: RewardData) -> RewardResult:
     from rewards.preferences import require_comparisons
     from rewards.trust import accuracy_by_margin, trust_report
     from rlhf.commands.reward import RewardResult, normalization, require_free
+    from rlhf.commands.reward_origin import origin
     from rlhf.foundation.model_directory import load_tokenizer
 
     begin = time.perf_counter()
@@ -84,6 +85,7 @@ def run_comparisons(config: RewardConfig, data: RewardData) -> RewardResult:
         "normalization": normalization(fitted.reward, samples, scores, config.samples) if samples else None,
         "trust": trust,
         "guards": [scale_guard(np.array(scores)).as_dict()] if samples else [],
+        **origin(config, data, samples),
     }
     report["seconds"] = round(time.perf_counter() - begin, 2)
     directory = fitted.reward.save(Path(config.output_dir), report)

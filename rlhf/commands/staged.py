@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlhf.foundation.digests import digest_files, write_sealed
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.files import read_json
 from rlhf.foundation.leftovers import sweep
+from rlhf.ppo.run_paths import STAGE_PATHS, recorded_paths
+
+# Facts of the first stage: the files that the options name, what it was made with.
+KEPT = {"paths", "versions", "git_revision", "hardware"}
 
 
 class StagedWork:
     """One directory, the options it was begun with, and the seconds of each stage, kept in `record` (JSON).
 
-    The record is first written when a stage is done: options with which nothing could be made bind nobody.
+    The record is first written when a stage is done: options with which nothing could be made bind nobody. It holds,
+    besides, size and digest of the files of every stage that keeps no record of its own, where the files are that the
+    options name, and versions and hardware of the first stage.
     """
 
     def __init__(self, root: Path, record: Path, config: Mapping[str, Any]) -> None:
@@ -25,9 +32,11 @@ class StagedWork:
         """
         self.root, self.record, self.config = root, record, dict(config)
         self.seconds: dict[str, float] = {}
+        self.kept: dict[str, Any] = {"files": {}}
         if record.exists():
             then = read_json(record)
             self.seconds = then["seconds"]
+            self.kept = {key: then[key] for key in (*KEPT, "files") if key in then}
             changed = [key for key in config if then["config"].get(key) != config[key]]
             if changed:
                 raise InputError(
@@ -44,10 +53,12 @@ class StagedWork:
                 fix="choose another one",
             )
 
-    def do(self, name: str, product: Path, work: Callable[[], object], announce: str) -> None:
+    def do(
+        self, name: str, product: Path, work: Callable[[], object], announce: str, *, files: Sequence[Path] = ()
+    ) -> None:
         """Do a stage unless its product stands, and note its seconds; `announce` is printed before it.
 
-        The seconds of a stage that was interrupted count when a record stands already.
+        The digests of `files` are kept. The seconds of a stage that was interrupted count when a record stands already.
         """
         if is_done(product):
             return
@@ -56,10 +67,19 @@ class StagedWork:
         started = time.perf_counter()
         try:
             work()
+            self._keep(files)
         finally:
             if self.record.exists() or is_done(product):
                 self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
-                write_json(self.record, {"config": self.config, "seconds": self.seconds})
+                write_sealed(self.record, {"config": self.config, "seconds": self.seconds, **self.kept})
+
+    def _keep(self, files: Sequence[Path]) -> None:
+        from rlhf.foundation.host import host_facts
+
+        places = [path.relative_to(self.root).as_posix() for path in files]
+        self.kept["files"] = {**self.kept.get("files", {}), **digest_files(self.root, *places)}
+        if not self.kept.keys() >= KEPT:
+            self.kept |= {"paths": recorded_paths(self.config, self.root, STAGE_PATHS), **host_facts()}
 
 
 def is_done(product: Path) -> bool:

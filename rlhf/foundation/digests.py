@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from rlhf.foundation.files import write_json
 
 # What is recorded of a file: its size in bytes and its SHA-256.
 FileDigest = dict[str, Any]
@@ -35,17 +37,42 @@ def digest_files(root: Path, *places: str) -> dict[str, FileDigest]:
 
 
 def damage(root: Path, files: Mapping[str, FileDigest], *, sizes_only: bool = False) -> str | None:
-    """The first of the recorded files that is gone, cut or changed, in words; None when all are what they were.
+    """The first of `damages`; None when all are what they were."""
+    return next(damages(root, files, sizes_only=sizes_only), None)
 
-    `sizes_only` does not read them.
-    """
+
+def damages(root: Path, files: Mapping[str, FileDigest], *, sizes_only: bool = False) -> Iterator[str]:
+    """Those of the recorded files that are gone, cut or changed, in words; `sizes_only` does not read them."""
     for name, known in files.items():
         path = root / name
         if not path.is_file():
-            return f"{name} is gone"
-        size = path.stat().st_size
-        if size != known["bytes"]:
-            return f"{name} has {size:,} bytes where {known['bytes']:,} were written"
-        if not sizes_only and file_digest(path) != known["sha256"]:
-            return f"{name} was changed since it was written"
-    return None
+            yield f"{name} is gone"
+        elif (size := path.stat().st_size) != known["bytes"]:
+            yield f"{name} has {size:,} bytes where {known['bytes']:,} were written"
+        elif not sizes_only and file_digest(path) != known["sha256"]:
+            yield f"{name} was changed since it was written"
+
+
+SEAL = "content_sha256"
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with the digest of its own content in it, so that it tells when it was changed by other hands."""
+    content = {key: part for key, part in value.items() if key != SEAL}
+    return {**content, SEAL: _content_digest(content)}
+
+
+def seal_holds(value: Mapping[str, Any]) -> bool | None:
+    """Whether a JSON object still is what was sealed; None where it carries no seal (an old one)."""
+    if SEAL not in value:
+        return None
+    return bool(value[SEAL] == _content_digest({key: part for key, part in value.items() if key != SEAL}))
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object with its seal, atomically. Raises InputError when the disk refuses."""
+    write_json(path, sealed(value))
+
+
+def _content_digest(content: Mapping[str, Any]) -> str:
+    return value_digest(json.loads(json.dumps(content)))  # as it is read back: every key a text

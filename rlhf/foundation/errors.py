@@ -34,6 +34,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 def write_failure(path: Path, error: OSError) -> InputError:
     """The line a person sees when the disk is full or a directory is read-only, or when a disk has no locks."""
+    error = disk_refusal(error) or error
     if error.errno in NO_LOCKS:
         return InputError(
             f"writing {path}",
@@ -52,12 +53,16 @@ def write_failure(path: Path, error: OSError) -> InputError:
 def disk_refusal(error: Exception) -> OSError | None:
     """What the operating system said, where `error` means that it refused; None where it means something else.
 
-    Libraries written in Rust (safetensors, tokenizers) tell it in words only: `... (os error 28)`.
+    Some tell it in words only: shutil a list of copies that failed, libraries written in Rust (safetensors, tokenizers)
+    a sentence with `(os error 28)`.
     """
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    if isinstance(error, OSError) or found is None:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    found = re.search(r"\[Errno (\d+)\]|\(os error (\d+)\)", str(error))
+    if found is None:
         return error if isinstance(error, OSError) else None
-    return OSError(int(found[1]), os.strerror(int(found[1])))
+    number = int(found[1] or found[2])
+    return OSError(number, os.strerror(number))
 
 
 class Told(SystemExit):

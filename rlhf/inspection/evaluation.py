@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from rewards.rules import RewardFunc, lexicon_sentiment
+from rlhf.foundation.digests import digest_files, write_sealed
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.files import read_json
 from rlhf.foundation.records import Sample, now
 from rlhf.gold import GoldRule
 from rlhf.inspection.best_of_n import BestOfN, best_of_n_curve, share_of_ties
@@ -76,7 +77,7 @@ class Evaluation:
     `samples` is the run's folder with the samples that were scored, `draw` the number of their draw (None for those
     the trainer stored). `ppo_fits` has the form d(α - β log d) by reward, `best_of_n_fits` d(α - β d);
     `best_of_n_pool` is the number of samples of the original behind best-of-n, `best_of_n_ties` the share of them
-    whose proxy ties.
+    whose proxy ties; `accepted_changes` names what was no longer as the run had it, and was accepted.
     """
 
     created_at: str
@@ -91,6 +92,7 @@ class Evaluation:
     onsets: dict[str, Onset]
     side_effects: dict[str, SideEffects]
     scores: dict[str, Scores] = field(default_factory=dict)
+    accepted_changes: list[str] = field(default_factory=list)
 
     @property
     def golds(self) -> list[str]:
@@ -131,8 +133,11 @@ def evaluate_run(
 
 
 def write_evaluation(run_dir: Path, evaluation: Evaluation) -> None:
-    """Write RUN/evaluation.json atomically."""
-    write_json(run_dir / "evaluation.json", asdict(evaluation))
+    """Write RUN/evaluation.json atomically, with the digests of the samples that it was made from."""
+    names = [f"{evaluation.samples}/{rung.name}.jsonl" for rung in evaluation.rungs]
+    names += [name for name in (f"{evaluation.samples}/heat.json",) if (run_dir / name).is_file()]
+    files = digest_files(run_dir, *(name for name in names if (run_dir / name).is_file()))
+    write_sealed(run_dir / "evaluation.json", {**asdict(evaluation), "files": files})
 
 
 def evaluate_samples(
@@ -350,6 +355,7 @@ def _from_json(value: Any) -> Evaluation:
         best_of_n_fits=fits,
         onsets=onsets,
         side_effects=effects,
+        accepted_changes=value.get("accepted_changes", []),
         **{key: value[key] for key in AS_THEY_ARE},
     )
 

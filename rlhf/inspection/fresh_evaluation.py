@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from rewards.rules import RewardFunc
 from rlhf.foundation.files import write_json
@@ -29,16 +29,18 @@ def evaluate_fresh(
     heat_samples: int = 0,
     quiet: bool = False,
     rewards: Sequence[RewardFunc] | None = None,
+    accepted_changes: Sequence[str] = (),
 ) -> Evaluation:
     """Draw `count` samples a rung (`pool` of the original for best-of-n, if that is more) and score them.
 
-    `rewards` are the run's own where they have been loaded already. Writes RUN/evaluation/NAME.jsonl, heat.json and
+    `rewards` are the run's own where they have been loaded already, `accepted_changes` what evaluation.json says was no
+    longer as the run had it. Writes RUN/evaluation/NAME.jsonl, heat.json and
     evaluation.json. Raises InputError when the run's rewards or checkpoints cannot be loaded; nothing is written
     before all is drawn.
     """
     drawn = draw_ladder(
         run,
-        rewards if rewards is not None else run_rewards(run),
+        rewards if rewards is not None else run_rewards(run)[0],
         count=count,
         pool=pool,
         draw=draw,
@@ -60,6 +62,7 @@ def evaluate_fresh(
         heldout={name: rung.heldout for name, rung in drawn.items() if rung.heldout},
         rewarded_pattern=rewarded_pattern,
     )
+    evaluation = replace(evaluation, accepted_changes=list(accepted_changes))
     for name, rows in samples.items():
         write_records(run.directory / FOLDER / f"{name}.jsonl", rows)
     heat = {name: [asdict(tokens) for tokens in rung.heat] for name, rung in drawn.items()}

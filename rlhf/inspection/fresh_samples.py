@@ -9,8 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tqdm import tqdm
@@ -28,10 +27,10 @@ from rlhf.inspection.run_directory import Run
 from rlhf.language_model.randomness import Stream
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.objective import exact_kl
-from rlhf.ppo.provenance import changed_inputs, reward_inputs
+from rlhf.ppo.provenance import changed_since, reward_inputs, reward_origins, told
 from rlhf.ppo.reward_functions import score
 from rlhf.ppo.rollout import Rollout, RolloutWorker, completion_logits
-from rlhf.ppo.run_paths import locate
+from rlhf.ppo.run_paths import require_located
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +56,23 @@ class FreshRung:
     heldout: Estimate | None
 
 
-def run_rewards(run: Run, models: Sequence[str] = (), functions: Sequence[str] = ()) -> list[RewardFunc]:
-    """The reward functions the run was trained on, loaded again from what run.json says.
+def run_rewards(
+    run: Run, models: Sequence[str] = (), functions: Sequence[str] = (), *, accept_changes: bool = False
+) -> tuple[list[RewardFunc], list[str]]:
+    """The reward functions the run was trained on, loaded again from what run.json says, and which of them changed.
 
     `models` and `functions` say where they are today, if not where the run had them. Raises InputError when the run
-    got them as Python objects, which no file can bring back, when they are not found, or are not what they were.
+    got them as Python objects, which no file can bring back, when they are not found, or (unless that is accepted) are
+    not what they were: the reward itself, or the labels and samples that it was made from.
     """
-    from rewards.loading import load_reward_model
-    from rewards.rules import load_reward_func
+    from rewards.loading import load_reward, load_reward_model
 
     resolved = run.info.get("resolved", {})
     models = models or [where(run, "reward_model_path", path) for path in resolved.get("reward_model_path") or []]
-    functions = functions or [where(run, "reward_func", name) for name in resolved.get("reward_func") or []]
+    given_in_python = (run.info.get("made_from") or {}).get("reward_func", [])
+    functions = functions or [
+        where(run, "reward_func", name) for name in resolved.get("reward_func") or given_in_python
+    ]
     if not models and not functions:
         raise InputError(
             f"{run.directory / 'run.json'}",
@@ -76,31 +80,23 @@ def run_rewards(run: Run, models: Sequence[str] = (), functions: Sequence[str] =
             expected="a run of `rlhf ppo`, whose rewards can be loaded again",
             fix="score the stored samples instead: --stored_samples",
         )
-    rewards = [*(load_reward_model(path) for path in models), *(load_reward_func(f) for f in functions)]
-    then = {name: digest for name, digest in run.info.get("inputs", {}).items() if name.startswith("reward ")}
-    changed = changed_inputs(then, reward_inputs(rewards)) if then else []
-    if changed:
+    rewards: list[RewardFunc] = [load_reward_model(path) for path in models]
+    rewards += [cast(RewardFunc, load_reward(name)) for name in functions]
+    changed = changed_since(run.info, reward_inputs(rewards), only="reward ")
+    if changed and not accept_changes:
         raise InputError(
             str(run.directory),
-            got=f"changed since the run was trained: {'; '.join(changed)}",
+            got=f"changed since the run was trained: {told(changed, reward_origins(rewards))}",
             expected="the rewards of the run",
-            fix="restore them, or score the stored samples instead: --stored_samples",
+            fix="restore them, score the stored samples instead: --stored_samples, or go on with --accept_changes",
         )
-    return rewards
+    return rewards, changed
 
 
 def where(run: Run, option: str, given: str) -> str:
     """Where a reward of the run is today. Raises InputError naming the option when it is a file that is not found."""
-    found = locate(run.info, run.directory, given)
-    known = run.info.get("paths", {}).get(given)
-    if known is not None and not Path(found.rpartition(":")[0] if ".py:" in found else found).exists():
-        raise InputError(
-            f"--{option}",
-            got=f"neither {known['absolute']} nor {known['relative_to_run']} from the run",
-            expected="the reward that the run was trained on",
-            fix=f"say where it is now: --{option}",
-        )
-    return found
+    fix = f"say where it is now: --{option}"
+    return require_located(run.info, run.directory, option, given, fix=fix)
 
 
 def original_rung(run: Run) -> str:

@@ -19,13 +19,15 @@ import numpy as np
 from labeling.blind import Unblinded, read_key, unblind, unrated
 from labeling.folder import Folder
 from labeling.returned import Rating
+from rlhf.foundation.digests import SEAL, digest_files, seal_holds, write_sealed
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json, read_jsonl, write_json, write_jsonl
+from rlhf.foundation.files import read_json, read_jsonl, write_jsonl
 from rlhf.foundation.records import Sample
 from rlhf.inspection.blind_verdict import Verdict, judge
 from rlhf.inspection.human_ladder import HumanLadder, score_ladder
 from rlhf.inspection.run_directory import sqrt_kl
 from rlhf.ppo.ladder import Rung
+from rlhf.ppo.run_paths import locate, recorded_paths
 
 Kind = Literal["models", "ladder"]
 LADDER_RUNGS = 8
@@ -33,8 +35,9 @@ LADDER_RUNGS = 8
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What is compared: `sqrt_kl` (√nats) by source for a ladder, empty for models; `run` is the run directory, `draw`
-    the number of the samples' draw (None for samples stored by the trainer).
+    """What is compared: `sqrt_kl` (√nats) by source for a ladder, empty for models; `run` is the run directory as it
+    was given and `paths` where that is (run_paths.py), `draw` the number of the samples' draw (None for samples stored
+    by the trainer).
     """
 
     kind: Kind
@@ -43,29 +46,45 @@ class Study:
     title: str
     sqrt_kl: dict[str, float]
     draw: int | None
+    paths: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+
+    def run_directory(self, folder: Path) -> Path:
+        """Where the run is today, seen from the study's `folder`; the place that was given where it is at none."""
+        return Path(locate({"paths": self.paths}, folder, self.run))
 
 
 def write_study(folder: Path, study: Study) -> None:
     """Write study.json. Raises InputError when the folder holds another study."""
     path = folder / "study.json"
-    if path.exists() and read_study(folder) != study:
-        raise InputError(
-            "--output_dir", got=f"{folder}, with another study", expected="a folder of its own", fix="choose another"
-        )
-    write_json(path, dataclasses.asdict(study))
+    if path.exists():
+        known = read_study(folder)
+        same_run = known.run_directory(folder).resolve() == Path(study.run).resolve()
+        if not same_run or dataclasses.replace(known, run=study.run, paths={}) != dataclasses.replace(study, paths={}):
+            raise InputError(
+                "--output_dir",
+                got=f"{folder}, with another study",
+                expected="a folder of its own",
+                fix="choose another",
+            )
+    paths = recorded_paths({"run": study.run}, folder, {"run"})
+    write_sealed(path, dataclasses.asdict(dataclasses.replace(study, paths=paths)))
 
 
 def read_study(folder: Path) -> Study:
-    """Read study.json. Raises InputError when the folder holds no study."""
+    """Read study.json. Raises InputError when the folder holds no study, or what is compared was changed."""
     path = folder / "study.json"
     if not path.exists():
         raise InputError(
             str(folder), got="no study.json", expected="a folder that `rlhf rate push` made", fix="push a packet first"
         )
     value = read_json(path)
+    if isinstance(value, dict) and seal_holds(value) is False:
+        raise InputError(
+            str(path), got="changed since it was written", expected="the file of `rlhf rate push`", fix="restore it"
+        )
     try:
-        return Study(**value)
-    except TypeError as error:
+        return Study(**{key: part for key, part in value.items() if key != SEAL})
+    except (AttributeError, TypeError) as error:
         raise InputError(
             str(path), got="another shape", expected="the file of `rlhf rate push`", fix="push a new packet"
         ) from error
@@ -166,21 +185,22 @@ def score_study(folder: Path, *, partial: bool = False) -> Verdict | HumanLadder
             fix="wait and pull again, or give --partial, which the verdict then says",
         )
     verdict = verdict_of(study, rows, missing)
-    kind = {"kind": study.kind, **dataclasses.asdict(verdict)}
-    write_json(folder / "verdict.json", kind)
+    files = digest_files(folder, "key.jsonl", "ratings.jsonl")
+    write_sealed(folder / "verdict.json", {"kind": study.kind, **dataclasses.asdict(verdict), "files": files})
     return verdict
 
 
 def keep_verdict(run: Path, folder: Path, verdict: Verdict) -> None:
     """Note a verdict in RUN/blind_verdicts.json; the same study scored again replaces its own."""
     known = read_verdicts(run)
-    write_json(run / "blind_verdicts.json", {**known, str(folder): verdict.statements()})
+    write_sealed(run / "blind_verdicts.json", {**known, str(folder): verdict.statements()})
 
 
 def read_verdicts(run: Path) -> dict[str, list[str]]:
     """What blind ratings said of the run, by study. Raises InputError when the file is torn or of another shape."""
     path = run / "blind_verdicts.json"
     value = read_json(path) if path.exists() else {}
+    value = {name: said for name, said in value.items() if name != SEAL} if isinstance(value, dict) else value
     listed = isinstance(value, dict) and all(isinstance(said, list) for said in value.values())
     if not listed or any(not isinstance(line, str) for said in value.values() for line in said):
         raise InputError(

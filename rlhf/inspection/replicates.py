@@ -10,6 +10,7 @@ from rlhf.inspection.evaluation import Evaluation, course
 from rlhf.inspection.figures import Story
 from rlhf.inspection.overoptimisation import Course, curve_of_runs, find_onset, run_coefficients
 from rlhf.inspection.scoring import PROXY
+from rlhf.ppo.provenance import is_lineage
 from rlhf.ppo.run_paths import PATHS
 
 DRAWS = 500
@@ -32,7 +33,8 @@ def replicates(stories: Sequence[Story]) -> list[Evaluation]:
 def what_defines(story: Story) -> dict[str, Any] | None:
     """What two runs of one experiment share; None when run.json does not say, or an input changed on the way."""
     info = story.run.info
-    inputs = info.get("inputs") or {"": None}
+    known = info.get("inputs") or {"": None}
+    inputs = {name: digest for name, digest in known.items() if not is_lineage(name)}  # what was computed with
     if "resolved" not in info or None in inputs.values() or info.get("accepted_changes"):
         return None
     options = {key: value for key, value in info["resolved"].items() if key not in FREE}

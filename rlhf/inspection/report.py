@@ -23,21 +23,25 @@ from rlhf.inspection.run_directory import Run, read_run
 PAGE = Path(__file__).parent
 
 
-def build_report(run_dir: Path, output: Path | None = None, *, others: Sequence[Path] = ()) -> Path:
+def build_report(
+    run_dir: Path, output: Path | None = None, *, others: Sequence[Path] = (), notices: Sequence[str] = ()
+) -> Path:
     """Write the report of `run_dir` (default RUN/report.html) and return its path; `others` are drawn over it.
+
+    `notices` stand on top, before those of the report itself.
 
     A ladder that was not evaluated yet is evaluated from its stored samples first. Raises InputError when a
     directory is no run or holds nothing to show.
     """
     from plotly.offline import get_plotlyjs
 
-    stories, notices = [], []
+    stories, told = [], list(notices)
     for directory in (run_dir, *others):
         run = read_run(directory)
         evaluation, notice = current_evaluation(run)
         verdicts = tuple(f"Blind rating: {' '.join(said)}" for said in read_verdicts(directory).values())
         stories.append(Story(run, evaluation, read_human_ladder(directory / "human_ladder.json"), verdicts))
-        notices += [*([notice] if notice else []), *breaks(run)]
+        told += [*([notice] if notice else []), *breaks(run), *accepted(run, evaluation)]
     scored = [story.evaluation for story in stories if story.evaluation]
     rewards = ["proxy", *dict.fromkeys(name for e in scored for name in (*e.golds, *e.qualities))]
     together = joint_curves(stories, rewards)
@@ -46,7 +50,7 @@ def build_report(run_dir: Path, output: Path | None = None, *, others: Sequence[
     html = page.get_template("report.html").render(
         title=" and ".join(story.run.name for story in stories),
         stories=[story_facts(story) for story in stories],
-        notices=notices,
+        notices=told,
         together=joint_onsets(stories),
         along=[chart_row(chart) for chart in along],
         curves=[chart_row(chart) for chart in curves],
@@ -88,6 +92,14 @@ def breaks(run: Run) -> list[str]:
         if line.get("step_too_large"):
             found.append(line["step_too_large"])
     return [f"{run.name}: {text}." for text in found]
+
+
+def accepted(run: Run, evaluation: Evaluation | None) -> list[str]:
+    """What was no longer as the run had it when it was evaluated."""
+    changed = evaluation.accepted_changes if evaluation else []
+    return (
+        [f"{run.name}: evaluated though this had changed, which was accepted: {'; '.join(changed)}."] if changed else []
+    )
 
 
 def chart_row(chart: Chart) -> dict[str, Any]:

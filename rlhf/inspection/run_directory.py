@@ -47,10 +47,10 @@ class Run:
         return self.info.get("status") == "running"
 
 
-def read_run(directory: Path) -> Run:
+def read_run(directory: Path, *, tell: bool = True) -> Run:
     """Read a run directory. Raises InputError when it is none, has no metrics yet, or holds a torn or NaN value.
 
-    Rungs whose files are gone, cut or changed are told on stderr.
+    Rungs whose files are gone, cut or changed are told on stderr, if `tell`.
     """
     if not (directory / "run.json").is_file():
         raise InputError(
@@ -65,7 +65,7 @@ def read_run(directory: Path) -> Run:
     metrics = read_metrics(directory / "metrics.jsonl")
     rungs, budget = read_ladder(directory / "ladder.json")
     run = Run(directory, info, metrics, rungs, budget)
-    told = damage_of(run)
+    told = damage_of(run) if tell else None
     if told:
         print(f"rlhf: {directory}: {told}", file=sys.stderr)
     return run

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf import environment
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_json
 from rlhf.options import option, parse
 from rlhf.ppo.config import PPOConfig
 
@@ -109,9 +110,19 @@ def run(config: PPOCommandConfig) -> RunDirectory:
         train_dataset=rows,
         eval_dataset=read_prompts(config.eval_prompts, config.prompt_column) if config.eval_prompts else None,
         peft_config=load_peft_config(config),
-        reward_constants=known_constants(config, rewards, [row["prompt"] for row in rows]),
+        reward_constants=known_constants(as_begun(config), rewards, [row["prompt"] for row in rows]),
     )
     return trainer.train()
+
+
+def as_begun(config: PPOCommandConfig) -> PPOCommandConfig:
+    """The options with the original under the name that a resumed run began with: by it a reward model's file knows
+    the original, wherever that is now."""
+    record = Path(config.output_dir) / "run.json"
+    if not config.resume or not record.is_file():
+        return config
+    then = read_json(record).get("resolved", {})
+    return replace(config, model_name_or_path=then.get("model_name_or_path", config.model_name_or_path))
 
 
 def load_peft_config(config: PPOCommandConfig) -> Any:

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf.foundation.digests import FileDigest, damage
+from rlhf.foundation.digests import FileDigest, damage, write_sealed
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.files import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Ladder:
     def write(self) -> None:
         """Write ladder.json atomically."""
         rungs = [asdict(rung) for rung in self.rungs]
-        write_json(self.path, {"budget_nats": self.budget, "step_sqrt_kl": self.step, "rungs": rungs})
+        write_sealed(self.path, {"budget_nats": self.budget, "step_sqrt_kl": self.step, "rungs": rungs})
 
     def name_for(self, target: float | None, kl: float) -> str:
         """The name of a rung at `kl` nats (measured on its own samples) that passed `target`; "final" for None."""

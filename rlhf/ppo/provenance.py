@@ -2,7 +2,8 @@
 
 Each input has a name that a message can use and a SHA-256, or None where nothing can be read (a function typed at a
 prompt). Of a reward function its own source file counts (of a rule of this package the function alone), not what that
-file imports, nor what an object carries besides.
+file imports, nor what an object carries besides. Of a reward model its origin counts too (rewards/lineage.py): base
+model, labels, labelled samples, the samples that fixed offset and scale.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from typing import Any
 import torch
 
 from rewards.calling import RewardFunction, reward_name
+from rewards.lineage import lineage_digests, lineage_lines
 from rlhf.foundation.adapters import is_adapter
 from rlhf.foundation.digests import digest_files, file_digest, value_digest
 
 Inputs = dict[str, str | None]
+MODEL_INPUTS = ("original model's weights", "original model's configuration", "tokenizer", "chat template")
 OUR_PACKAGES = ("rlhf", "rewards", "labeling")
 # Of a configuration: what says where it came from, not what it computes.
 _ORIGIN = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation"}
@@ -31,12 +34,9 @@ _ORIGIN |= {"base_model_name_or_path", "peft_version", "revision", "inference_mo
 def model_inputs(model: torch.nn.Module, tokenizer: Any) -> Inputs:
     """The original: every number of every tensor, its configuration, its tokenizer and chat template."""
     settings = {name: _settings(getattr(model, name, None)) for name in ("config", "generation_config")}
-    return {
-        "original model's weights": weights_digest(model),
-        "original model's configuration": value_digest(settings),
-        "tokenizer": tokenizer_digest(tokenizer),
-        "chat template": value_digest(getattr(tokenizer, "chat_template", None)),
-    }
+    template = value_digest(getattr(tokenizer, "chat_template", None))
+    digests = (weights_digest(model), value_digest(settings), tokenizer_digest(tokenizer), template)
+    return dict(zip(MODEL_INPUTS, digests, strict=True))
 
 
 def weights_digest(model: torch.nn.Module) -> str:
@@ -91,7 +91,28 @@ def reward_inputs(functions: Sequence[RewardFunction]) -> Inputs:
     return found
 
 
+def reward_origins(functions: Sequence[RewardFunction]) -> dict[str, dict[str, Any]]:
+    """Of every reward that is a reward model: where it was loaded from, its lineage in words, and as recorded."""
+    named = ((f"reward {i}, {reward_name(f)}", getattr(f, "report", None), f) for i, f in enumerate(functions, start=1))
+    return {
+        name: {
+            "place": getattr(function, "place", None),
+            "says": lineage_lines(report),
+            "lineage": report.get("lineage"),
+        }
+        for name, report, function in named
+        if report is not None
+    }
+
+
 def _of_reward(name: str, function: Any) -> Inputs:
+    """The digest of a reward, those of its parts, and those of a reward model's lineage."""
+    report = getattr(function, "report", None)  # a reward model has one, a function none
+    origin = {f"{name}: {part}": digest for part, digest in lineage_digests(report).items()} if report else {}
+    return _of_function(name, function) | origin
+
+
+def _of_function(name: str, function: Any) -> Inputs:
     from rewards.combination import CombinedReward
     from rewards.ensemble import RewardEnsemble
     from rewards.preference_model import PreferenceRewardModel
@@ -102,7 +123,7 @@ def _of_reward(name: str, function: Any) -> Inputs:
         texts = {"tokenizer": tokenizer_digest(function.tokenizer), "chat": function.tokenizer.chat_template}
         return {name: value_digest({**read, **texts, "config": _settings(function.model.config)})}
     if isinstance(function, RewardEnsemble):
-        members = [_of_reward(name, member)[name] for member in function.members]
+        members = [_of_function(name, member)[name] for member in function.members]
         return {name: value_digest([function.how, function.penalty, members])}
     if isinstance(function, CombinedReward):
         bounds = [[reward_name(c.reward), c.at_least, c.at_most] for c in function.constraints]
@@ -139,6 +160,32 @@ def changed_inputs(then: Mapping[str, str | None], today: Mapping[str, str | Non
         return then[name] is not None and today[name] is not None and then[name] != today[name]
 
     return [name for name in names if differs(name)]
+
+
+def changed_since(record: Mapping[str, Any], today: Inputs, *, only: str = "") -> list[str]:
+    """The inputs of the run with this run.json that are others today; `only` those whose names begin so.
+
+    Lineage is compared where the run knows it: one begun before it was recorded does not.
+    """
+    knows = "reward_origins" in record
+    then = {name: digest for name, digest in record.get("inputs", {}).items() if name.startswith(only)}
+    changed = changed_inputs(then, {name: digest for name, digest in today.items() if knows or not is_lineage(name)})
+    return changed if then else []
+
+
+def is_lineage(name: str) -> bool:
+    """Whether an input is the origin of a reward model, not what it computes."""
+    return name.rpartition(": ")[2] in lineage_digests({})
+
+
+def told(changed: Sequence[str], origins: Mapping[str, Mapping[str, Any]]) -> str:
+    """Names of changed inputs for a message; a reward model by the directory it was loaded from."""
+    names = []
+    for name in changed:
+        reward, colon, part = name.partition(": ")
+        place = origins.get(reward, {}).get("place")
+        names.append(f"{reward.split(',')[0]}, {place}{colon}{part}" if place and colon else name)
+    return "; ".join(names)
 
 
 def _settings(config: Any) -> dict[str, Any]:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import platform
-import subprocess
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import torch
-
-from rlhf.foundation.errors import InputError, write_failure
-from rlhf.foundation.files import append_jsonl, read_json, write_json
+from rlhf.foundation.digests import FileDigest, digest_files, write_sealed
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import append_jsonl, read_json
+from rlhf.foundation.host import host_facts
 from rlhf.foundation.leftovers import leftover_of
+from rlhf.foundation.locks import holder, lock_file
 from rlhf.foundation.records import now
-from rlhf.ppo.provenance import Inputs, changed_inputs
+from rlhf.ppo.provenance import Inputs, changed_since, told
 from rlhf.ppo.run_paths import PATHS, recorded_paths
 
 # Options that may differ when a run is continued.
 FREE_ON_RESUME = {"resume", "quiet", "output_dir", "max_iterations", "kl_budget", "use_cpu", "report_to"}
 FREE_ON_RESUME |= {"accept_changes"}
-LIBRARIES = ("torch", "transformers", "trl", "accelerate", "peft", "numpy", "safetensors")
+# Those of them that decide what the run does.
+SESSION_OPTIONS = {"max_iterations", "kl_budget", "use_cpu"}
 
 
 class RunDirectory:
@@ -33,7 +31,7 @@ class RunDirectory:
     def __init__(self, output_dir: str) -> None:
         self.root = Path(output_dir)
         self.record: dict[str, Any] = {}
-        self._lock: IO[str] | None = None
+        self._lock: int | None = None
 
     @property
     def run_json(self) -> Path:
@@ -65,29 +63,29 @@ class RunDirectory:
 
         A process that was killed before it had written run.json leaves a directory that counts as empty.
         """
-        there = sorted(self.root.iterdir()) if self.root.is_dir() else []
-        entries = [p for p in there if p.name != ".lock" and leftover_of(p) != self.run_json.name]
+        self._require_usable(resume)  # before anything is written there, and once nobody else can
+        self._lock = lock_file(self.root / ".lock")
+        if self._lock is None:
+            raise InputError(
+                "--output_dir",
+                got=f"{self.root}, in use by another run ({holder(self.root / '.lock')})",
+                expected="a directory of this run alone",
+                fix="wait for that run, or choose another directory",
+            )
+        try:
+            self._require_usable(resume)
+        except InputError:
+            self.close()
+            raise
+
+    def _require_usable(self, resume: bool) -> None:
         if self.root.exists() and not self.root.is_dir():
             raise InputError(
                 "--output_dir", got=f"{self.root}, a file", expected="a directory", fix="choose another one"
             )
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / ".lock").open("w")
-        except OSError as error:
-            raise write_failure(self.root, error) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise InputError(
-                "--output_dir",
-                got=f"{self.root}, in use by another run",
-                expected="a directory of this run alone",
-                fix="wait for that run, or choose another directory",
-            ) from None
+        there = sorted(self.root.iterdir()) if self.root.is_dir() else []
+        entries = [p for p in there if p.name != ".lock" and leftover_of(p) != self.run_json.name]
         if entries and not resume:
-            lock.close()
             raise InputError(
                 "--output_dir",
                 got=f"{self.root}, not empty",
@@ -95,41 +93,40 @@ class RunDirectory:
                 fix="give --resume to continue the run in it, or choose another directory",
             )
         if entries and not self.run_json.exists():
-            lock.close()
             raise InputError(
                 "--output_dir",
                 got=f"{self.root}, files that are no run (no run.json)",
                 expected="the directory of a run",
                 fix="restore its run.json from a copy, or choose another directory",
             )
-        self._lock = lock
 
     def close(self) -> None:
         """Give the directory free."""
         if self._lock is not None:
-            self._lock.close()
+            os.close(self._lock)
             self._lock = None
 
-    def check(self, resolved: dict[str, Any], inputs: Inputs, *, accept: bool) -> list[str]:
+    def check(self, resolved: dict[str, Any], sources: Mapping[str, Any], *, accept: bool) -> list[str]:
         """Names of the inputs that changed since the run in this directory began; with `accept` they may.
 
-        Raises InputError when the run has other options (what may differ is FREE_ON_RESUME) or other inputs.
+        `sources` are today's `inputs` and `reward_origins` (provenance.py). Raises InputError when the run has other
+        options (what may differ is FREE_ON_RESUME) or other inputs.
         """
         if not self.run_json.exists():
             return []
         record = read_json(self.run_json)
         if "inputs" not in record:
             self._require_same(record.get("resolved", {}), resolved, FREE_ON_RESUME)
-            told = "has no digests of its inputs: whether they are the same could not be checked"
-            print(f"rlhf: {self.run_json} {told}", file=sys.stderr)
+            word = "has no digests of its inputs: whether they are the same could not be checked"
+            print(f"rlhf: {self.run_json} {word}", file=sys.stderr)
             return []
         # What is in a file is compared by its digest, wherever the file is now.
         self._require_same(record["resolved"], resolved, FREE_ON_RESUME | PATHS)
-        changed = changed_inputs(record["inputs"], inputs)
+        changed = changed_since(record, sources["inputs"])
         if changed and not accept:
             raise InputError(
                 "--resume",
-                got=f"changed since the run began: {'; '.join(changed)}",
+                got=f"changed since the run began: {told(changed, sources['reward_origins'])}",
                 expected="the inputs the run began with",
                 fix="restore them, or go on with --accept_changes, which the run will say",
             )
@@ -152,24 +149,39 @@ class RunDirectory:
             self.record = read_json(self.run_json)
             facts = {**facts, "normalization": self.record.get("normalization")}
             if "inputs" not in self.record:  # today's say nothing of what it began with
-                facts.pop("inputs", None)
+                facts = {key: value for key, value in facts.items() if key not in ("inputs", "reward_origins")}
         else:
             self.record = {"created_at": now()}
         self._note_changes(iteration, changed, facts.get("inputs", {}))
+        host = host_facts()
         self.record |= {
             "command": sys.argv,
             "config": given,
             "resolved": resolved,
-            "paths": recorded_paths(resolved, self.root),
+            "paths": recorded_paths({**resolved, **(facts.get("made_from") or {})}, self.root),
             "seed": resolved["seed"],
-            "versions": versions(),
-            "git_revision": git_revision(),
-            "hardware": hardware(),
+            **host,
+            "sessions": [*self._sessions_before(iteration), self._session(iteration, resolved, facts, host)],
             "status": "running",
             "stop_reason": None,
+            "files": None,
             **facts,
         }
         self.write()
+
+    def _sessions_before(self, iteration: int) -> list[dict[str, Any]]:
+        """The sessions whose iterations stand; one without options where an older version kept none."""
+        known = self.record.get("sessions", [{"iteration": 0}] if "resolved" in self.record else [])
+        return [session for session in known if session["iteration"] < iteration]
+
+    @staticmethod
+    def _session(
+        iteration: int, resolved: Mapping[str, Any], facts: Mapping[str, Any], host: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What one process (or launch of several) made the iterations from `iteration` on with."""
+        options = {key: resolved[key] for key in sorted(SESSION_OPTIONS)}
+        processes = {key: facts.get(key) for key in ("world_size", "distributed_type")}
+        return {"iteration": iteration, "options": options, **processes, **host}
 
     def _note_changes(self, iteration: int, changed: Sequence[str], inputs: Inputs) -> None:
         """Keep in run.json from which iteration on which inputs were others."""
@@ -202,32 +214,16 @@ class RunDirectory:
     def write(self, **facts: Any) -> None:
         """Update run.json."""
         self.record |= facts
-        write_json(self.run_json, self.record)
+        write_sealed(self.run_json, self.record)
+
+    def finish(self, status: str, stop_reason: str | None) -> None:
+        """Write how the run ended, and the digest of metrics.jsonl."""
+        self.write(status=status, stop_reason=stop_reason, files=self.digests())
+
+    def digests(self) -> dict[str, FileDigest] | None:
+        """Size and digest of metrics.jsonl as it is now; None before its first line."""
+        return digest_files(self.root, self.metrics.name) if self.metrics.exists() else None
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one iteration."""
         append_jsonl(self.metrics, line)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide a run's numbers."""
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
-
-
-def git_revision() -> str | None:
-    """The revision of the directory the command ran in, or None outside a checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-    return done.stdout.strip() or None
-
-
-def hardware() -> dict[str, Any]:
-    """Processor, cores, threads and accelerator."""
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {
-        "machine": platform.machine(),
-        "cpu_count": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "gpu": gpu,
-    }

@@ -7,18 +7,26 @@ by the last, left where it was by the second.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rlhf.foundation.errors import InputError
+
 # Options that name files, or FILE.py:NAME, or something that is no file.
 PATHS = {"model_name_or_path", "reward_model_path", "reward_func", "prompts", "eval_prompts", "critic_model_path"}
+PATHS |= {"dataset_name"}
+# The same of `rlhf reward`, `rlhf pretrain`, `rlhf demo` and `rlhf loop`.
+STAGE_PATHS = {"model_name_or_path", "labels", "comparisons", "dataset_name", "samples", "labelled_samples", "corpus"}
+STAGE_PATHS |= {"reward_config", "ppo_config"}
 
 
-def recorded_paths(resolved: Mapping[str, Any], root: Path) -> dict[str, dict[str, str]]:
+def recorded_paths(
+    resolved: Mapping[str, Any], root: Path, options: Collection[str] = PATHS
+) -> dict[str, dict[str, str]]:
     """The files among a run's options, by the words that gave them; `root` is the run directory."""
     found = {}
-    for given in _words(resolved[key] for key in sorted(PATHS & resolved.keys())):
+    for given in _words(resolved[key] for key in sorted(set(options) & resolved.keys())):
         file, _ = _split(given)
         if Path(file).exists():
             whole = os.path.abspath(file)
@@ -37,6 +45,36 @@ def locate(info: Mapping[str, Any], root: Path, given: str) -> str:
     _, name = _split(given)
     places = [root / known["relative_to_run"], Path(known["absolute"])]
     return next((os.path.normpath(place) + name for place in places if place.exists()), given)
+
+
+def located(
+    info: Mapping[str, Any], root: Path, resolved: Mapping[str, Any], options: Collection[str] = PATHS
+) -> dict[str, Any]:
+    """A record's options with every file where it is today. Raises InputError naming the option of one that is gone."""
+    found = dict(resolved)
+    for key in set(options) & found.keys():
+        given = found[key]
+        if isinstance(given, list):
+            found[key] = [require_located(info, root, key, one) for one in given]
+        elif given:
+            found[key] = require_located(info, root, key, given)
+    return found
+
+
+def require_located(
+    info: Mapping[str, Any], root: Path, option: str, given: str, *, fix: str = "put it back at one of these places"
+) -> str:
+    """`locate`. Raises InputError naming the option when it is a file that is not found."""
+    found = locate(info, root, given)
+    known = info.get("paths", {}).get(given)
+    if known is not None and not Path(_split(found)[0]).exists():
+        raise InputError(
+            f"--{option}",
+            got=f"neither {known['absolute']} nor {known['relative_to_run']} from the run",
+            expected="what the run was made with",
+            fix=fix,
+        )
+    return found
 
 
 def _words(values: Iterable[Any]) -> list[str]:

@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rlhf.foundation.digests import file_digest
+from rlhf.foundation.digests import SEAL, file_digest, write_sealed
 from rlhf.foundation.errors import InputError, write_failure
-from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.files import read_json
 from rlhf.foundation.model_directory import replacing_directory
 
 KEPT = 2
@@ -82,7 +82,8 @@ def save_state(directory: Path, state: State) -> None:
         save_file(state.parameters, temporary / "parameters.safetensors")
         save_file(state.optimizer, temporary / "optimizer.safetensors")
         digests = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
-        write_json(temporary / "state.json", {**state.values, "next_iteration": state.next_iteration, "files": digests})
+        values = {**state.values, "next_iteration": state.next_iteration, "files": digests}
+        write_sealed(temporary / "state.json", values)
     remove_older(directory)
 
 
@@ -117,7 +118,7 @@ def load_state(directory: Path) -> State | None:
 
 
 def _read(path: Path) -> State:
-    values = read_json(path / "state.json")
+    values = {key: value for key, value in read_json(path / "state.json").items() if key != SEAL}
     for name, digest in values.pop("files").items():
         if file_digest(path / name) != digest:
             raise InputError(str(path / name), got="another digest", expected="the one in state.json", fix="see above")

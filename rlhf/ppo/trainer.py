@@ -16,7 +16,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.doctor import Doctor
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.ladder import Ladder
+from rlhf.ppo.made_from import made_from
 from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row, as_both_rows
 from rlhf.ppo.reward_functions import require_scores, score, veto_share, weights_of
@@ -77,7 +78,9 @@ class PPOTrainer:
         reward_constants: Normalization | None = None,
     ) -> None:
         self.args = args
-        model = fspath(model) if isinstance(model, PathLike) else model
+        others = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "peft_config": peft_config}
+        others |= {"processing_class": processing_class, "callbacks": callbacks, "reward_constants": reward_constants}
+        self.made_from = made_from(args, model, reward_funcs, others)
         self.processes = distributed.start(use_cpu=args.use_cpu)
         self.processes.require_divisor_of(args.minibatch_size)
         self.model, self.tokenizer, self.source = policy.load_original(
@@ -204,7 +207,7 @@ class PPOTrainer:
         names = [rung.name for rung in self.ladder.rungs]
         error = divergence.diverged(self.iteration, self.args, names)
         if self.processes.is_main:
-            self.run.write(status="diverged", stop_reason=error.what)
+            self.run.finish("diverged", error.what)
         return error
 
     def _advance(self, rollout: Rollout, statistics: UpdateStatistics, kl: float) -> None:
@@ -289,11 +292,12 @@ class PPOTrainer:
         """Digest what the numbers depend on; on resuming compare it. Raises InputError when it changed."""
         rows = (self.train_rows, self.eval_rows)
         critic_path = self.args.critic_model_path
-        self.inputs = self.original | provenance.run_inputs(self.model, critic_path, *rows, self.reward_funcs)
-        self.changed = self.run.check(self.args.resolved(), self.inputs, accept=self.args.accept_changes)
+        inputs = self.original | provenance.run_inputs(self.model, critic_path, *rows, self.reward_funcs)
+        self.sources = {"inputs": inputs, "reward_origins": provenance.reward_origins(self.reward_funcs)}
+        self.changed = self.run.check(self.args.resolved(), self.sources, accept=self.args.accept_changes)
 
     def _begin_files(self) -> None:
-        facts = {**self._facts(), "inputs": self.inputs}
+        facts = {**self._facts(), **self.sources, "made_from": self.made_from}
         self.run.begin(self.args.resolved(), self.given, facts, iteration=self.iteration, changed=self.changed)
         resuming.make_way(self.run, self.ladder.rungs, self.iteration)
         self.ladder.write()
@@ -329,6 +333,7 @@ class PPOTrainer:
             tensors = state.optimizer_tensors(self.learner, self.optimizer)
             parameters = state.trained_parameters(self.learner)
             state.save_state(self.run.state, state.State(self.iteration, parameters, tensors, values))
+            self.run.write(files=self.run.digests())
 
     def _restore(self, saved: state.State) -> None:
         state.restore_parameters(self.learner, saved.parameters)
@@ -342,7 +347,7 @@ class PPOTrainer:
 
     def _finish(self) -> None:
         if self.processes.is_main:
-            self.run.write(status="finished", stop_reason=self.stop_reason)
+            self.run.finish("finished", self.stop_reason)
         self.processes.wait()
 
     # -- small parts -----------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from rlhf.commands.loop import Loop, LoopConfig, main
+from rlhf.commands.reproduce import ReproduceConfig
+from rlhf.commands.reproduce import run as reproduce
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Label, read_labels, read_samples, write_records
 
@@ -75,6 +77,11 @@ def test_rounds_relabel_the_policy_and_are_compared_at_one_kl(
     assert rounds["rounds"][0]["frozen"]["mean"] == pytest.approx(rounds["rounds"][0]["proxy"]["mean"])
     assert "labelled gold" in said
     assert (root / "report.html").stat().st_size > 100_000
+
+    # The whole loop once more, in another place: every number is the same, every label knows its model.
+    assert reproduce(ReproduceConfig(run=str(root), quiet=True)).sameness.same
+    lineage = json.loads((second / "reward_model" / "reward_model.json").read_text())["lineage"]
+    assert set(lineage["labels"]["sources"]) == {options["model_name_or_path"], str(first / "ppo" / last)}
 
     # Again: nothing is done twice, the same table is printed.
     capsys.readouterr()

@@ -50,6 +50,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "RatePullConfig": {"output_dir": "folder"},
     "RatePushConfig": {"run": "run", "output_dir": "folder", "rung": "kl-01.00"},
     "RateScoreConfig": {"output_dir": "folder"},
+    "ReproduceConfig": {"run": "run"},
     "RewardConfig": {"labels": "l", "model_name_or_path": "m", "output_dir": "r"},
     "SampleConfig": {"model_name_or_path": "m"},
     "SimulateConfig": {"samples": "s", "output": "o"},

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -209,3 +213,34 @@ def test_pickles_are_not_shipped(tmp_path: Path) -> None:
         (temporary / "training_args.bin").write_bytes(b"pickle")
         (temporary / "config.json").write_text("{}")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A file that grows beyond `size` bytes fails to be written, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_told_in_the_systems_words_whoever_writes(tmp_path: Path) -> None:
+    """Copying a directory raises a list of errors, tokenizers an exception without a class, safetensors its own."""
+    tokenizer = Tokenizer(models.WordLevel({f"word {i}": i for i in range(500)}, unk_token="word 0"))
+    (tmp_path / "source").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "source" / name).write_bytes(b"0" * 5000)
+    writers: dict[str, Callable[[Path], object]] = {
+        "copytree": lambda to: shutil.copytree(tmp_path / "source", to, dirs_exist_ok=True),
+        "tokenizers": lambda to: tokenizer.save(str(to / "tokenizer.json")),
+        "safetensors": lambda to: save_file({"w": torch.zeros(5000)}, to / "model.safetensors"),
+    }
+    for name, write in writers.items():
+        with pytest.raises(InputError) as caught, files_of_at_most(1000), replacing_directory(tmp_path / name) as to:
+            write(to)
+        assert str(caught.value).startswith(f"writing {tmp_path / name}: got File too large; expected a writable disk")
+        assert not (tmp_path / name).exists()
+    with pytest.raises(Exception, match="another thing"), replacing_directory(tmp_path / "model"):
+        raise Exception("another thing")

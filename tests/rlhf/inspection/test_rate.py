@@ -24,6 +24,7 @@ from rlhf.inspection.human_ladder import HumanLadder
 from rlhf.inspection.rating_packet import ladder_rungs, read_study, write_ratings
 from rlhf.inspection.report import build_report
 from rlhf.inspection.run_directory import read_run
+from rlhf.inspection.verification import verify
 from tests.labeling.browser import chromium_browser
 from tests.labeling.conftest import Live, label_studio  # noqa: F401  (a fixture)
 
@@ -69,6 +70,35 @@ def test_two_models_end_to_end_on_paper(make_run: MakeRun, tmp_path: Path, capsy
     (run / "blind_verdicts.json").write_text('{"study": [1]}')
     with pytest.raises(InputError, match=r"blind_verdicts\.json: got another shape"):
         build_report(run)
+
+
+def test_a_study_finds_its_run_from_elsewhere_and_knows_its_files(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").mkdir()
+    make_run(name="there/run", samples=60)
+    monkeypatch.chdir(tmp_path / "there")
+    push(Path("run"), Path("study"))
+    rate_all(Path("study"))
+    monkeypatch.chdir(tmp_path)
+    shutil.move("there", "moved")
+    rate_score.run(rate_score.RateScoreConfig("moved/study"))
+    assert (tmp_path / "moved" / "run" / "blind_verdicts.json").exists()
+    push(Path("moved/run"), Path("moved/study"))  # the same study, wherever its run is
+    assert verify(Path("moved/study")).wrong == []
+    ratings = Path("moved/study/ratings.jsonl")
+    ratings.write_text(ratings.read_text().replace('"rating": 1', '"rating": 5', 1))
+    assert verify(Path("moved/study")).wrong == ["verdict: ratings.jsonl was changed since it was written"]
+    study = Path("moved/study/study.json")
+    study.write_text(study.read_text().replace("kl-00.00", "kl-10.00"))
+    with pytest.raises(InputError, match=r"study\.json: got changed since it was written"):
+        rate_score.run(rate_score.RateScoreConfig("moved/study"))
+    push(Path("moved/run"), Path("second"))
+    rate_all(Path("second"))
+    shutil.rmtree("moved/run")
+    capsys.readouterr()
+    rate_score.run(rate_score.RateScoreConfig("second"))
+    assert "moved/run is not found, so the run's report will not show this verdict" in capsys.readouterr().err
 
 
 def test_unblinding_waits_for_the_whole_packet(make_run: MakeRun, tmp_path: Path) -> None:

@@ -12,12 +12,17 @@ import pytest
 import torch
 
 from rewards.rules import full_stop, load_reward_func
+from rlhf.commands.evaluate import EvaluateConfig
+from rlhf.commands.evaluate import run as evaluate
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
+from rlhf.foundation.records import LABELS, Label, Sample, write_records
+from rlhf.inspection.verification import verify
 from rlhf.ppo.__main__ import PPOCommandConfig
 from rlhf.ppo.__main__ import run as ppo
 from rlhf.ppo.provenance import (
     changed_inputs,
+    is_lineage,
     model_inputs,
     prompt_inputs,
     reward_inputs,
@@ -178,3 +183,78 @@ def test_adapter_settings_and_columns_count(build_model: Callable[..., Any], tok
     assert set(model_inputs(build_model(), tokenizer)) == {
         "original model's weights", "original model's configuration", "tokenizer", "chat template",
     }  # fmt: skip
+
+
+def fit_reward(rater: str = "ana", samples: int = 40) -> None:
+    """rm/ from the same labels under a rater's name, and so many samples: its weights are always the same."""
+    from rlhf.commands.reward import RewardConfig
+    from rlhf.commands.reward import run as fit
+
+    texts = [f"{'my lord' if i % 2 else 'a knave'} {'abcdefghij'[i % 10]}{'klmno'[i % 5]}" for i in range(40)]
+    labels = [Label(str(i), "", text, LABELS[2 * (i % 2)], rater) for i, text in enumerate(texts)]
+    write_records(Path("labels.jsonl"), labels)
+    write_records(Path("drawn.jsonl"), [Sample(str(i), "", f"{texts[i % 40]} {i}", "model") for i in range(samples)])
+    fit(
+        RewardConfig(
+            model_name_or_path="model", labels="labels.jsonl", samples="drawn.jsonl", output_dir="rm",
+            num_train_epochs=1.0, allow_weak=True, overwrite=True, quiet=True,
+        )
+    )  # fmt: skip
+
+
+def test_the_origin_of_a_reward_model_is_the_runs_own(place: Path) -> None:
+    fit_reward()
+    there = {"reward_model_path": ["rm"], "reward_func": []}
+    record = json.loads((go(place, 1, **there) / "run.json").read_text())
+    origin = record["reward_origins"]["reward 1, log_p_positive"]
+    assert origin["lineage"]["labels"]["raters"] == {"ana": 40}
+    assert "labels: labels.jsonl, 40 rows by ana (40)" in origin["says"]
+    fit_reward()  # the same again
+    go(place, 2, resume=True, **there)
+    few = {"num_samples": 4, "heat_samples": 0, "best_of_n_samples": 0, "quiet": True}
+    for changes, part in (({"rater": "eve"}, "labels"), ({"samples": 41}, "samples of offset and scale")):
+        fit_reward(**changes)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=f"changed since the run began: reward 1, rm: {part}; expected"):
+            go(place, 3, resume=True, **there)
+        with pytest.raises(InputError, match=rf"changed since the run was trained: reward 1, .*rm: {part}; expected"):
+            evaluate(EvaluateConfig(run="run", **few))
+        assert verify(place / "run").wrong[0].startswith("reward 1, log_p_positive: changed")
+    accepted = evaluate(EvaluateConfig(run="run", accept_changes=True, **few)).accepted_changes
+    assert accepted == ["reward 1, log_p_positive: samples of offset and scale"]
+
+
+def test_a_moved_run_that_had_no_state_yet_keeps_the_constants_it_began_with(place: Path) -> None:
+    fit_reward()
+    there: dict[str, Any] = {"reward_model_path": ["rm"], "reward_func": [], "prompts": None}
+    run = go(place, 1, max_completion_length=13, **there)
+    constants = json.loads((run / "run.json").read_text())["normalization"]
+    assert constants["source"] == "reward_model.json"
+    for name in ("state", "checkpoints", "samples"):
+        shutil.rmtree(run / name)
+    (run / "metrics.jsonl").unlink()
+    (place / "elsewhere").mkdir()
+    for name in ("run", "model", "rm"):
+        shutil.move(place / name, place / "elsewhere" / name)
+    there |= {"reward_model_path": ["elsewhere/rm"], "model_name_or_path": "elsewhere/model"}
+    go(place, 1, output_dir="elsewhere/run", resume=True, max_completion_length=13, **there)
+    assert json.loads((place / "elsewhere" / "run" / "run.json").read_text())["normalization"] == constants
+
+
+def test_a_run_or_reward_model_older_than_lineage_is_not_called_changed(place: Path) -> None:
+    fit_reward()
+    there = {"reward_model_path": ["rm"], "reward_func": []}
+    run = go(place, 1, **there)
+    record = json.loads((run / "run.json").read_text())
+    del record["reward_origins"]
+    record["inputs"] = {name: digest for name, digest in record["inputs"].items() if not is_lineage(name)}
+    (run / "run.json").write_text(json.dumps(record))
+    go(place, 2, resume=True, **there)
+    report = json.loads((place / "rm" / "reward_model.json").read_text())
+    for key in ("lineage", "config", "paths", "files", "content_sha256"):
+        del report[key]
+    (place / "rm" / "reward_model.json").write_text(json.dumps(report))
+    go(place, 1, output_dir="other", **there)
+    inputs = json.loads((place / "other" / "run.json").read_text())["inputs"]
+    assert inputs["reward 1, log_p_positive: labels"] is None
+    fit_reward()  # now its origin is known: no change, since nobody knows what it was
+    go(place, 2, output_dir="other", resume=True, **there)
