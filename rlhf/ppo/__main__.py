@@ -98,20 +98,29 @@ def load_rows(config: PPOCommandConfig) -> list[dict[str, Any]]:
 
 def run(config: PPOCommandConfig) -> RunDirectory:
     """Finetune as configured and return the run directory. Raises InputError."""
-    from rlhf.language_model.prompt_files import read_prompts
+    from rlhf.ppo import agreement, distributed
     from rlhf.ppo.trainer import PPOTrainer
 
+    processes = distributed.start(use_cpu=config.use_cpu)
+    processes.watch(config.straggler_timeout)
+    agreement.require_same_program(processes)
+    agreement.require_same_options(processes, config.resolved())
+    given = processes.all_do(lambda: load_given(config))
+    return PPOTrainer(config.model_name_or_path, args=config, **given).train()
+
+
+def load_given(config: PPOCommandConfig) -> dict[str, Any]:
+    """What the command line names, as arguments of `PPOTrainer`. Raises InputError."""
+    from rlhf.language_model.prompt_files import read_prompts
+
     rows, rewards = load_rows(config), load_rewards(config)
-    trainer = PPOTrainer(
-        config.model_name_or_path,
-        rewards,
-        config,
-        train_dataset=rows,
-        eval_dataset=read_prompts(config.eval_prompts, config.prompt_column) if config.eval_prompts else None,
-        peft_config=load_peft_config(config),
-        reward_constants=known_constants(config, rewards, [row["prompt"] for row in rows]),
-    )
-    return trainer.train()
+    return {
+        "reward_funcs": rewards,
+        "train_dataset": rows,
+        "eval_dataset": read_prompts(config.eval_prompts, config.prompt_column) if config.eval_prompts else None,
+        "peft_config": load_peft_config(config),
+        "reward_constants": known_constants(config, rewards, [row["prompt"] for row in rows]),
+    }
 
 
 def load_peft_config(config: PPOCommandConfig) -> Any:
