@@ -116,8 +116,8 @@ class Processes:
         if any(lines):
             rank = next(rank for rank, line in enumerate(lines) if line)
             what, got, expected, fix = lines[rank]
-            name = what if all(line == lines[rank] for line in lines) else f"rank {rank}: {what}"
-            raise InputError(name, got=got, expected=expected, fix=fix) from failure
+            told = InputError(what, got=got, expected=expected, fix=fix)
+            raise told if all(line == lines[rank] for line in lines) else of_rank(rank, told) from failure
         if any(outcome["failed"] for outcome in outcomes):
             time.sleep(1)  # until the one with the traceback has shown it: the launcher ends all when one has ended
             raise Told(2)
@@ -130,8 +130,7 @@ class Processes:
             try:
                 return function(*arguments)
             except InputError as error:
-                what = f"rank {self.rank}: {error.what}"
-                raise InputError(what, got=error.got, expected=error.expected, fix=error.fix) from error
+                raise of_rank(self.rank, error) from error
 
         return named if self.world_size > 1 else function
 
@@ -169,6 +168,12 @@ class Processes:
         """Watch no longer."""
         if self.company:
             self.company.watch_no_longer()
+
+
+def of_rank(rank: int, error: InputError) -> InputError:
+    """The error of one process, where the others have none."""
+    fix = error.fix if "--resume" in error.fix else f"{error.fix}; a run that had begun goes on with --resume"
+    return InputError(f"rank {rank}: {error.what}", got=error.got, expected=error.expected, fix=fix)
 
 
 def start(*, use_cpu: bool) -> Processes:

@@ -173,15 +173,14 @@ class Watch:
         os._exit(2)
 
     def _line(self, late: Late) -> InputError:
-        rank, phase = late.rank, late.peer.phase
-        if late.silent is None:
-            got = f"rank {rank} still in {phase} after {late.peer.seconds:.0f} s"
-        else:
-            got = f"no sign of rank {rank} for {late.silent:.0f} s (stopped, or in a call that does not return), "
-            got += f"last in {phase}"
+        waited = f"rank {self.judge.rank} waiting {self.judge.waited:.0f} s for it in "
+        waited += self.stretches.place.phase
+        silence = f"no sign of rank {late.rank} for {late.silent or 0:.0f} s (stopped, or in a call that never returns)"
         return InputError(
             "a process of this run",
-            got=f"{got}, while rank {self.judge.rank} has waited {self.judge.waited:.0f} s for it",
+            got=f"rank {late.rank} still in {late.peer.phase}, {waited}"
+            if late.silent is None
+            else f"{silence}, last seen in {late.peer.phase}, {waited}",
             expected=f"processes that keep together but for --straggler_timeout {self.judge.straggler_timeout:g} s",
             fix="look at what holds it there, then continue with the same command and --resume",
         )
