@@ -105,23 +105,25 @@ class Processes:
             value = action()
         except (Exception, SystemExit) as error:
             failure = error
-        mistake = isinstance(failure, InputError)
-        told = (
-            [failure.what, str(failure.got), failure.expected, failure.fix] if isinstance(failure, InputError) else []
-        )
-        outcomes = self.exchange({"failed": failure is not None, "told": told})
+        self._fail_together(failure)
+        return value
+
+    def _fail_together(self, failure: Exception | SystemExit | None) -> None:
+        """Raise on every process what is to be raised for what went wrong on some."""
+        mistake = failure if isinstance(failure, InputError) else None
+        words = [mistake.what, str(mistake.got), mistake.expected, mistake.fix] if mistake else []
+        outcomes = self.exchange({"failed": failure is not None, "words": words})
         if failure is not None and not mistake:
             raise failure
-        lines = [outcome["told"] for outcome in outcomes]
-        if any(lines):
-            rank = next(rank for rank, line in enumerate(lines) if line)
-            what, got, expected, fix = lines[rank]
-            told = InputError(what, got=got, expected=expected, fix=fix)
-            raise told if all(line == lines[rank] for line in lines) else of_rank(rank, told) from failure
+        told = [outcome["words"] for outcome in outcomes]
+        if any(told):
+            rank = next(rank for rank, words in enumerate(told) if words)
+            what, got, expected, fix = told[rank]
+            error = InputError(what, got=got, expected=expected, fix=fix)
+            raise error if all(words == told[rank] for words in told) else of_rank(rank, error) from failure
         if any(outcome["failed"] for outcome in outcomes):
             time.sleep(1)  # until the one with the traceback has shown it: the launcher ends all when one has ended
             raise Told(2)
-        return value
 
     def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, which every process calls with something else, with the rank in the InputErrors it raises."""
