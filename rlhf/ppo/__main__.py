@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -159,15 +160,12 @@ def known_constants(
 
 def main(argv: Sequence[str]) -> None:
     """Parse, run, and print the ladder."""
-    for cut in ("--top_k", "--top_p", "--min_p"):
-        if any(word.split("=")[0] == cut for word in argv):
-            raise InputError(
-                cut,
-                got="a cut of the distribution",
-                expected="samples of the policy itself",
-                fix="leave it out: it biases every KL estimate and makes the first update's ratio wrong",
-            )
-    config = parse(PPOCommandConfig, argv, prog="rlhf ppo", description="Finetune a language model with PPO.")
+    if "WORLD_SIZE" in os.environ:
+        from rlhf.ppo.failing_together import all_parse
+
+        config = all_parse(lambda: parse_command(argv))
+    else:
+        config = parse_command(argv)
     directory = run(config)
     if not directory.record:  # another process writes and reports
         return
@@ -179,6 +177,19 @@ def main(argv: Sequence[str]) -> None:
             f"reward {rung.reward:8.3f} ± {rung.reward_se:.3f}  (n = {rung.n})"
         )
     print(f"{directory.record['stop_reason']}\nrun directory: {Path(config.output_dir)}")
+
+
+def parse_command(argv: Sequence[str]) -> PPOCommandConfig:
+    """The options of the command line. Raises InputError."""
+    for cut in ("--top_k", "--top_p", "--min_p"):
+        if any(word.split("=")[0] == cut for word in argv):
+            raise InputError(
+                cut,
+                got="a cut of the distribution",
+                expected="samples of the policy itself",
+                fix="leave it out: it biases every KL estimate and makes the first update's ratio wrong",
+            )
+    return parse(PPOCommandConfig, argv, prog="rlhf ppo", description="Finetune a language model with PPO.")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable
+from typing import Any
 
 from torch.distributed import DistError
 
 from rlhf.ppo.board import Board
 from rlhf.ppo.straggler import GRACE, Watch
 from rlhf.ppo.stretches import Stretches
+
+LATEST = 1800.0  # seconds for all to have started, as torch.distributed has it
 
 
 class Company:
@@ -19,6 +23,14 @@ class Company:
     def __init__(self) -> None:
         self.board, self.stretches, self.exchanges = Board.connect(), Stretches(), 0
         self._watch: Watch | None = None
+
+    def roll_call(self, name: str, note: Any) -> list[Any]:
+        """The notes (JSON) of all processes, by rank, before they can meet in a collective."""
+        self.board.post(name, {"note": note})
+        deadline = time.monotonic() + LATEST
+        while None in (found := self.board.read(name)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return [one and one["note"] for one in found]
 
     def watch_over(self, straggler_timeout: float, tell_once: Callable[[], bool]) -> None:
         """Begin to watch, unless this is done already."""

@@ -11,7 +11,6 @@ import functools
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from rlhf.foundation.errors import InputError, Told
 from rlhf.ppo.company import Company, company
+from rlhf.ppo.failing_together import fail_together, of_rank, outcome_of
 from rlhf.ppo.siblings import ended_ranks
 
 Value = TypeVar("Value")
@@ -82,6 +82,7 @@ class Processes:
     def main_does(self, action: Callable[[], None]) -> None:
         """Run `action` on the main process while the others wait; if it fails there, the others end quietly."""
         failure: BaseException | None = None
+        self.begin("what the main process does alone", alone=True)
         if self.is_main:
             try:
                 action()
@@ -100,30 +101,14 @@ class Processes:
         """
         if self.world_size == 1:
             return action()
+        self.begin("loading models, prompts or states", alone=True)
         failure: Exception | SystemExit | None = None
         try:
             value = action()
         except (Exception, SystemExit) as error:
             failure = error
-        self._fail_together(failure)
+        fail_together(failure, self.exchange(outcome_of(failure)))
         return value
-
-    def _fail_together(self, failure: Exception | SystemExit | None) -> None:
-        """Raise on every process what is to be raised for what went wrong on some."""
-        mistake = failure if isinstance(failure, InputError) else None
-        words = [mistake.what, str(mistake.got), mistake.expected, mistake.fix] if mistake else []
-        outcomes = self.exchange({"failed": failure is not None, "words": words})
-        if failure is not None and not mistake:
-            raise failure
-        told = [outcome["words"] for outcome in outcomes]
-        if any(told):
-            rank = next(rank for rank, words in enumerate(told) if words)
-            what, got, expected, fix = told[rank]
-            error = InputError(what, got=got, expected=expected, fix=fix)
-            raise error if all(words == told[rank] for words in told) else of_rank(rank, error) from failure
-        if any(outcome["failed"] for outcome in outcomes):
-            time.sleep(1)  # until the one with the traceback has shown it: the launcher ends all when one has ended
-            raise Told(2)
 
     def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, which every process calls with something else, with the rank in the InputErrors it raises."""
@@ -170,12 +155,6 @@ class Processes:
         """Watch no longer."""
         if self.company:
             self.company.watch_no_longer()
-
-
-def of_rank(rank: int, error: InputError) -> InputError:
-    """The error of one process, where the others have none."""
-    fix = error.fix if "--resume" in error.fix else f"{error.fix}; a run that had begun goes on with --resume"
-    return InputError(f"rank {rank}: {error.what}", got=error.got, expected=error.expected, fix=fix)
 
 
 def start(*, use_cpu: bool) -> Processes:

@@ -81,7 +81,6 @@ class PPOTrainer:
         self.processes.require_divisor_of(args.minibatch_size)
         self.processes.watch(args.straggler_timeout)
         agreement.require_same_options(self.processes, args.resolved())
-        self.processes.begin("loading the model and its inputs", alone=True)
         device = self.processes.accelerator.device
         loaded = self.processes.all_do(lambda: load_learner(model, processing_class, peft_config, args, device))
         self.model, self.ref_model, self.learner, self.tokenizer, self.args, self.source, self.inputs = loaded
@@ -186,8 +185,8 @@ class PPOTrainer:
             self._save_rung(target)
         aims = targets(rollout, self.normalization, self.kl_controller.beta, self.args)
         statistics = self._update(rollout, aims) if self.stop_reason is None else None
+        self.processes.begin("writing metrics and state and calling trackers", alone=True)
         line = self._log(rollout, aims, statistics)
-        self.processes.begin("saving the state", alone=True)
         self._finish() if statistics is None else self._advance(rollout, statistics, kl)
         self.processes.begin("what its loop does between iterations", alone=True)
         return line
@@ -272,7 +271,6 @@ class PPOTrainer:
         if self._begun:
             return
         self.processes.watch(self.args.straggler_timeout)
-        self.processes.begin("opening the run directory", alone=True)
         self.processes.main_does(lambda: self.run.open(resume=self.args.resume))
         self.processes.main_does(self._check_inputs)
         if self.args.resume:
@@ -282,6 +280,7 @@ class PPOTrainer:
         if self.normalization is None:
             rows = [self.train_rows[i % len(self.train_rows)] for i in range(self.args.normalization_samples)]
             self.normalization = normalization.measure(self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False))
+        self.processes.begin("starting the trackers", alone=True)
         if self.processes.is_main:
             self.run.write(normalization=self.normalization._asdict())
         if self.tracking:

@@ -86,14 +86,14 @@ SMALL_RUN = shlex.split(
     "--per_device_generation_batch_size 32 --learning_rate 3e-4 --num_eval_samples 64 --normalization_samples 64 "
     "--kl_budget 3 --max_iterations 3 --clip_ratio_low 0.9 --clip_ratio_high 0.95 --quiet"
 )
-# Starts rlhf.ppo as its rank is told to: in a directory of its own, with other source first, with further words.
+# Starts rlhf.ppo, or a script, as its rank is told to: in a directory of its own, with other source, further words.
 BY_RANK = """
 import json, os, runpy, sys
 own = json.loads(os.environ["BY_RANK"]).get(os.environ["RANK"], {})
 os.chdir(own.get("cwd", "."))
 sys.path[0] = own.get("source", os.environ["ROOT"])
 sys.argv += own.get("words", [])
-runpy.run_module("rlhf.ppo", run_name="__main__")
+runpy.run_path(own["script"]) if "script" in own else runpy.run_module("rlhf.ppo", run_name="__main__")
 """
 
 

@@ -76,6 +76,9 @@ def differ(what: str, tmp_path: Path, places: dict[str, Any], build_model: Calla
     if what == "options":
         places["1"]["words"] = ["--learning_rate", "1e-3"]
         return "--learning_rate: got 0.001 on rank 1, 0.0003 on rank 0; expected the same options on every process;"
+    if what == "unknown option":
+        places["1"]["words"] = ["--learning_rte", "1e-3"]
+        return "rank 1: --learning_rte: got an unknown option;"
     if what == "source":
         places["1"]["source"] = changed_source(tmp_path)
         return "rank 1: got what differs from rank 0: rlhf's own source;"
@@ -100,7 +103,7 @@ def differ(what: str, tmp_path: Path, places: dict[str, Any], build_model: Calla
     return f"rank 1: got what differs from rank 0: original model's weights{also};"
 
 
-CASES = ["options", "source", "reward", "no reward", "prompts", "model", "larger model"]
+CASES = ["options", "unknown option", "source", "reward", "no reward", "prompts", "model", "larger model"]
 IN_EVERY_RUN = {"options", "source", "larger model", "no reward"}
 MARKS = {what: [pytest.mark.slow] if what in IN_EVERY_RUN else [pytest.mark.campaign] for what in CASES}
 

@@ -142,8 +142,6 @@ def faulty(prompts, completions, **kwargs):
     if calls == 5 and os.path.exists("SLOW"):
         time.sleep(float(open("SLOW").read()))
     return [float(c.count(".")) for c in completions]
-def threads(prompts, completions, **kwargs):
-    return [float(c.count(".")) for c in completions]
 """
 
 
@@ -207,6 +205,40 @@ def test_a_process_that_hangs_or_stops_is_named_and_the_run_goes_on_bit_for_bit(
     (tmp_path / "SLOW").unlink()
     for fault in ("sleeps", "stops"):
         assert fault_ends_and_resumes(fault, 4, tmp_path, run_words, launch_two) < 20
+
+
+OWN_LOOP = """
+import os, threading, time
+from rewards.rules import full_stop
+from rlhf import PPOConfig, PPOTrainer
+before = set(threading.enumerate())
+small = dict(iteration_batch_size=64, max_iteration_batch_size=64, minibatch_size=32, num_eval_samples=64)
+small |= dict(per_device_generation_batch_size=32, max_completion_length=6, normalization_samples=64, max_iterations=2)
+for name in ("one", "two"):
+    trainer = PPOTrainer("model", full_stop, PPOConfig(output_dir=name, straggler_timeout=1.0, **small))
+    while trainer.stop_reason is None:
+        rollout = trainer.rollout()
+        if os.environ["RANK"] == "0":
+            time.sleep(3)  # what only one process does in a loop of one's own, such as asking a server
+        trainer.step(rollout)
+    assert len(set(threading.enumerate()) - before) >= 2
+    trainer.close()
+    left = [str(thread) for thread in set(threading.enumerate()) - before]
+    assert not [name for name in left if "_speak" in name or "_listen" in name], left
+open("done-" + os.environ["RANK"], "w").close()
+"""
+
+
+@pytest.mark.slow
+def test_a_loop_of_one_s_own_may_pause_on_one_process_and_leaves_no_thread(
+    tmp_path: Path, run_words: tuple[str, ...], launch_two: Callable[..., Any]
+) -> None:
+    (tmp_path / "loop.py").write_text(OWN_LOOP)
+    done = launch_two(by_rank={rank: {"script": "loop.py"} for rank in ("0", "1")})
+    assert done.status == 0, done.stderr
+    assert done.lines == []
+    assert (tmp_path / "done-0").exists()
+    assert (tmp_path / "done-1").exists()
 
 
 @pytest.mark.campaign
