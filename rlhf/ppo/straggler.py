@@ -1,6 +1,6 @@
 """A process that hangs, or has stopped, ends the run within a minute instead of at the collective's own timeout.
 
-Each process tells the others where it is, every second, through a `Board`; whoever waits in a meeting longer than its
+Each process tells the others where it is, at least every second, through a `Board`; whoever waits in a meeting longer than its
 patience (stretches.py) for a process that has not come there, or is not heard of, says so in one line and ends the run:
 state and files are written atomically, so that nothing is lost. One thread speaks with the store, whose calls may
 hang themselves, another judges; the main thread may sit in a call that never returns, so the end is os._exit. It does
@@ -111,6 +111,7 @@ class Watch:
     def close(self) -> None:
         """End the threads."""
         self._over.set()
+        self.stretches.changed.set()
         for thread in self._threads:
             thread.join(timeout=2 * GRACE)
         atexit.unregister(self.close)
@@ -126,7 +127,10 @@ class Watch:
     def _speak(self) -> None:
         """Tell and ask until the store is gone, with the launcher; a peer's end is for the collective to notice."""
         number = 0
-        while not self._over.wait(self.every):
+        while not self._over.is_set():
+            # At once where a stretch begins: one that then falls silent is judged by what it was about to do.
+            self.stretches.changed.wait(self.every)
+            self.stretches.changed.clear()
             number += 1
             try:
                 self._exchange(number)

@@ -9,6 +9,7 @@ taken. What only one process does (files, trackers, a loop's own code) says noth
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,10 +32,11 @@ class Place(NamedTuple):
 
 
 class Stretches:
-    """Keeps `place`, which another thread may read at any time. With `straggler_timeout` None nothing is kept."""
+    """Keeps `place`, which another thread may read at any time; `changed` is set when another stretch begins."""
 
     def __init__(self) -> None:
         self.straggler_timeout: float | None = None
+        self.changed = threading.Event()
         self.place = Place(0, "starting", True, False, time.monotonic(), math.inf)
         self._share: tuple[int, int] | None = None
         self._pace: dict[str, float] = {}
@@ -43,6 +45,7 @@ class Stretches:
         """A stretch of work begins; `share` is the rows that this process has of it and the most that one has."""
         self.place = self.place._replace(phase=phase, alone=alone, waiting=False, since=time.monotonic())
         self._share = share
+        self.changed.set()
 
     @contextmanager
     def meeting(self) -> Iterator[None]:
