@@ -1,6 +1,6 @@
 """A process that hangs, or has stopped, ends the run within a minute instead of at the collective's own timeout.
 
-Each process tells the others where it is, at least every second, through a `Board`; whoever waits in a meeting longer than its
+Each process tells the others where it is, through a `Board`; whoever waits in a meeting longer than its
 patience (stretches.py) for a process that has not come there, or is not heard of, says so in one line and ends the run:
 state and files are written atomically, so that nothing is lost. One thread speaks with the store, whose calls may
 hang themselves, another judges; the main thread may sit in a call that never returns, so the end is os._exit. It does
