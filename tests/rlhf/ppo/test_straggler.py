@@ -123,7 +123,7 @@ def test_one_process_has_no_thread(tmp_path: Path, model: Any, tokenizer: Any) -
 
 # Its third call on rank 1, after two iterations, is the fault, once: while the file `fault` is there it scores.
 FAULTY = """
-import ctypes, os, signal, threading, time
+import ctypes, os, signal, subprocess, threading, time
 calls = 0
 lock = threading.Lock()
 def sleeps(): time.sleep(1000)
@@ -132,6 +132,11 @@ def stops(): os.kill(os.getpid(), signal.SIGSTOP)
 def is_killed(): os.kill(os.getpid(), signal.SIGKILL)
 def holds_the_interpreter(): ctypes.PyDLL(None).sleep(1000)
 def ignores_signals(): signal.signal(signal.SIGTERM, signal.SIG_IGN); ctypes.CDLL(None).sleep(1000)
+def lets_all_be_stopped_for_a_while():
+    from rlhf.ppo.siblings import siblings
+    ranks = " ".join(str(process.pid) for process in siblings().values())
+    subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -STOP {ranks}; sleep 12; kill -CONT {ranks}"])
+    time.sleep(1)
 def faulty(prompts, completions, **kwargs):
     global calls
     calls += len(completions) > 2
@@ -205,6 +210,18 @@ def test_a_process_that_hangs_or_stops_is_named_and_the_run_goes_on_bit_for_bit(
     (tmp_path / "SLOW").unlink()
     for fault in ("sleeps", "stops"):
         assert fault_ends_and_resumes(fault, 4, tmp_path, run_words, launch_two) < 20
+
+
+@pytest.mark.campaign
+def test_a_job_that_is_suspended_as_a_whole_goes_on(
+    tmp_path: Path, run_words: tuple[str, ...], launch_two: Callable[..., Any]
+) -> None:
+    assert launch_two(*run_words, "--output_dir", "whole").status == 0
+    (tmp_path / "FAULT").write_text("lets_all_be_stopped_for_a_while")
+    done = launch_two(*run_words, "--output_dir", "run", "--straggler_timeout", "3")
+    assert done.status == 0, done.stderr
+    assert done.lines == []
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 OWN_LOOP = """
