@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -99,20 +100,29 @@ def load_rows(config: PPOCommandConfig) -> list[dict[str, Any]]:
 
 def run(config: PPOCommandConfig) -> RunDirectory:
     """Finetune as configured and return the run directory. Raises InputError."""
-    from rlhf.language_model.prompt_files import read_prompts
+    from rlhf.ppo import agreement, distributed
     from rlhf.ppo.trainer import PPOTrainer
 
+    processes = distributed.start(use_cpu=config.use_cpu)
+    processes.watch(config.straggler_timeout)
+    agreement.require_same_program(processes)
+    agreement.require_same_options(processes, config.resolved())
+    given = processes.all_do(lambda: load_given(config))
+    return PPOTrainer(config.model_name_or_path, args=config, **given).train()
+
+
+def load_given(config: PPOCommandConfig) -> dict[str, Any]:
+    """What the command line names, as arguments of `PPOTrainer`. Raises InputError."""
+    from rlhf.language_model.prompt_files import read_prompts
+
     rows, rewards = load_rows(config), load_rewards(config)
-    trainer = PPOTrainer(
-        config.model_name_or_path,
-        rewards,
-        config,
-        train_dataset=rows,
-        eval_dataset=read_prompts(config.eval_prompts, config.prompt_column) if config.eval_prompts else None,
-        peft_config=load_peft_config(config),
-        reward_constants=known_constants(as_begun(config), rewards, [row["prompt"] for row in rows]),
-    )
-    return trainer.train()
+    return {
+        "reward_funcs": rewards,
+        "train_dataset": rows,
+        "eval_dataset": read_prompts(config.eval_prompts, config.prompt_column) if config.eval_prompts else None,
+        "peft_config": load_peft_config(config),
+        "reward_constants": known_constants(as_begun(config), rewards, [row["prompt"] for row in rows]),
+    }
 
 
 def as_begun(config: PPOCommandConfig) -> PPOCommandConfig:
@@ -161,15 +171,12 @@ def known_constants(
 
 def main(argv: Sequence[str]) -> None:
     """Parse, run, and print the ladder."""
-    for cut in ("--top_k", "--top_p", "--min_p"):
-        if any(word.split("=")[0] == cut for word in argv):
-            raise InputError(
-                cut,
-                got="a cut of the distribution",
-                expected="samples of the policy itself",
-                fix="leave it out: it biases every KL estimate and makes the first update's ratio wrong",
-            )
-    config = parse(PPOCommandConfig, argv, prog="rlhf ppo", description="Finetune a language model with PPO.")
+    if "WORLD_SIZE" in os.environ:
+        from rlhf.ppo.failing_together import all_parse
+
+        config = all_parse(lambda: parse_command(argv))
+    else:
+        config = parse_command(argv)
     directory = run(config)
     if not directory.record:  # another process writes and reports
         return
@@ -181,6 +188,19 @@ def main(argv: Sequence[str]) -> None:
             f"reward {rung.reward:8.3f} ± {rung.reward_se:.3f}  (n = {rung.n})"
         )
     print(f"{directory.record['stop_reason']}\nrun directory: {Path(config.output_dir)}")
+
+
+def parse_command(argv: Sequence[str]) -> PPOCommandConfig:
+    """The options of the command line. Raises InputError."""
+    for cut in ("--top_k", "--top_p", "--min_p"):
+        if any(word.split("=")[0] == cut for word in argv):
+            raise InputError(
+                cut,
+                got="a cut of the distribution",
+                expected="samples of the policy itself",
+                fix="leave it out: it biases every KL estimate and makes the first update's ratio wrong",
+            )
+    return parse(PPOCommandConfig, argv, prog="rlhf ppo", description="Finetune a language model with PPO.")
 
 
 if __name__ == "__main__":

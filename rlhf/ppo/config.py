@@ -108,6 +108,10 @@ class PPOConfig(Options):
     # machine
     dtype: str = option("float32", help="parameters and arithmetic", choices=["float32", "float64"])
     use_cpu: bool = option(False, help="stay on the CPU though there is an accelerator")
+    straggler_timeout: float = option(
+        45.0, help="seconds that a process waits for another beyond the time it took itself for the same stretch of "
+        "work, before it ends the run and says which one hangs; with several processes"
+    )  # fmt: skip
     logits_memory_mb: int | None = option(
         None, help="memory for the logits of one forward pass when scoring, MiB, four times that in the update; if not "
         "given 32 on a CPU, whose cache holds that, and 2,048 on an accelerator"
@@ -137,6 +141,7 @@ class PPOConfig(Options):
             "ladder_step",
             "vf_coef",
             "cliprange_value",
+            "straggler_timeout",
         ):
             self._require(name, getattr(self, name) > 0, "more than 0")
         memory = self.logits_memory_mb

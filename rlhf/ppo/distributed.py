@@ -12,20 +12,28 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from rlhf.foundation.errors import InputError, Told
+from rlhf.ppo.company import Company, company
+from rlhf.ppo.failing_together import fail_together, of_rank, outcome_of
+from rlhf.ppo.siblings import ended_ranks
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """The processes of this run and what they do together."""
+    """The processes of this run and what they do together; `company` is None for a process that is alone."""
 
     accelerator: Accelerator
+    company: Company | None = None
 
     @property
     def rank(self) -> int:
@@ -61,17 +69,20 @@ class Processes:
         """The sum over processes, on the CPU; where each row is non-zero on one process only it is exact."""
         if self.world_size == 1:
             return tensor
-        summed: Tensor = self.accelerator.reduce(tensor.to(self.accelerator.device), reduction="sum")
-        return summed.cpu()
+        with self.meeting():
+            summed: Tensor = self.accelerator.reduce(tensor.to(self.accelerator.device), reduction="sum")
+            return summed.cpu()
 
     def max(self, value: Tensor) -> Tensor:
         """The maximum of a scalar over processes."""
-        gathered: Tensor = self.accelerator.gather(value.reshape(1).to(self.accelerator.device))
-        return gathered.max().cpu()
+        with self.meeting():
+            gathered: Tensor = self.accelerator.gather(value.reshape(1).to(self.accelerator.device))
+            return gathered.max().cpu()
 
     def main_does(self, action: Callable[[], None]) -> None:
         """Run `action` on the main process while the others wait; if it fails there, the others end quietly."""
         failure: BaseException | None = None
+        self.begin("what the main process does alone", alone=True)
         if self.is_main:
             try:
                 action()
@@ -83,9 +94,67 @@ class Processes:
         if failed:
             raise Told(2)
 
+    def all_do(self, action: Callable[[], Value]) -> Value:
+        """What `action` returns on this process. What it raises on some all raise: an InputError that names the rank.
+
+        Where all fail alike no rank is named. Another exception is raised where it occurred; the others end quietly.
+        """
+        if self.world_size == 1:
+            return action()
+        self.begin("loading models, prompts or states", alone=True)
+        failure: Exception | SystemExit | None = None
+        try:
+            value = action()
+        except (Exception, SystemExit) as error:
+            failure = error
+        fail_together(failure, self.exchange(outcome_of(failure)))
+        return value
+
+    def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, which every process calls with something else, with the rank in the InputErrors it raises."""
+
+        def named(*arguments: Any) -> Any:
+            try:
+                return function(*arguments)
+            except InputError as error:
+                raise of_rank(self.rank, error) from error
+
+        return named if self.world_size > 1 else function
+
+    def exchange(self, note: Any) -> list[Any]:
+        """The notes (JSON) of all processes, by rank."""
+        if self.company is None:
+            return [note]
+        name = f"exchange/{self.company.exchanges}"
+        self.company.exchanges += 1
+        self.company.board.post(name, note)
+        self.wait()
+        return self.company.board.read(name)
+
     def wait(self) -> None:
         """Wait for all processes."""
-        self.accelerator.wait_for_everyone()
+        self.sum(torch.ones(1))
+
+    # -- what the others see of this process --------------------------------------------------------------------
+
+    def meeting(self) -> AbstractContextManager[None]:
+        """A collective that does not go through one of the methods above."""
+        return self.company.stretches.meeting() if self.company else nullcontext()
+
+    def begin(self, phase: str, *, alone: bool = False, share: tuple[int, int] | None = None) -> None:
+        """Say what this process does from here on, for the message should it hang; see `Stretches.begin`."""
+        if self.company:
+            self.company.stretches.begin(phase, alone=alone, share=share)
+
+    def watch(self, straggler_timeout: float) -> None:
+        """From here on end the run when a process hangs, until `unwatch`."""
+        if self.company:
+            self.company.watch_over(straggler_timeout, _first_to_tell)
+
+    def unwatch(self) -> None:
+        """Watch no longer."""
+        if self.company:
+            self.company.watch_no_longer()
 
 
 def start(*, use_cpu: bool) -> Processes:
@@ -101,15 +170,34 @@ def start(*, use_cpu: bool) -> Processes:
             raise Told(2) from None
         raise
     if "WORLD_SIZE" in os.environ and processes.is_main:
-        print(f"rlhf: {processes.world_size} processes, distributed type {processes.distributed_type}", file=sys.stderr)
+        _say(processes.world_size, processes.distributed_type)
     return processes
 
 
 @functools.cache
+def _say(world_size: int, distributed_type: str) -> None:
+    """Once, however many trainers a process makes."""
+    print(f"rlhf: {world_size} processes, distributed type {distributed_type}", file=sys.stderr)
+
+
 def first_to_tell() -> bool:
-    """Whether this process is the first of its launcher's to come here: they may see each other in no other way."""
+    """Whether this process is the first of the run to come here, and its watch does not tell already."""
+    return not (_in_company() and company().ending) and _first_to_tell()
+
+
+@functools.cache
+def _first_to_tell() -> bool:
+    """The first of its launcher's, which may see each other in no other way, and of all machines' where they do."""
     if "WORLD_SIZE" not in os.environ:
         return True
+    return _first_of_its_launcher() and (not _in_company() or company().first("told"))
+
+
+def _in_company() -> bool:
+    return company.cache_info().currsize > 0
+
+
+def _first_of_its_launcher() -> bool:
     import psutil
 
     launcher = psutil.Process(os.getppid())  # a process number comes again, with another time of creation
@@ -130,28 +218,14 @@ def lost_peer(error: BaseException) -> InputError | None:
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not of_a_collective:
         return None
     ended = ended_ranks()
+    behind = company().behind() if _in_company() and not ended else None
     which = f"rank {', '.join(map(str, ended))}" if ended else "a rank that this machine does not know"
     return InputError(
         "a process of this run",
-        got=f"the end of {which}",
+        got=behind or f"the end of {which}",
         expected=f"{os.environ['WORLD_SIZE']} processes until the end",
         fix="look at what ended it (memory, a signal), then continue with the same command and --resume",
     )
-
-
-def ended_ranks() -> list[int]:
-    """Ranks of this machine whose process, started by the same launcher as this one, is no more."""
-    import psutil
-
-    living = set()
-    for child in psutil.Process(os.getppid()).children():
-        try:
-            if child.status() != psutil.STATUS_ZOMBIE:
-                living.add(int(child.environ().get("RANK", "-1")))
-        except (psutil.Error, OSError):
-            continue
-    first = int(os.environ["RANK"]) - int(os.environ.get("LOCAL_RANK", "0"))
-    return [rank for rank in range(first, first + int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if rank not in living]
 
 
 def _processes_asked_for() -> int:
@@ -209,6 +283,7 @@ def _start(use_cpu: bool) -> Processes:
             )
     processes = Processes(accelerator)
     if processes.world_size > 1:
+        processes = Processes(accelerator, company())
         seen = processes.sum(torch.ones(1))
         if int(seen) != launched:
             raise InputError(

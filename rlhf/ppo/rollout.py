@@ -25,7 +25,10 @@ from rlhf.language_model.sampler import chunks, generate, pad_prompts, position_
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic, ValuedOutput
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1, kl_k3
+from rlhf.ppo.stretches import share_of
 
+# What a process tells of the work that it begins: begins(phase, share=(its rows, the most that a process has)).
+Begins = Callable[..., None]
 CPU_LOGITS_MB = 32  # stays in the cache: 256 was slower
 ACCELERATOR_LOGITS_MB = 2048
 
@@ -150,11 +153,13 @@ class RolloutWorker:
         sum_over_processes: Callable[[Tensor], Tensor],
         score: Callable[[list[Any], list[str], list[list[int]], Mapping[str, list[Any]]], Tensor],
         critic: ActorCritic | None = None,
+        begins: Begins = lambda phase, *, share: None,
     ) -> None:
         """`score(prompts, completions, completion_ids, columns)` returns (B,) float64 with NaN for not applicable.
 
         With a `critic`, whose policy is `model`, the values and the reference's log-probs are measured too.
         """
+        self.begins = begins
         self.model, self.ref_model, self.tokenizer, self.config = model, ref_model, tokenizer, config
         self.critic = critic
         self.rank, self.world_size = rank, world_size
@@ -177,11 +182,17 @@ class RolloutWorker:
         With `measure` false only sampling and rewards are done (for the normalisation constants).
         """
         started = time.perf_counter()
+        share = share_of(
+            list(chunks(len(rows), self.config.per_device_generation_batch_size)), self.rank, self.world_size
+        )
+        self.begins("sampling", share=share)
         rollout = self._sample(rows, encoded, stream, iteration, first_index)
         sampled = time.perf_counter()
+        self.begins("the reward functions", share=share)
         self._score(rollout, rows)
         scored = time.perf_counter()
         if measure:
+            self.begins("measuring log-probs", share=share)
             self._measure(rollout)
         rollout.seconds = {
             "generate": sampled - started,

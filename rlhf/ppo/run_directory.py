@@ -20,7 +20,7 @@ from rlhf.ppo.run_paths import PATHS, recorded_paths
 
 # Options that may differ when a run is continued.
 FREE_ON_RESUME = {"resume", "quiet", "output_dir", "max_iterations", "kl_budget", "use_cpu", "report_to"}
-FREE_ON_RESUME |= {"accept_changes"}
+FREE_ON_RESUME |= {"accept_changes", "straggler_timeout"}
 # Those of them that decide what the run does.
 SESSION_OPTIONS = {"max_iterations", "kl_budget", "use_cpu"}
 

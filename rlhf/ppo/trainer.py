@@ -29,10 +29,9 @@ from rlhf.foundation.digests import digest_files
 from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import write_records
-from rlhf.language_model.endings import never_sampled
 from rlhf.language_model.randomness import Stream
 from rlhf.language_model.sampler import LogitsNotFinite, check_context
-from rlhf.ppo import critic, distributed, divergence, normalization, policy, provenance, resuming, rungs, state
+from rlhf.ppo import agreement, critic, distributed, divergence, normalization, provenance, resuming, rungs, state
 from rlhf.ppo.advantages import Targets, targets
 from rlhf.ppo.checkpoints import Checkpoints
 from rlhf.ppo.config import PPOConfig
@@ -40,6 +39,7 @@ from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.doctor import Doctor
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.ladder import Ladder
+from rlhf.ppo.learner import load_learner
 from rlhf.ppo.made_from import made_from
 from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row, as_both_rows
@@ -77,27 +77,20 @@ class PPOTrainer:
         peft_config: Any = None,
         reward_constants: Normalization | None = None,
     ) -> None:
-        self.args = args
+        self.args, self.given = args, args.given()
         others = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "peft_config": peft_config}
         others |= {"processing_class": processing_class, "callbacks": callbacks, "reward_constants": reward_constants}
         self.made_from = made_from(args, model, reward_funcs, others)
         self.processes = distributed.start(use_cpu=args.use_cpu)
         self.processes.require_divisor_of(args.minibatch_size)
-        self.model, self.tokenizer, self.source = policy.load_original(
-            model, processing_class, dtype=args.dtype, another=peft_config is not None
-        )
-        self.given = args.given()
-        left_out = never_sampled(self.model, self.tokenizer, args.suppress_tokens)
-        self.args = args = dataclasses.replace(args, suppress_tokens=left_out)
-        self.model.to(self.processes.accelerator.device)
-        self.original = provenance.model_inputs(self.model, self.tokenizer) if self.processes.is_main else {}
-        self._choose_what_is_trained(peft_config)
-        self.reward_funcs = as_reward_functions(reward_funcs)
-        self.reward_weights = weights_of(self.reward_funcs, args.reward_weights)
-        self.train_rows, self.eval_rows = as_both_rows(train_dataset, eval_dataset)
-        self.encode = PromptEncoder(self.tokenizer, vocabulary_rows(self.model))
-        longest = self.encode.longest([*self.train_rows, *self.eval_rows])
-        check_context(self.model, longest, args.max_completion_length)
+        self.processes.watch(args.straggler_timeout)
+        agreement.require_same_options(self.processes, args.resolved())
+        device = self.processes.accelerator.device
+        loaded = self.processes.all_do(lambda: load_learner(model, processing_class, peft_config, args, device))
+        self.model, self.ref_model, self.learner, self.tokenizer, self.args, self.source, self.inputs = loaded
+        args = self.args
+        self.processes.all_do(lambda: self._take(reward_funcs, train_dataset, eval_dataset))
+        agreement.require_same_inputs(self.processes, self.inputs)
         self.schedule = PromptSchedule(len(self.train_rows), num_generations=args.num_generations, seed=args.seed)
         self.worker = RolloutWorker(
             self.model,
@@ -107,15 +100,17 @@ class PPOTrainer:
             rank=self.processes.rank,
             world_size=self.processes.world_size,
             sum_over_processes=self.processes.sum,
-            score=partial(score, self.reward_funcs, self.reward_weights),
+            score=self.processes.naming(partial(score, self.reward_funcs, self.reward_weights)),
             critic=self.learner if isinstance(self.learner, critic.ActorCritic) else None,
+            begins=self.processes.begin,
         )
         self.doctor = Doctor(
             self.model, self.ref_model, [beginning_token(self.tokenizer)] * 4, args, speaks=self.processes.is_main
         )
         groups = critic.parameter_groups(self.learner, self.model)
         self.optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon, weight_decay=0.0)
-        self.train_model = self.processes.accelerator.prepare_model(self.learner)
+        with self.processes.meeting():
+            self.train_model = self.processes.accelerator.prepare_model(self.learner)
         self.controller = ClipFractionController(
             args.iteration_batch_size,
             args.learning_rate,
@@ -133,6 +128,18 @@ class PPOTrainer:
         self.iteration = self.completions_seen = self.optimizer_steps = 0
         self.stop_reason: str | None = None
         self._begun = False
+
+    def _take(self, reward_funcs: Any, train_dataset: Any, eval_dataset: Any) -> None:
+        """Rewards and prompts. Raises InputError when they do not fit each other or the model."""
+        self.reward_funcs = as_reward_functions(reward_funcs)
+        self.reward_weights = weights_of(self.reward_funcs, self.args.reward_weights)
+        self.train_rows, self.eval_rows = as_both_rows(train_dataset, eval_dataset)
+        self.encode = PromptEncoder(self.tokenizer, vocabulary_rows(self.model))
+        rows = [*self.train_rows, *self.eval_rows]
+        check_context(self.model, self.encode.longest(rows), self.args.max_completion_length)
+        self.inputs |= provenance.run_inputs(
+            self.model, self.args.critic_model_path, self.train_rows, self.eval_rows, self.reward_funcs
+        )
 
     # -- the algorithm -------------------------------------------------------------------------------------------
 
@@ -162,6 +169,7 @@ class PPOTrainer:
         except LogitsNotFinite:
             raise self._diverged() from None
         self.doctor.look(rollout)
+        self.processes.begin("what its loop does between rollout and step", alone=True)
         return rollout
 
     def step(self, rollout: Rollout) -> dict[str, Any]:
@@ -181,12 +189,15 @@ class PPOTrainer:
             self._save_rung(target)
         aims = targets(rollout, self.normalization, self.kl_controller.beta, self.args)
         statistics = self._update(rollout, aims) if self.stop_reason is None else None
+        self.processes.begin("writing metrics and state and calling trackers", alone=True)
         line = self._log(rollout, aims, statistics)
         self._finish() if statistics is None else self._advance(rollout, statistics, kl)
+        self.processes.begin("what its loop does between iterations", alone=True)
         return line
 
     def _update(self, rollout: Rollout, aims: Targets) -> UpdateStatistics:
         """Every optimiser step of the rollout. Raises InputError when it leaves weights that are no numbers."""
+        self.processes.begin("the update")
         rates = (self.controller.learning_rate, self.args.critic_learning_rate or self.controller.learning_rate)
         statistics = update(
             self.train_model,
@@ -246,6 +257,7 @@ class PPOTrainer:
             completions_seen=self.completions_seen,
             optimizer_steps=self.optimizer_steps,
         )
+        self.processes.begin(f"saving rung {name}", alone=True)
         if self.processes.is_main:
             samples = rungs.samples_of(evaluation, name, self.args.seed)
             write_records(self.run.root / rung.samples, samples)
@@ -262,24 +274,31 @@ class PPOTrainer:
         """Claim the run directory, resume or begin, and fix the reward's constants; once, until `close()`."""
         if self._begun:
             return
+        self.processes.watch(self.args.straggler_timeout)
         self.processes.main_does(lambda: self.run.open(resume=self.args.resume))
         self.processes.main_does(self._check_inputs)
-        saved = state.load_state(self.run.state) if self.args.resume else None
         if self.args.resume:
-            self.processes.main_does(lambda: resuming.require_whole(self.run, saved))
-            self.ladder.rungs = resuming.rungs_to_keep(self.run, saved)
-        if saved is not None:
-            self._restore(saved)
+            self._go_on()
         self._try_rewards()
         self.processes.main_does(self._begin_files)
         if self.normalization is None:
             rows = [self.train_rows[i % len(self.train_rows)] for i in range(self.args.normalization_samples)]
             self.normalization = normalization.measure(self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False))
+        self.processes.begin("starting the trackers", alone=True)
         if self.processes.is_main:
             self.run.write(normalization=self.normalization._asdict())
         if self.tracking:
             self.tracking.begin(self.iteration)
         self._begun = True
+
+    def _go_on(self) -> None:
+        """Take up the latest state, the same on every process."""
+        saved = self.processes.all_do(lambda: state.load_state(self.run.state))
+        self.processes.main_does(lambda: resuming.require_whole(self.run, saved))
+        agreement.require_same_state(self.processes, saved)
+        self.ladder.rungs = resuming.rungs_to_keep(self.run, saved)
+        if saved is not None:
+            self._restore(saved)
 
     def close(self) -> None:
         """End the trackers and give the run directory free; the run can be continued with `resume`."""
@@ -287,29 +306,26 @@ class PPOTrainer:
             self.tracking.end()
         self._begun = False
         self.run.close()
+        self.processes.unwatch()
 
     def _check_inputs(self) -> None:
-        """Digest what the numbers depend on; on resuming compare it. Raises InputError when it changed."""
-        rows = (self.train_rows, self.eval_rows)
-        critic_path = self.args.critic_model_path
-        inputs = self.original | provenance.run_inputs(self.model, critic_path, *rows, self.reward_funcs)
-        self.sources = {"inputs": inputs, "reward_origins": provenance.reward_origins(self.reward_funcs)}
+        """On resuming compare what the numbers depend on. Raises InputError when it changed."""
+        self.sources = {"inputs": self.inputs, "reward_origins": provenance.reward_origins(self.reward_funcs)}
         self.changed = self.run.check(self.args.resolved(), self.sources, accept=self.args.accept_changes)
 
     def _begin_files(self) -> None:
-        facts = {**self._facts(), **self.sources, "made_from": self.made_from}
-        self.run.begin(self.args.resolved(), self.given, facts, iteration=self.iteration, changed=self.changed)
-        resuming.make_way(self.run, self.ladder.rungs, self.iteration)
-        self.ladder.write()
-
-    def _facts(self) -> dict[str, Any]:
-        return {
+        facts = {
+            **self.sources,
+            "made_from": self.made_from,
             "model": self.source,
             "reward_functions": [reward_name(f) for f in self.reward_funcs],
             "world_size": self.processes.world_size,
             "distributed_type": self.processes.distributed_type,
             "trained_parameters": sum(p.numel() for p in self.learner.parameters() if p.requires_grad),
         }
+        self.run.begin(self.args.resolved(), self.given, facts, iteration=self.iteration, changed=self.changed)
+        resuming.make_way(self.run, self.ladder.rungs, self.iteration)
+        self.ladder.write()
 
     def _try_rewards(self) -> None:
         """Score a completion of a training and an evaluation prompt, of texts and conversations if there are both.
@@ -357,20 +373,6 @@ class PPOTrainer:
     ) -> Rollout:
         encoded = [self.encode(row["prompt"]) for row in rows]
         return self.worker(rows, encoded, stream=stream, iteration=iteration, first_index=first, measure=measure)
-
-    def _choose_what_is_trained(self, peft_config: Any) -> None:
-        """Freeze what stays as it is, keep the original to compare with, and add the critic if there is one."""
-        trunk = None
-        if self.args.critic == "separate":
-            trunk = critic.separate_trunk(self.model, self.tokenizer, self.args)
-        if peft_config is not None:
-            self.model = policy.add_adapter(self.model, peft_config, self.args.seed)
-        elif self.args.train_scope == "last_layer":
-            policy.train_last_layer_only(self.model)
-        policy.require_trainable(self.model, self.source)
-        self.ref_model = policy.reference_of(self.model)
-        probe = [beginning_token(self.tokenizer)]
-        self.learner = self.model if self.args.critic == "none" else critic.add_critic(self.model, trunk, probe)
 
     def _log(self, rollout: Rollout, aims: Targets, statistics: UpdateStatistics | None) -> dict[str, Any]:
         """Append the iteration's line; the controller decides on it."""

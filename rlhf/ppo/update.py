@@ -134,10 +134,13 @@ def accumulate(
         ids = rollout.completion_ids[picked, :length].to(device)
         mask = targets.mask[picked, :length].to(device)
         last = number == len(pieces) - 1
+        # Only the last piece's passes speak with the other processes: buffers before it, gradients during the backward.
+        meeting = processes.meeting if last else nullcontext
         with nullcontext() if last else processes.accelerator.no_sync(model):
-            logits, values = completion_forward(
-                model, rollout.prompt_ids[picked].to(device), rollout.prompt_mask[picked].to(device), ids, config
-            )
+            with meeting():
+                logits, values = completion_forward(
+                    model, rollout.prompt_ids[picked].to(device), rollout.prompt_mask[picked].to(device), ids, config
+                )
             logprobs = selected_logprobs(logits, ids)
             result = clipped_loss(
                 logprobs,
@@ -151,7 +154,8 @@ def accumulate(
                 of_values = value_loss(values, rollout, targets, picked, mask, config)
                 loss = loss + config.vf_coef * of_values.loss
             # DDP averages over processes; the loss is a mean over the tokens of all of them.
-            processes.accelerator.backward(loss * processes.world_size / tokens)
+            with meeting():
+                processes.accelerator.backward(loss * processes.world_size / tokens)
         policy_sums = torch.stack([result.outside, result.binding, result.approx_kl]).double().cpu()
         sums += torch.cat([policy_sums, torch.stack(of_values).detach().double().cpu()])
         deviation = torch.maximum(deviation, result.max_deviation.detach().float().cpu())

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +78,52 @@ def model_directory(model: GPT2LMHeadModel, tokenizer: Any, tmp_path: Path) -> P
 
     save_model(model, tokenizer, tmp_path / "model")
     return tmp_path / "model"
+
+
+ROOT = Path(__file__).parents[3]
+SMALL_RUN = shlex.split(
+    "--iteration_batch_size 64 --max_iteration_batch_size 64 --minibatch_size 32 --max_completion_length 12 "
+    "--per_device_generation_batch_size 32 --learning_rate 3e-4 --num_eval_samples 64 --normalization_samples 64 "
+    "--kl_budget 3 --max_iterations 3 --clip_ratio_low 0.9 --clip_ratio_high 0.95 --quiet"
+)
+# Starts rlhf.ppo, or a script, as its rank is told to: in a directory of its own, with other source, further words.
+BY_RANK = """
+import json, os, runpy, sys
+own = json.loads(os.environ["BY_RANK"]).get(os.environ["RANK"], {})
+os.chdir(own.get("cwd", "."))
+sys.path[0] = own.get("source", os.environ["ROOT"])
+sys.argv += own.get("words", [])
+runpy.run_path(own["script"]) if "script" in own else runpy.run_module("rlhf.ppo", run_name="__main__")
+"""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What two processes said; `ended` is when all of them were gone (time.time), `lines` ours after the greeting."""
+
+    status: int
+    stderr: str
+    ended: float
+
+    @property
+    def lines(self) -> list[str]:
+        return [line for line in self.stderr.splitlines() if line.startswith("rlhf: ")][1:]
+
+
+@pytest.fixture
+def launch_two(tmp_path: Path) -> Callable[..., Launched]:
+    """Runs `rlhf ppo` as two processes in `tmp_path`; `by_rank` has what a rank ("0", "1") is started with."""
+    (tmp_path / "by_rank.py").write_text(BY_RANK)
+
+    def run(*words: str, by_rank: Mapping[str, Mapping[str, Any]] | None = None) -> Launched:
+        told = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "ROOT": str(ROOT), "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, **told, "BY_RANK": json.dumps(by_rank or {})}
+        start = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0"]
+        start += ["--config_file", str(ROOT / "accelerate_config.yaml"), str(tmp_path / "by_rank.py")]
+        done = subprocess.run(
+            [*start, *SMALL_RUN, *words],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        return Launched(done.returncode, done.stderr, time.time())
+
+    return run

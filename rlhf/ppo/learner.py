@@ -1,0 +1,54 @@
+"""What a run trains of the original, and the original itself, kept to compare with."""
+
+from __future__ import annotations
+
+import dataclasses
+from os import PathLike
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from rlhf.foundation.encoding import beginning_token
+from rlhf.language_model.endings import never_sampled
+from rlhf.ppo import critic, policy
+from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.provenance import Inputs, model_inputs
+
+
+class Learner(NamedTuple):
+    """The policy, the original as a frozen callable, and what the optimiser sees: the policy, or it with a critic.
+
+    `original` has the original's digests, `source` its name, `args` the options with the tokens that it never samples.
+    """
+
+    model: Any
+    reference: Any
+    whole: nn.Module
+    tokenizer: Any
+    args: PPOConfig
+    source: str
+    original: Inputs
+
+
+def load_learner(
+    model: Any | str | PathLike[str], processing_class: Any, peft_config: Any, args: PPOConfig, device: torch.device
+) -> Learner:
+    """Load the original, freeze what stays as it is, and add the adapter or critic if there is one.
+
+    Raises InputError when the model cannot be used, nothing would be trained, or adapter or critic do not fit it.
+    """
+    another = peft_config is not None
+    model, tokenizer, source = policy.load_original(model, processing_class, dtype=args.dtype, another=another)
+    args = dataclasses.replace(args, suppress_tokens=never_sampled(model, tokenizer, args.suppress_tokens))
+    model.to(device)
+    digests = model_inputs(model, tokenizer)
+    trunk = critic.separate_trunk(model, tokenizer, args) if args.critic == "separate" else None
+    if peft_config is not None:
+        model = policy.add_adapter(model, peft_config, args.seed)
+    elif args.train_scope == "last_layer":
+        policy.train_last_layer_only(model)
+    policy.require_trainable(model, source)
+    reference = policy.reference_of(model)
+    whole = model if args.critic == "none" else critic.add_critic(model, trunk, [beginning_token(tokenizer)])
+    return Learner(model, reference, whole, tokenizer, args, source, digests)
