@@ -244,8 +244,7 @@ class PPOTrainer:
 
     def _save_rung(self, target: float | None) -> None:
         """Fresh evaluation samples (same prompts and seed on every rung), then samples, checkpoint and ladder.json."""
-        count = self.args.num_eval_samples
-        rows = [self.eval_rows[i % len(self.eval_rows)] for i in range(count)]
+        rows = [self.eval_rows[i % len(self.eval_rows)] for i in range(self.args.num_eval_samples)]
         evaluation = self._roll(rows, Stream.EVALUATION, 0, 0)
         name = self.ladder.name_for(target, float(evaluation.kl.mean()))
         require_scores(evaluation.scored, f"the evaluation samples of rung {name}")
@@ -354,8 +353,7 @@ class PPOTrainer:
     def _restore(self, saved: state.State) -> None:
         state.restore_parameters(self.learner, saved.parameters)
         state.restore_optimizer(self.learner, self.optimizer, saved.optimizer)
-        self.iteration = saved.next_iteration
-        self.completions_seen = saved.values["completions_seen"]
+        self.iteration, self.completions_seen = saved.next_iteration, saved.values["completions_seen"]
         self.optimizer_steps = saved.values["optimizer_steps"]
         self.controller.restore(saved.values["controller"])
         self.kl_controller.beta = saved.values["beta"]
