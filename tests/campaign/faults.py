@@ -139,6 +139,7 @@ def free_port() -> int:
 # Of run.json and the like: when, where and on what it was made, which no two runs share.
 VOLATILE = {"created_at", "updated_at", "at", "hardware", "command", "seconds", "resume", "git_revision", "versions"}
 VOLATILE |= {"absolute", "tokens_per_second", "packet"}  # a path's place, a speed, a page's random name
+VOLATILE |= {"sessions", "content_sha256", "metrics.jsonl"}  # and the digests of what holds times
 PACKET = re.compile(rb'"packet": "[^"]*"')
 
 
