@@ -1,7 +1,7 @@
 """Answers of an import, a million at once: what decides between two of them stands in arrays, all else is packed.
 
-An answer takes 41 bytes and its own text in UTF-8; as Python objects (an annotation, its uid, its times, the text) it
-would take 500 and more.
+An answer takes 39 bytes beside its time as it is spelled, a text 24 beside itself in UTF-8. As Python objects (an
+annotation, its uid, its times, the text) they would take 500 and more.
 """
 
 from __future__ import annotations
@@ -30,39 +30,71 @@ class Outcome(NamedTuple):
     said: str
 
 
+class Packed:
+    """Lists of JSON one behind another as UTF-8, each read when it is asked for."""
+
+    def __init__(self) -> None:
+        self._bytes, self._ends = bytearray(), array("Q", [0])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, place: int) -> list[Any]:
+        return list(json.loads(self._bytes[self._ends[place] : self._ends[place + 1]]))
+
+    def add(self, row: Sequence[Any]) -> None:
+        """One more list."""
+        self._bytes += json_bytes(row)
+        self._ends.append(len(self._bytes))
+
+
 class AnswerTable:
     """Answers in the order of a file; a row's place is its number, from 0."""
 
     def __init__(self) -> None:
         self.people: array[int] = array("q")
-        self._keys, self._packed = bytearray(), bytearray()
         self._instants, self._numbers = array("q"), array("q")
-        self._ends = array("Q", [0])
         self._outcomes, self._references = array("H"), bytearray()
         self._codes: dict[Outcome, int] = {}
+        self._rest = Packed()
+        self._about: array[int] = array("I")  # the text, by its place among the texts
+        self._uids, self._texts = bytearray(), Packed()
 
     def __len__(self) -> int:
         return len(self.people)
 
     def add(
-        self, uid: str, person: int, *, at: int, number: int, outcome: Outcome, reference: bool, content: Sequence[Any]
+        self,
+        uid: str,
+        texts: Sequence[str],
+        person: int,
+        *,
+        at: int,
+        number: int,
+        outcome: Outcome,
+        reference: bool,
+        rest: Sequence[Any],
     ) -> None:
-        """An answer of the person of this number to the text of `uid` (32 hexadecimal digits).
+        """An answer of the person of this number to the texts of `uid` (32 hexadecimal digits).
 
-        `at` is when, in microseconds (0: unknown); `number` tells apart two of one instant; `content` is JSON.
+        `at` is when, in microseconds (0: unknown); `number` tells apart two of one instant; `rest` is JSON.
         """
-        self._keys += bytes.fromhex(uid)
+        key = bytes.fromhex(uid)
+        if self._uids[-16:] != key:  # raters of one text stand together in most files
+            self._uids += key
+            self._texts.add(texts)
+        self._about.append(len(self._texts) - 1)
         self.people.append(person)
         self._instants.append(at)
         self._numbers.append(max(-BIGGEST, min(BIGGEST, number)))
         self._outcomes.append(self._codes.setdefault(outcome, len(self._codes)))
         self._references.append(reference)
-        self._packed += json_bytes(content)
-        self._ends.append(len(self._packed))
+        self._rest.add(rest)
 
     def uid(self, place: int) -> str:
         """The uid that an answer was given to."""
-        return self._keys[16 * place : 16 * place + 16].hex()
+        about = self._about[place]
+        return self._uids[16 * about : 16 * about + 16].hex()
 
     def age(self, place: int) -> tuple[int, int]:
         """When, and the number that decides between two of one instant."""
@@ -72,11 +104,9 @@ class AnswerTable:
         """What became of an answer."""
         return list(self._codes)[self._outcomes[place]]
 
-    def content(self, place: int) -> list[Any]:
-        """What `add` was given."""
-        return list(
-            json.loads(self._packed[self._ends[place] : self._ends[place + 1]].decode("utf-8", "surrogatepass"))
-        )
+    def content(self, place: int) -> tuple[list[Any], list[Any]]:
+        """The texts and the rest that `add` was given."""
+        return self._texts[self._about[place]], self._rest[place]
 
     def latest(self, names: Sequence[str], *, reference: bool) -> tuple[array[int], Counter[str]]:
         """Of each person's answers to one text the latest that says something, sorted by uid and name; and counts.
@@ -84,16 +114,16 @@ class AnswerTable:
         Those that were superseded or say nothing are counted. `names` are the people's; the rules are those of
         `annotations.latest`.
         """
-        mine = np.flatnonzero(np.frombuffer(self._references, np.uint8) == reference)
+        mine: Places = np.flatnonzero(np.frombuffer(self._references, np.uint8) == reference)
         counts: Counter[str] = Counter()
         if not len(mine):
             return array("q"), counts
         ranks = {name: rank for rank, name in enumerate(sorted(set(names)))}
         by = np.array([ranks[name] for name in names])[np.frombuffer(self.people, np.int64)[mine]]
-        keys = np.frombuffer(self._keys, ">u8").reshape(-1, 2)[mine].astype(np.uint64)
+        about = self._ranks()[np.frombuffer(self._about, np.uint32)[mine]]
         at = np.frombuffer(self._instants, np.int64)[mine]
-        order = np.lexsort((np.frombuffer(self._numbers, np.int64)[mine], at, by, keys[:, 1], keys[:, 0]))
-        last = grouped(keys[order, 0], keys[order, 1], by[order])
+        order = np.lexsort((np.frombuffer(self._numbers, np.int64)[mine], at, by, about))
+        last = grouped(about[order], by[order])
         counts["superseded"] = len(mine) - len(last)
         # Every answer without a time was decided by order, but for one where nobody's had a time.
         untimed, sizes = (at[order] == 0).astype(np.int64), np.diff(last, prepend=-1)
@@ -101,6 +131,15 @@ class AnswerTable:
         counts[UNTIMED] = int(untimed.sum() - nobodys.sum())
         kept = mine[order[last]]
         return array("q", self._that_count(kept, counts).tobytes()), counts
+
+    def _ranks(self) -> Places:
+        """The rank of each text's uid among all; equal uids have one."""
+        halves = np.frombuffer(self._uids, ">u8").reshape(-1, 2)
+        order = np.lexsort((halves[:, 1], halves[:, 0]))
+        ranks = np.empty(len(order), np.int64)
+        new = np.any(halves[order[1:]] != halves[order[:-1]], axis=1)
+        ranks[order] = np.concatenate(([0], np.cumsum(new)))
+        return ranks
 
     def _that_count(self, kept: Places, counts: Counter[str]) -> Places:
         outcomes = np.frombuffer(self._outcomes, np.uint16)[kept]

@@ -56,9 +56,9 @@ class Wanted:
         """What a value means, in any case, "" where nobody says."""
         return self.meanings.get(value, self.meanings.get(value.lower(), ""))
 
-    def outcome(self, one: Annotation, texts: Sequence[str]) -> Outcome:
-        """What an annotation says of these texts, or why nothing."""
-        said = {self.meaning(value) for value in one.values} - {SKIP}
+    def outcome(self, one: Annotation, said: set[str], texts: Sequence[str]) -> Outcome:
+        """What an annotation whose values mean `said` says of these texts, or why nothing."""
+        said = said - {SKIP}
         if one.outcome not in ("labelled", "conflict"):
             return Outcome(False, one.outcome)
         if len(said) != 1:
@@ -141,26 +141,26 @@ def _read(read: _Read, items: Iterable[Item], wanted: Wanted, exchange: Exchange
         for number, raw in enumerate(item.annotations, start=1):
             place = f"{item.place}, annotation {number}"
             person = read.people.number(raw.get("completed_by"), place)
-            _note_controls(read, raw)
+            read.controls.update(str(name) for one in raw.get("result") or [] if (name := one.get("from_name")))
             one = read_annotation(raw, place=place, uid=uid, annotator="", control=read.control, choices=None)
-            read.unknown.update(value for value in one.values if not wanted.meaning(value))
+            said = {wanted.meaning(value) for value in one.values}
+            if "" in said:
+                _note_unknown(read, wanted, one, raw)
             read.table.add(
                 uid,
+                texts,
                 person,
                 at=microseconds(one.updated_at, place),
                 number=one.number,
-                outcome=wanted.outcome(one, texts),
+                outcome=wanted.outcome(one, said, texts),
                 reference=one.ground_truth,
-                content=[*texts, one.updated_at, one.lead_time, one.origin],
+                rest=(one.updated_at, one.lead_time, one.origin),
             )
 
 
-def _note_controls(read: _Read, raw: Mapping[str, Any]) -> None:
-    for result in raw.get("result") or []:
-        if name := result.get("from_name"):
-            read.controls.add(str(name))
-        if name == read.control:
-            read.kinds.add(kind_of(result))
+def _note_unknown(read: _Read, wanted: Wanted, one: Annotation, raw: Mapping[str, Any]) -> None:
+    read.unknown.update(value for value in one.values if not wanted.meaning(value))
+    read.kinds.update(kind_of(result) for result in raw["result"] if result.get("from_name") == read.control)
 
 
 def _control(path: Path, read: _Read, wanted: str) -> str:

@@ -96,7 +96,7 @@ def import_labels(
     table, names = answers.table, answers.names
 
     def label(place: int) -> Label:
-        prompt, text, *rest = table.content(place)
+        (prompt, text), rest = table.content(place)
         said = cast(LabelName, table.outcome(place).said)
         return Label(table.uid(place), prompt, text, said, names[table.people[place]], *rest)
 
@@ -150,7 +150,7 @@ def import_comparisons(
     table, names = answers.table, answers.names
 
     def comparison(place: int) -> Comparison:
-        prompt, one, two, created_at, lead_time, origin = table.content(place)
+        (prompt, one, two), (created_at, lead_time, origin) = table.content(place)
         rest: dict[str, Any] = {"created_at": created_at, "lead_time": lead_time, "origin": origin}
         pair = Pair(content_uid(prompt, *sorted((one, two))), prompt, one, two)
         return pair.answered(SIDES[table.outcome(place).said], annotator=names[table.people[place]], **rest)

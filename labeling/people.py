@@ -139,7 +139,8 @@ def join_people(before: Sequence[Answered], new: Sequence[Answered], emails: Map
     if twice := sum(n for name, n in differ.items() if _is_nobody(name)):
         notes.append(f"{NOBODY!r} answered {twice} texts differently before, and the later answer counts: if these are "
                      "several people, give each file its --annotator NAME")  # fmt: skip
-    called = {same.get(name, name) for name in earlier} | {one.annotator for one in new}
+    called: set[str] = {same.get(name, name) for name in earlier}
+    called.update(one.annotator for one in new)
     return Joined(_renamed(before, same), [*notes, *_doubtful(called)])
 
 

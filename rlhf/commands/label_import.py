@@ -12,7 +12,7 @@ from labeling.importing import SIDES, Imported, import_comparisons, import_label
 from labeling.people import Joined, join_people
 from labeling.tables import Columns
 from labeling.union import union
-from rlhf.commands.label_output import check_output, listed_counts, print_notes, tally
+from rlhf.commands.label_output import Tally, check_output, listed_counts, print_notes
 from rlhf.commands.progress import counted, reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance
@@ -62,11 +62,11 @@ class ImportConfig(Options):
             )
 
 
-def run(config: ImportConfig) -> Imported:
+def run(config: ImportConfig, tally: Tally | None = None) -> Imported:
     """Import the file and write the records; returns them with counts of what was left out. Raises InputError.
 
     With `append` what is there stays: a row is replaced by the same annotator's later answer alone, and counted.
-    Answers marked as ground truth go to NAME.reference.jsonl beside the output.
+    Answers marked as ground truth go to NAME.reference.jsonl beside the output. What came in is counted in `tally`.
     """
     source, output = Path(config.input), Path(config.output)
     check_output(output, overwrite=config.overwrite or config.append)
@@ -78,10 +78,10 @@ def run(config: ImportConfig) -> Imported:
         keep = config.append and output.exists()
         add = functools.partial(_add, imported=imported, quiet=config.quiet)
         if config.kind == "comparison":
-            add(output, imported.comparisons, Comparison, keep=keep)
+            add(output, imported.comparisons, Comparison, keep=keep, tally=tally)
             add(beside, imported.comparison_references, Comparison, keep=beside.exists())
         else:
-            add(output, imported.labels, Label, keep=keep)
+            add(output, imported.labels, Label, keep=keep, tally=tally)
             add(beside, imported.references, Label, keep=beside.exists())
     return imported
 
@@ -95,25 +95,39 @@ def _import(source: Path, config: ImportConfig, advance: Advance) -> Imported:
     return import_labels(source, columns, parse_map(config.map), **common)
 
 
-def _add(path: Path, new: Sequence[Kept], kind: type[Kept], *, imported: Imported, keep: bool, quiet: bool) -> None:
+def _add(
+    path: Path,
+    new: Sequence[Kept],
+    kind: type[Kept],
+    *,
+    imported: Imported,
+    keep: bool,
+    quiet: bool,
+    tally: Tally | None = None,
+) -> None:
     if not new:
         return
-    joined = new
-    if keep:
-        with reading(path, quiet=quiet) as advance:
-            there = lazy_records(kind, path, advance)
-        people: Joined[Kept] = join_people(there, new, imported.emails)
-        joined, counts = union(chained(people.records, new))
-        imported.counts.update(counts)
-        imported.notes.extend(note for note in people.notes if note not in imported.notes)
+    tally = tally or Tally()
+    if not keep:
+        rows = tally.watch(counted(new, len(new), "write", quiet=quiet))
+        return write_records(path, cast(Any, rows))
+    with reading(path, quiet=quiet) as advance:
+        there = lazy_records(kind, path, advance)
+    people: Joined[Kept] = join_people(there, new, imported.emails)
+    for _ in tally.watch(new):
+        pass
+    joined, counts = union(chained(people.records, new))
+    imported.counts.update(counts)
+    imported.notes.extend(note for note in people.notes if note not in imported.notes)
     write_records(path, cast(Any, counted(joined, len(joined), "write", quiet=quiet)))
 
 
 def main(argv: list[str]) -> None:
     """Parse the options, import, and print what came in and what did not."""
     config = parse(ImportConfig, argv, prog="rlhf label import", description=(__doc__ or "").split(": ", 1)[1])
-    imported = run(config)
-    print(f"{tally(imported.labels or imported.comparisons)} -> {shown(config.output)}")
+    tally = Tally()
+    imported = run(config, tally)
+    print(f"{tally} -> {shown(config.output)}")
     if left_out := listed_counts(imported.counts):
         print(f"left out or merged: {left_out}")
     print_notes(imported.notes)
