@@ -11,15 +11,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import unicodedata
+from array import array
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from labeling.pairs import content_uid
+from labeling.votes import Votes
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.records import Comparison, Label, LabelName, rater_name
+from rlhf.foundation.lazy import Lazy
+from rlhf.foundation.records import LABELS, ORIGINS, Comparison, Label, LabelName, rater_name
+from rlhf.foundation.repeats import digest, grouped
 from rlhf.foundation.terminal import shown
 
 
@@ -27,14 +34,16 @@ from rlhf.foundation.terminal import shown
 class Counted:
     """The rows that count, each with the uid of its text's first row and the rater's one name, and what was found.
 
-    `kept` has the place of each among the rows that were given, from 0.
+    `votes` are these rows as columns, `labels` the rows themselves, made when they are looked at; `kept` has the place
+    of each among the rows that were given, from 0.
     `doubled` rows were replaced by a later one of the same rater and uid, `changed` of them with another answer;
     `twins` texts are another one but for white space or Unicode form; `equal` pairs had two such texts, so that no
     answer says anything; `spellings` are names written in several ways, `similar` those that differ by case only.
     """
 
-    labels: list[Label]
-    kept: list[int]
+    votes: Votes
+    labels: Sequence[Label]
+    kept: Sequence[int]
     rows: int
     doubled: int = 0
     changed: int = 0
@@ -68,7 +77,7 @@ class Counted:
     def report(self) -> dict[str, Any]:
         """The same as numbers, for JSON."""
         return {
-            "counted": len(self.labels),
+            "counted": len(self.votes),
             "doubled_rows": self.doubled,
             "doubled_rows_changed": self.changed,
             "twin_texts": self.twins,
@@ -79,39 +88,105 @@ class Counted:
 
 
 def count_once(labels: Sequence[Label], keys: Sequence[Hashable] | None = None, *, equal: int = 0) -> Counted:
-    """The labels that count (see the top of the file), in order of first appearance.
+    """The labels that count (see the top of the file), in order of first appearance; they are gone through once.
 
     `keys` says which labels are of one text, by default those whose prompt and completion are alike in `plain`.
     Raises InputError when one uid carries two texts.
     """
-    keys = [plain(label.prompt + label.completion) for label in labels] if keys is None else keys
-    key_of: dict[str, Hashable] = {}
-    first: dict[Hashable, str] = {}
-    raw: dict[Hashable, set[str]] = defaultdict(set)
-    kept: dict[tuple[str, str], tuple[Label, int]] = {}
-    doubled = changed = 0
-    for number, (label, key) in enumerate(zip(labels, keys, strict=True)):
-        if key_of.setdefault(label.uid, key) != key:
+    counting = Counting()
+    for place, label in enumerate(labels):
+        counting.add(label, None if keys is None else keys[place])
+    return counting.counted(labels, equal)
+
+
+class Counting:
+    """`count_once` while the labels pass: of each row 30 bytes are held, of each uid and text what tells it apart."""
+
+    def __init__(self) -> None:
+        self.uids: dict[str, int] = {}
+        self.keys = bytearray()  # of each uid's text
+        self.of_uid: array[int] = array("q")  # the text's number
+        self.texts: dict[bytes, int] = {}
+        self.first_uids: list[str] = []  # of each text
+        self.first_raw = bytearray()  # of each text, as it stands
+        self.other_raw: set[tuple[int, bytes]] = set()
+        self.given: dict[str, int] = {}  # names as they stand
+        self.uid, self.name = array("q"), array("i")
+        self.said, self.origin, self.seconds = bytearray(), bytearray(), array("d")
+        self.before: tuple[str, str, str] | None = None
+
+    def add(self, label: Label, key: Hashable = None) -> None:
+        """The next row. Raises InputError when its uid had another text before."""
+        self.name.append(self.given.setdefault(label.annotator, len(self.given)))
+        self.said.append(LABELS.index(label.label))
+        self.origin.append(ORIGINS.index(label.origin))
+        self.seconds.append(math.nan if label.lead_time is None else label.lead_time)
+        self.uid.append(self._uid(label, key))
+
+    def _uid(self, label: Label, key: Hashable) -> int:
+        """The uid's number; what is known of its text is brought up to date."""
+        text = (label.uid, label.prompt, label.completion)
+        if key is None and text == self.before:  # raters of one text often stand together
+            return self.uid[-1]
+        self.before = text
+        raw = label.prompt + label.completion
+        known = repr(key) if key is not None else plain(raw)
+        digested = digest(known)
+        number = self.uids.setdefault(label.uid, len(self.uids))
+        if number == len(self.of_uid):
+            self.keys += digested
+            self.of_uid.append(self.texts.setdefault(digested, len(self.texts)))
+        elif self.keys[16 * number : 16 * number + 16] != digested:
             raise InputError(
                 f"labels of uid {label.uid}", got="two different texts", expected="one text a uid", fix="mend the file"
             )
-        uid = first.setdefault(key, label.uid)
-        raw[key].add(label.prompt + label.completion)
-        name = rater_name(label.annotator)
-        other = kept.get((label.uid, name))
-        doubled += other is not None
-        changed += other is not None and other[0].label != label.label
-        kept[label.uid, name] = dataclasses.replace(label, uid=uid, annotator=name), number
-    return Counted(
-        [label for label, _ in kept.values()],
-        [number for _, number in kept.values()],
-        len(labels) + equal,
-        doubled,
-        changed,
-        sum(len(texts) - 1 for texts in raw.values()),
-        equal,
-        *_names([label.annotator for label in labels]),
-    )
+        self._note_spelling(label.uid, self.of_uid[number], digested if raw == known else digest(raw))
+        return number
+
+    def _note_spelling(self, uid: str, text: int, raw: bytes) -> None:
+        if text == len(self.first_uids):
+            self.first_uids.append(uid)
+            self.first_raw += raw
+        elif self.first_raw[16 * text : 16 * text + 16] != raw:
+            self.other_raw.add((text, raw))
+
+    def counted(self, labels: Sequence[Label], equal: int = 0) -> Counted:
+        """What counts of the rows, which are those of `labels`."""
+        names: dict[str, int] = {}
+        of_name = np.array([names.setdefault(rater_name(name), len(names)) for name in self.given], np.int64)
+        rater = of_name[np.frombuffer(self.name, np.int32)] if len(self.name) else np.empty(0, np.int64)
+        pairs = np.frombuffer(self.uid, np.int64) * max(1, len(names)) + rater
+        order = np.argsort(pairs, kind="stable")
+        last = grouped(pairs[order]) if len(order) else order
+        said = np.frombuffer(self.said, np.uint8)
+        changed = (said[order[1:]] != said[order[:-1]]) & (pairs[order[1:]] == pairs[order[:-1]])
+        first = order[np.concatenate(([0], last[:-1] + 1))] if len(order) else order
+        kept = order[last][np.argsort(first)]
+        votes = Votes(
+            self.first_uids,
+            list(names),
+            np.frombuffer(self.of_uid, np.int64)[np.frombuffer(self.uid, np.int64)[kept]],
+            rater[kept],
+            said[kept].astype(np.int64),
+            np.frombuffer(self.seconds)[kept],
+            np.frombuffer(self.origin, np.uint8)[kept].astype(np.int64),
+        )
+
+        def label(place: int) -> Label:
+            uid, name = votes.uids[votes.text[place]], votes.raters[votes.rater[place]]
+            return dataclasses.replace(labels[int(kept[place])], uid=uid, annotator=name)
+
+        return Counted(
+            votes,
+            Lazy(label, range(len(kept))),
+            Lazy(int, array("q", kept.tobytes())),
+            len(labels) + equal,
+            len(order) - len(last),
+            int(changed.sum()),
+            len(self.other_raw),
+            equal,
+            *_names(list(self.given)),
+        )
 
 
 def _names(given: Sequence[str]) -> tuple[dict[str, list[str]], list[list[str]]]:

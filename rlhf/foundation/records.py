@@ -15,7 +15,7 @@ import sys
 import unicodedata
 import uuid
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -245,19 +245,31 @@ def _read(kind: type[Record], path: Path, advance: Advance | None = None) -> lis
     return [record for _, record in iter_records(kind, path, advance)]
 
 
-def lazy_records(kind: type[Record], path: Path, advance: Advance | None = None) -> Sequence[Record]:
+def lazy_records(
+    kind: type[Record],
+    path: Path,
+    advance: Advance | None = None,
+    watch: Callable[[Record], object] = lambda record: None,
+) -> Sequence[Record]:
     """The records of a file, each checked now and read again when it is asked for: memory holds 8 bytes a record.
 
-    The file as it stands now is meant, also when another takes its name. Raises InputError as `iter_records`.
+    `watch` sees each once. The file as it stands now is meant, also when another takes its name. Raises InputError as
+    `iter_records`.
     """
     if not path.is_file():  # a pipe cannot be read again; a missing file is named by the reader
-        return _read(kind, path, advance)
+        records = _read(kind, path, advance)
+        for record in records:
+            watch(record)
+        return records
     stream = path.open("rb")
-    places = array("Q", (offset for offset, _ in iter_records(kind, path, advance)))
+    places = array("Q")
+    for offset, record in iter_records(kind, path, advance):
+        places.append(offset)
+        watch(record)
 
     def read(offset: int) -> Record:
         stream.seek(offset)
-        row, _ = _FIRST.raw_decode(stream.readline().decode().lstrip())  # of lines that end in "\\r" the first
+        row, _ = _FIRST.raw_decode(stream.readline().decode().lstrip())  # of lines that end in "\r" the first
         return _from_row(kind, row, str(path))
 
     return Lazy(read, places)

@@ -28,9 +28,9 @@ class LabelledGold:
     @property
     def note(self) -> str:
         """How many labels of whom count, and what was done with the raters."""
-        labels = self.pooled.counted.labels
-        raters, texts = len({x.annotator for x in labels}), len({x.uid for x in labels})
-        return "; ".join([f"{len(labels)} labels on {texts} texts by {raters} annotators", *self.pooled.lines()])
+        votes = self.pooled.counted.votes
+        told = f"{len(votes)} labels on {len(votes.uids)} texts by {len(votes.by_rater())} annotators"
+        return "; ".join([told, *self.pooled.lines()])
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], completion_ids: Any = None, **kwargs: Any
