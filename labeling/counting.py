@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from labeling.pairs import content_uid
 from labeling.votes import Votes
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.lazy import Lazy
 from rlhf.foundation.records import LABELS, ORIGINS, Comparison, Label, LabelName, rater_name
-from rlhf.foundation.repeats import digest, grouped
+from rlhf.foundation.repeats import Keys, Places, grouped
 from rlhf.foundation.terminal import shown
 
 
@@ -100,76 +101,54 @@ def count_once(labels: Sequence[Label], keys: Sequence[Hashable] | None = None, 
 
 
 class Counting:
-    """`count_once` while the labels pass: of each row 30 bytes are held, of each uid and text what tells it apart."""
+    """`count_once` while the labels pass: 22 bytes of each are held, and what tells texts apart.
+
+    Rows of one uid and text that stand together, as several raters' do, are a run; of a run 48 bytes are held, and its
+    uid.
+    """
 
     def __init__(self) -> None:
-        self.uids: dict[str, int] = {}
-        self.keys = bytearray()  # of each uid's text
-        self.of_uid: array[int] = array("q")  # the text's number
-        self.texts: dict[bytes, int] = {}
-        self.first_uids: list[str] = []  # of each text
-        self.first_raw = bytearray()  # of each text, as it stands
-        self.other_raw: set[tuple[int, bytes]] = set()
-        self.given: dict[str, int] = {}  # names as they stand
-        self.uid, self.name = array("q"), array("i")
-        self.said, self.origin, self.seconds = bytearray(), bytearray(), array("d")
-        self.before: tuple[str, str, str] | None = None
+        self._given: dict[str, int] = {}  # names as they stand
+        self._name, self._run = array("i"), array("I")
+        self._said, self._origin, self._seconds = bytearray(), bytearray(), array("d")
+        self._uids: list[str] = []  # of each run
+        self._by_uid, self._by_text, self._by_raw = Keys(), Keys(), Keys()
+        self._before: tuple[str, str, str] | None = None
 
     def add(self, label: Label, key: Hashable = None) -> None:
-        """The next row. Raises InputError when its uid had another text before."""
-        self.name.append(self.given.setdefault(label.annotator, len(self.given)))
-        self.said.append(LABELS.index(label.label))
-        self.origin.append(ORIGINS.index(label.origin))
-        self.seconds.append(math.nan if label.lead_time is None else label.lead_time)
-        self.uid.append(self._uid(label, key))
-
-    def _uid(self, label: Label, key: Hashable) -> int:
-        """The uid's number; what is known of its text is brought up to date."""
+        """The next row; `key` is what `count_once` says of it."""
+        self._name.append(self._given.setdefault(label.annotator, len(self._given)))
+        self._said.append(LABELS.index(label.label))
+        self._origin.append(ORIGINS.index(label.origin))
+        self._seconds.append(math.nan if label.lead_time is None else label.lead_time)
         text = (label.uid, label.prompt, label.completion)
-        if key is None and text == self.before:  # raters of one text often stand together
-            return self.uid[-1]
-        self.before = text
-        raw = label.prompt + label.completion
-        known = repr(key) if key is not None else plain(raw)
-        digested = digest(known)
-        number = self.uids.setdefault(label.uid, len(self.uids))
-        if number == len(self.of_uid):
-            self.keys += digested
-            self.of_uid.append(self.texts.setdefault(digested, len(self.texts)))
-        elif self.keys[16 * number : 16 * number + 16] != digested:
-            raise InputError(
-                f"labels of uid {label.uid}", got="two different texts", expected="one text a uid", fix="mend the file"
-            )
-        self._note_spelling(label.uid, self.of_uid[number], digested if raw == known else digest(raw))
-        return number
-
-    def _note_spelling(self, uid: str, text: int, raw: bytes) -> None:
-        if text == len(self.first_uids):
-            self.first_uids.append(uid)
-            self.first_raw += raw
-        elif self.first_raw[16 * text : 16 * text + 16] != raw:
-            self.other_raw.add((text, raw))
+        if key is not None or text != self._before:
+            raw = label.prompt + label.completion
+            self._by_raw.add(raw)
+            self._by_text.add(plain(raw) if key is None else repr(key))
+            self._by_uid.add(label.uid)
+            self._uids.append(label.uid)
+            self._before = text
+        self._run.append(len(self._uids) - 1)
 
     def counted(self, labels: Sequence[Label], equal: int = 0) -> Counted:
-        """What counts of the rows, which are those of `labels`."""
+        """What counts of the rows, which are those of `labels`. Raises InputError when one uid carries two texts."""
+        text, first_run, twins = self._texts()
+        run = np.frombuffer(self._run, np.uint32)
+        uid = self._by_uid.numbers()[0][run]
         names: dict[str, int] = {}
-        of_name = np.array([names.setdefault(rater_name(name), len(names)) for name in self.given], np.int64)
-        rater = of_name[np.frombuffer(self.name, np.int32)] if len(self.name) else np.empty(0, np.int64)
-        pairs = np.frombuffer(self.uid, np.int64) * max(1, len(names)) + rater
-        order = np.argsort(pairs, kind="stable")
-        last = grouped(pairs[order]) if len(order) else order
-        said = np.frombuffer(self.said, np.uint8)
-        changed = (said[order[1:]] != said[order[:-1]]) & (pairs[order[1:]] == pairs[order[:-1]])
-        first = order[np.concatenate(([0], last[:-1] + 1))] if len(order) else order
-        kept = order[last][np.argsort(first)]
+        of_name = np.array([names.setdefault(rater_name(name), len(names)) for name in self._given], np.int64)
+        rater = of_name[np.frombuffer(self._name, np.int32)]
+        said = np.frombuffer(self._said, np.uint8)
+        kept, changed = _once(uid * max(1, len(names)) + rater, said)
         votes = Votes(
-            self.first_uids,
+            [self._uids[place] for place in first_run],
             list(names),
-            np.frombuffer(self.of_uid, np.int64)[np.frombuffer(self.uid, np.int64)[kept]],
+            text[run[kept]],
             rater[kept],
             said[kept].astype(np.int64),
-            np.frombuffer(self.seconds)[kept],
-            np.frombuffer(self.origin, np.uint8)[kept].astype(np.int64),
+            np.frombuffer(self._seconds)[kept],
+            np.frombuffer(self._origin, np.uint8)[kept].astype(np.int64),
         )
 
         def label(place: int) -> Label:
@@ -181,12 +160,42 @@ class Counting:
             Lazy(label, range(len(kept))),
             Lazy(int, array("q", kept.tobytes())),
             len(labels) + equal,
-            len(order) - len(last),
-            int(changed.sum()),
-            len(self.other_raw),
+            len(run) - len(kept),
+            changed,
+            twins,
             equal,
-            *_names(list(self.given)),
+            *_names(list(self._given)),
         )
+
+    def _texts(self) -> tuple[Places, Places, int]:
+        """The number of each run's text, the run in which each text first came, and how many are another's twins.
+
+        Raises InputError when one uid carries two texts.
+        """
+        text, first_run = self._by_text.numbers()
+        uid, first_of_uid = self._by_uid.numbers()
+        differ = np.flatnonzero(text != text[first_of_uid[uid]])
+        if len(differ):
+            wrong = self._uids[differ[0]]
+            raise InputError(
+                f"labels of uid {wrong}", got="two different texts", expected="one text a uid", fix="mend the file"
+            )
+        raw, _ = self._by_raw.numbers()
+        return text, first_run, len(np.unique(text * max(1, len(raw)) + raw)) - len(first_run)
+
+
+def _once(pairs: Places, said: npt.NDArray[np.uint8]) -> tuple[Places, int]:
+    """Of rows of one uid and rater (`pairs`) the place of the last, by the place of the first; and how many rows said
+    something else than the one before them.
+    """
+    if not len(pairs):
+        return pairs, 0
+    order = np.argsort(pairs, kind="stable")
+    pairs, said = pairs[order], said[order]
+    last = grouped(pairs)
+    first = order[np.concatenate(([0], last[:-1] + 1))]
+    changed = (said[1:] != said[:-1]) & (pairs[1:] == pairs[:-1])
+    return order[last][np.argsort(first)], int(changed.sum())
 
 
 def _names(given: Sequence[str]) -> tuple[dict[str, list[str]], list[list[str]]]:

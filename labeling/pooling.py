@@ -82,23 +82,23 @@ class Pooled:
     __hash__ = None  # type: ignore[assignment]
 
     @property
-    def posterior(self) -> Mapping[str, tuple[float, ...]]:
+    def posterior(self) -> ByUid[tuple[float, ...]]:
         """uid -> P(label) in the order of LABELS."""
         return ByUid(self.uids, lambda place: tuple(map(float, self.shares[place])))
 
     @property
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> ByUid[int]:
         """uid -> the number of labels behind it."""
         return ByUid(self.uids, lambda place: int(self.numbers[place]))
 
     @property
-    def targets(self) -> Mapping[str, float]:
+    def targets(self) -> ByUid[float]:
         """uid -> P(positive) + P(neutral)/2."""
         targets = self.shares @ np.array([SOFT_TARGETS[name] for name in LABELS])
         return ByUid(self.uids, lambda place: float(targets[place]))
 
     @property
-    def verdicts(self) -> Mapping[str, LabelName]:
+    def verdicts(self) -> ByUid[LabelName]:
         """uid -> the side that is as probable as all else together (and the other is not), else neutral: undecided."""
         return ByUid(self.uids, lambda place: _verdict(*self.shares[place]))
 

@@ -6,7 +6,6 @@ import bisect
 import hashlib
 import json
 import random
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -103,13 +102,15 @@ def pool_labels(labels: Sequence[Label], method: Method = "dawid_skene", place: 
     pooled = pool(counted.votes, method)
     pooled.require_someone(place)
     targets, verdicts, counts = pooled.targets, pooled.verdicts, pooled.counts
-    votes, judged = counted.votes, set(pooled.uids)
+    votes = counted.votes
     _, first = np.unique(votes.text, return_index=True)  # texts are numbered in the order of their first rows
-    texts = []
+    texts: list[LabelledText] = []
     for uid, row in zip(votes.uids, first, strict=True):
-        if uid in judged:
+        judged = len(texts)
+        if judged < len(pooled.uids) and uid == pooled.uids[judged]:  # others were judged by nobody who counts
             label = labels[counted.kept[row]]
-            texts.append(LabelledText(label.prompt, label.completion, targets[uid], counts[uid], verdicts[uid]))
+            said = targets.at(judged), counts.at(judged), verdicts.at(judged)
+            texts.append(LabelledText(label.prompt, label.completion, *said))
     return PooledLabels(texts, counted, pooled)
 
 
@@ -192,12 +193,14 @@ def hash_labels(labels: Sequence[Label]) -> str:
 
 
 def _sorted_rows(labels: Sequence[Label]) -> Iterator[str]:
-    """A row of JSON a label, sorted; as many as fit a tenth of what the labels take are in memory at once."""
-    step = max(1, len(labels) // SAMPLED)
-    borders = sorted(map(_row, labels[::step]))[PART // step :: max(1, PART // step)] if len(labels) > PART else []
-    parts = array("I", (bisect.bisect(borders, _row(label)) for label in labels))
-    for part in range(len(borders) + 1):
-        yield from sorted(_row(label) for label, mine in zip(labels, parts, strict=True) if mine == part)
+    """A row of JSON a label, sorted: first by the part of the alphabet, then part by part, one in memory at a time."""
+    some = sorted(map(_row, labels[:: max(1, len(labels) // SAMPLED)]))
+    step = max(1, round(len(some) * PART / max(1, len(labels))))
+    borders = some[step::step]
+    parts = np.fromiter((bisect.bisect(borders, _row(label)) for label in labels), np.int32, len(labels))
+    order = np.argsort(parts, kind="stable")
+    for part in np.split(order, np.cumsum(np.bincount(parts, minlength=len(borders) + 1))[:-1]):
+        yield from sorted(_row(labels[place]) for place in part)
 
 
 def _row(label: Label) -> str:

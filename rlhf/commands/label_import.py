@@ -16,7 +16,7 @@ from rlhf.commands.label_output import Tally, check_output, listed_counts, print
 from rlhf.commands.progress import counted, reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance
-from rlhf.foundation.lazy import chained
+from rlhf.foundation.lazy import Chained
 from rlhf.foundation.locks import one_writer
 from rlhf.foundation.records import Comparison, Label, lazy_records, write_records
 from rlhf.foundation.terminal import shown
@@ -116,7 +116,7 @@ def _add(
     people: Joined[Kept] = join_people(there, new, imported.emails)
     for _ in tally.watch(new):
         pass
-    joined, counts = union(chained(people.records, new))
+    joined, counts = union(Chained(people.records, new))
     imported.counts.update(counts)
     imported.notes.extend(note for note in people.notes if note not in imported.notes)
     write_records(path, cast(Any, counted(joined, len(joined), "write", quiet=quiet)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, overload
 
@@ -37,8 +39,26 @@ class Lazy(Sequence[Row]):
     __hash__ = None  # type: ignore[assignment]
 
 
-def chained(first: Sequence[Row], then: Sequence[Row]) -> Lazy[Row]:
-    """The rows of one sequence and then those of another."""
-    return Lazy(
-        lambda place: first[place] if place < len(first) else then[place - len(first)], range(len(first) + len(then))
-    )
+class Chained(Sequence[Row]):
+    """The rows of several sequences, one sequence after another."""
+
+    def __init__(self, *parts: Sequence[Row]) -> None:
+        self.parts = parts
+        self.ends = list(itertools.accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Lazy[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Lazy[Row]:
+        place = range(len(self))[index]
+        if isinstance(place, range):
+            return Lazy(self.__getitem__, place)
+        part = bisect.bisect(self.ends, place)
+        return self.parts[part][place - (self.ends[part - 1] if part else 0)]
+
+    def __iter__(self) -> Iterator[Row]:
+        return itertools.chain.from_iterable(self.parts)

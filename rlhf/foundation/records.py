@@ -24,6 +24,7 @@ from rlhf.foundation.conversation import as_completion, as_prompt, assistant_tur
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance, iter_jsonl, write_jsonl
 from rlhf.foundation.lazy import Lazy
+from rlhf.foundation.repeats import Keys
 from rlhf.foundation.terminal import shown
 
 LabelName = Literal["positive", "neutral", "negative"]
@@ -277,24 +278,38 @@ def lazy_records(
 
 def read_samples(path: Path, advance: Advance | None = None) -> list[Sample]:
     """Read `samples.jsonl`. Raises InputError on a bad row, an empty file, or one uid used twice."""
-    seen: set[str] = set()
-    samples = []
-    for number, (_, sample) in enumerate(iter_records(Sample, path, advance), start=1):
-        if sample.uid in seen:
-            raise uid_twice(path, number, sample.uid)
-        seen.add(sample.uid)
-        samples.append(sample)
+    return list(_distinct(path, _read(Sample, path, advance)))
+
+
+def lazy_samples(
+    path: Path, advance: Advance | None = None, watch: Callable[[Sample], object] = lambda sample: None
+) -> Sequence[Sample]:
+    """`read_samples` as `lazy_records`: each is checked now, and read again when it is asked for."""
+    keys = Keys()
+
+    def seen(sample: Sample) -> None:
+        keys.add(sample.uid)
+        watch(sample)
+
+    return _distinct(path, lazy_records(Sample, path, advance, seen), keys)
+
+
+def _distinct(path: Path, samples: Sequence[Sample], keys: Keys | None = None) -> Sequence[Sample]:
+    """The samples, no two of one uid. Raises InputError naming the first that repeats one."""
+    if keys is None:
+        keys = Keys()
+        for sample in samples:
+            keys.add(sample.uid)
+    repeats = [places[1] for places in keys.groups()]
+    if repeats:
+        number = int(min(repeats))
+        raise InputError(
+            f"{path}, record {number + 1}",
+            got=f"uid {samples[number].uid} a second time",
+            expected="one record a uid",
+            fix="remove the duplicate",
+        )
     return samples
-
-
-def uid_twice(path: Path, number: int, uid: str) -> InputError:
-    """The line about the second sample of one uid."""
-    return InputError(
-        f"{path}, record {number}",
-        got=f"uid {uid} a second time",
-        expected="one record a uid",
-        fix="remove the duplicate",
-    )
 
 
 def read_labels(path: Path, advance: Advance | None = None) -> list[Label]:
