@@ -137,7 +137,7 @@ class Counting:
         run = np.frombuffer(self._run, np.uint32)
         uid = self._by_uid.numbers()[0][run]
         names: dict[str, int] = {}
-        of_name = np.array([names.setdefault(rater_name(name), len(names)) for name in self._given], np.int64)
+        of_name = np.array([names.setdefault(rater_name(name), len(names)) for name in self._given], np.int32)
         rater = of_name[np.frombuffer(self._name, np.int32)]
         said = np.frombuffer(self._said, np.uint8)
         kept, changed = _once(uid * max(1, len(names)) + rater, said)
@@ -146,9 +146,9 @@ class Counting:
             list(names),
             text[run[kept]],
             rater[kept],
-            said[kept].astype(np.int64),
+            said[kept].astype(np.int8),
             np.frombuffer(self._seconds)[kept],
-            np.frombuffer(self._origin, np.uint8)[kept].astype(np.int64),
+            np.frombuffer(self._origin, np.uint8)[kept].astype(np.int8),
         )
 
         def label(place: int) -> Label:

@@ -251,20 +251,19 @@ def chance_raters(labels: Sequence[Label] | Votes) -> dict[str, Kappa]:
     votes = votes.only(votes.shared()[votes.text])
     pairs, pair = np.unique(votes.pairs(), return_inverse=True)  # a rater's votes on one text
     text, rater = np.divmod(pairs, max(1, len(votes.raters)))
-    own = counted(pair, votes.said, len(pairs))
-    others = votes.tally()[text] - own
-    own /= own.sum(axis=1, keepdims=True)
-    others /= others.sum(axis=1, keepdims=True)
+    own, tally = counted(pair, votes.said, len(pairs)), votes.tally()
     kappas = {}
     for name in votes.by_rater():
         mine = np.flatnonzero(rater == votes.raters.index(name))
         if len(mine) >= ENOUGH_SHARED:
-            kappas[name] = _kappa(own[mine], others[mine])
+            kappas[name] = _kappa(own[mine], tally[text[mine]] - own[mine])
     return {name: kappa for name, kappa in kappas.items() if kappa.at_chance}
 
 
 def _kappa(own: Floats, others: Floats) -> Kappa:
-    """Cohen's kappa of one rater against the others, from the shares (T, C) of the labels on T tasks that all know."""
+    """Cohen's kappa of one rater against the others, from both sides' numbers of labels (T, C) on T tasks."""
+    own = own / own.sum(axis=1, keepdims=True)
+    others = others / others.sum(axis=1, keepdims=True)
     agreements = (own * others).sum(axis=1)
     shared = len(agreements)
     by_chance = float(own.sum(axis=0) @ others.sum(axis=0)) / shared**2

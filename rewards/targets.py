@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from labeling.agreement import Estimate, single_label_ceiling
 from labeling.counting import Counted, count_once
 from labeling.pairs import content_uid
 from labeling.pooling import Method, Pooled, pool
-from labeling.votes import Ints
 from rlhf.foundation.data_sets import Placed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.layouts import Texts, read_judged_rows
@@ -178,7 +178,7 @@ def label_summary(found: PooledLabels) -> dict[str, Any]:
     }
 
 
-def _by_name(names: Sequence[str], places: Ints) -> dict[str, int]:
+def _by_name(names: Sequence[str], places: npt.NDArray[np.int8]) -> dict[str, int]:
     """How often each of the names that occur does, as the first of each stand."""
     found, first, times = np.unique(places, return_index=True, return_counts=True)
     return {names[found[i]]: int(times[i]) for i in np.argsort(first)}

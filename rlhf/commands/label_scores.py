@@ -5,14 +5,21 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from labeling.folder import Task
+from rlhf.commands.progress import reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import iter_jsonl
 
 
 def p_positive(
-    files: Sequence[str], models: Sequence[str], tasks: Sequence[Task], uids: Sequence[str] | None = None
+    files: Sequence[str],
+    models: Sequence[str],
+    tasks: Sequence[Task],
+    uids: Sequence[str] | None = None,
+    *,
+    quiet: bool = True,
 ) -> list[list[float]]:
     """P(positive) of each task by each file of scores and each reward model (members × tasks).
 
@@ -21,7 +28,7 @@ def p_positive(
     or field, or a directory that is no token reward model.
     """
     uids = [task.uid for task in tasks] if uids is None and files else uids or ()
-    members: list[list[float]] = [_of_file(Path(name), uids) for name in _names(files)]
+    members: list[list[float]] = [_of_file(Path(name), uids, quiet) for name in _names(files)]
     return members + [_of_model(name, tasks) for name in _names(models)]
 
 
@@ -42,20 +49,12 @@ def _of_model(directory: str, tasks: Sequence[Task]) -> list[float]:
     return [float(p) for p in probabilities.tolist()]
 
 
-def _of_file(path: Path, uids: Sequence[str]) -> list[float]:
+def _of_file(path: Path, uids: Sequence[str], quiet: bool) -> list[float]:
     places = {uid: place for place, uid in enumerate(uids)}
     scores, scored = array("d", bytes(8 * len(uids))), bytearray(len(uids))
-    for number, line in enumerate(iter_jsonl(path), start=1):
-        uid, value = line.row.get("uid"), line.row.get("p_positive")
-        if not isinstance(uid, str) or not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise InputError(
-                f"{path}, record {number}",
-                got=f"uid {uid!r}, p_positive {value!r}",
-                expected="a uid and a probability",
-                fix="mend that row",
-            )
-        if uid in places:
-            scores[places[uid]], scored[places[uid]] = float(value), True
+    with reading(path, quiet=quiet) as advance:
+        for number, line in enumerate(iter_jsonl(path, advance), start=1):
+            _score(path, number, line.row, places, scores, scored)
     if missing := scored.count(False):
         raise InputError(
             str(path),
@@ -64,3 +63,18 @@ def _of_file(path: Path, uids: Sequence[str]) -> list[float]:
             fix="score the same samples file",
         )
     return scores.tolist()
+
+
+def _score(
+    path: Path, number: int, row: dict[str, Any], places: dict[str, int], scores: array[float], scored: bytearray
+) -> None:
+    uid, value = row.get("uid"), row.get("p_positive")
+    if not isinstance(uid, str) or not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise InputError(
+            f"{path}, record {number}",
+            got=f"uid {uid!r}, p_positive {value!r}",
+            expected="a uid and a probability",
+            fix="mend that row",
+        )
+    if uid in places:
+        scores[places[uid]], scored[places[uid]] = float(value), True

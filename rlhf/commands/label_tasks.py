@@ -119,7 +119,7 @@ def make_tasks(config: TaskConfig) -> MadeTasks:
         raise InputError(config.samples, got="nothing that can be shown", expected="some text", fix="check the file")
     version = ""
     if config.num_tasks or config.select != "random":
-        members = p_positive(config.scores, config.reward_model_path, tasks, uids)
+        members = p_positive(config.scores, config.reward_model_path, tasks, uids, quiet=config.quiet)
         picked = select(
             uids,
             config.select,

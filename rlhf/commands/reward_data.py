@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlhf.commands.progress import reading
 from rlhf.foundation.data_sets import Placed, load_data_set, read_rows, renamed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.layouts import HIDDEN, Texts
@@ -85,13 +86,14 @@ class RewardData:
         return bool(self.answers)
 
 
-def load_reward_data(options: DataOptions) -> RewardData:
+def load_reward_data(options: DataOptions, *, quiet: bool = True) -> RewardData:
     """Read what the options name. Raises InputError naming the row that cannot be read, or columns that say nothing."""
     from rewards.preferences import answers_of
     from rewards.targets import hash_labels, labels_of
 
     if options.labels is not None:
-        labels = read_labels(Path(options.labels))
+        with reading(options.labels, quiet=quiet) as advance:
+            labels = read_labels(Path(options.labels), advance)
         return RewardData(options.labels, labels, sha256=hash_labels(labels))
     place, rows = _rows(options)
     columns = {key for _, row in rows for key in row}

@@ -194,13 +194,8 @@ def append_jsonl(path: Path, row: Mapping[str, object]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of `numbered_jsonl`."""
-    return [row for _, row in numbered_jsonl(path)]
-
-
-def numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The objects of `iter_jsonl` with their lines' numbers."""
-    return [(line.number, line.row) for line in iter_jsonl(path)]
+    """The objects of `iter_jsonl`."""
+    return [line.row for line in iter_jsonl(path)]
 
 
 class JsonLine(NamedTuple):

@@ -10,8 +10,9 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance, not_utf8, read_json, unreadable
@@ -22,6 +23,7 @@ NEAR = (
     16  # characters from the end of what was read within which an error may be for want of the rest: -Infinity, \\uD83D
 )
 SPACE = re.compile(r"[ \t\n\r]*")
+AFTER = tuple(" \t\n\r,]")
 
 
 def is_array(path: Path) -> bool:
@@ -52,11 +54,13 @@ def iter_array(path: Path, advance: Advance | None = None) -> Iterator[Any]:
 class _Reader:
     """What was read of a list and not yet yielded: `text` from `at` on."""
 
-    def __init__(self, path: Path, stream: BinaryIO, advance: Advance | None) -> None:
+    def __init__(self, path: Path, stream: BufferedReader, advance: Advance | None) -> None:
         self.path, self.stream, self.advance = path, stream, advance
         self.decoder = codecs.getincrementaldecoder("utf-8")()
         self.parse = json.JSONDecoder().raw_decode
         self.text, self.at, self.ended, self.bytes_read = "", 0, False, 0
+        if stream.peek(3).startswith(codecs.BOM_UTF8):
+            self._count(stream.read(3))
 
     def items(self) -> Iterator[Any]:
         """The items, up to the end of the file. Raises ValueError for what is no list."""
@@ -80,7 +84,8 @@ class _Reader:
                 if self.ended or not cut:
                     raise
             else:
-                if end < len(self.text) or self.ended:  # a number may go on
+                goes_on = self.text[end : end + 1] not in AFTER and end >= len(self.text) - NEAR  # as 1 in 1.5e7 may
+                if self.ended or not goes_on:
                     self.at = end
                     return item
             self._read()
@@ -105,12 +110,14 @@ class _Reader:
         rest = self.text[self.at :]
         read = self.stream.read(max(CHUNK, 2 * len(rest)))
         self.ended = not read
-        text = read if self.bytes_read else read.removeprefix(codecs.BOM_UTF8)
-        begins = self.bytes_read + len(read) - len(text) - len(self.decoder.getstate()[0])
+        begins = self.bytes_read - len(self.decoder.getstate()[0])  # half a character may have come before
         try:
-            self.text, self.at = rest + self.decoder.decode(text, self.ended), 0
+            self.text, self.at = rest + self.decoder.decode(read, self.ended), 0
         except UnicodeDecodeError as error:
             raise not_utf8(self.path, begins + error.start) from error
+        self._count(read)
+
+    def _count(self, read: bytes) -> None:
         self.bytes_read += len(read)
         if self.advance is not None:
             self.advance(len(read))
