@@ -3,11 +3,11 @@
     .venv/bin/python benchmarks/file_scale.py [--rows 50000 200000] [--only import_csv status] [--work DIR]
 
 Rows are made with a seed: completions of about 150 characters (three in ten with a curly quote, one in ten with an
-emoji, as models write them), a uid each, labels of five raters, two on a text. Every command runs as a process of its
-own; CPU seconds and peak resident memory are what the system counted for it (wait4). `rss - fixed` is the peak less
-that of the same command on 10 rows, which is what the interpreter and its imports take. `/ file` divides by the larger
-one of the files that the command read and wrote, `/ input` by what it read. `linear` is the CPU time a row beside that
-at the smallest number of rows, the fixed share taken off.
+emoji, as models write them), a uid each, labels of five raters, two on a text (with one memory is at its worst). Every
+command runs as a process of its own; CPU seconds and peak resident memory are what the system counted for it (wait4).
+`rss - fixed` is the peak less that of the same command on 10 rows, which is what the interpreter and its imports take.
+`/ file` divides by the larger one of the files that the command read and wrote, `/ input` by what it read. `linear` is
+the CPU time a row beside that at the smallest number of rows, the fixed share taken off.
 """
 
 from __future__ import annotations
@@ -103,14 +103,14 @@ def text(rng: random.Random) -> str:
     return said + (" it\u2019s" if kind < 0.3 else " \U0001f642" if kind < 0.4 else "")
 
 
-def labels(count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Labels in order of time: two raters a text, who agree in about four of five."""
+def labels(count: int, seed: int, raters: int) -> Iterator[dict[str, Any]]:
+    """Labels in order of time: so many raters a text, who agree in about four of five."""
     rng = random.Random(seed)
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    for number in range(0, count, 2):
+    for number in range(0, count, raters):
         completion, truth = text(rng), rng.choice(LABELS)
         uid = f"{rng.getrandbits(128):032x}"
-        for which, rater in enumerate(rng.sample(RATERS, 2)[: count - number]):
+        for which, rater in enumerate(rng.sample(RATERS, raters)[: count - number]):
             said = truth if rng.random() < 0.85 else rng.choice(LABELS)
             at = start + timedelta(seconds=7 * (number + which), milliseconds=rng.randint(0, 999))
             when = at.isoformat(timespec="milliseconds")
@@ -118,7 +118,7 @@ def labels(count: int, seed: int) -> Iterator[dict[str, Any]]:
             yield {"uid": uid, "text": completion, "label": said, "by": rater, "at": when, "seconds": seconds}
 
 
-def make_files(where: Path, count: int, seed: int) -> None:
+def make_files(where: Path, count: int, seed: int, raters: int) -> None:
     """Every file that the commands read, streamed; those that are there stay."""
     if (where / "done").exists():
         return
@@ -130,11 +130,11 @@ def make_files(where: Path, count: int, seed: int) -> None:
             row = {"uid": uid, "prompt": "", "completion": text(rng), "source": "runs/base", "seed": number}
             samples.write(json.dumps({**row, "logprob": -rng.uniform(50, 200)}, ensure_ascii=False) + "\n")
             scores.write(json.dumps({"uid": uid, "p_positive": rng.random()}) + "\n")
-    _write_labels(where, count, seed)
+    _write_labels(where, count, seed, raters)
     (where / "done").touch()
 
 
-def _write_labels(where: Path, count: int, seed: int) -> None:
+def _write_labels(where: Path, count: int, seed: int, raters: int) -> None:
     with (
         (where / "labels.jsonl").open("w", encoding="utf-8") as own,
         (where / "foreign.jsonl").open("w", encoding="utf-8") as foreign,
@@ -145,18 +145,18 @@ def _write_labels(where: Path, count: int, seed: int) -> None:
         cells.writerow(["text", "label", "annotator", "created_at", "lead_time"])
         export.write("[")
         task: dict[str, Any] = {}
-        for number, row in enumerate(labels(count, seed)):
+        for number, row in enumerate(labels(count, seed, raters)):
             rest = {"annotator": row["by"], "created_at": row["at"], "lead_time": row["seconds"]}
             record = {"uid": row["uid"], "prompt": "", "completion": row["text"], "label": row["label"], **rest}
             own.write(json.dumps({**record, "origin": "manual"}, ensure_ascii=False) + "\n")
             line = {"text": row["text"], "label": row["label"], **rest}
             foreign.write(json.dumps(line, ensure_ascii=False) + "\n")
             cells.writerow(line.values())
-            if number % 2 == 0:
+            if number % raters == 0:
                 task = {"id": number, "data": {"text": row["text"], "uid": row["uid"]}, "annotations": []}
             task["annotations"].append(annotation(number, row))
-            if number % 2 or number + 1 == count:
-                export.write(("," if number > 1 else "") + json.dumps(exported(task), ensure_ascii=False))
+            if (number + 1) % raters == 0 or number + 1 == count:
+                export.write(("," if number >= raters else "") + json.dumps(exported(task), ensure_ascii=False))
         export.write("]")
 
 
@@ -167,7 +167,7 @@ def annotation(number: int, row: dict[str, Any]) -> dict[str, Any]:
     by = {"id": RATERS.index(row["by"]) + 1, "email": f"{row['by']}@rater.example", "first_name": "", "last_name": ""}
     times = {"created_at": row["at"], "updated_at": row["at"], "draft_created_at": None, "lead_time": row["seconds"]}
     flags = {"was_cancelled": False, "ground_truth": False, "prediction": {}, "result_count": 1, "import_id": None}
-    return {"id": number, "completed_by": by, "result": [result], **times, **flags, "task": number // 2, "project": 1}
+    return {"id": number, "completed_by": by, "result": [result], **times, **flags, "task": number, "project": 1}
 
 
 def exported(task: dict[str, Any]) -> dict[str, Any]:
@@ -224,13 +224,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[50_000, 200_000])
     parser.add_argument("--only", nargs="+", default=list(COMMANDS), choices=list(COMMANDS))
+    parser.add_argument("--raters_per_text", type=int, default=2, choices=range(1, 6))
     parser.add_argument("--work", type=Path, help="directory of the files; kept. Default: a temporary one")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
         for count in (FIXED, *options.rows):
-            make_files(work / str(count), count, options.seed)
+            make_files(work / str(count), count, options.seed, options.raters_per_text)
         head = "command | rows | CPU s | wall s | linear | rss MB | rss - fixed MB | read MB | written MB"
         head += " | rss / file | less fixed | rss / input | less fixed"
         print(f"| {head} |\n|{'---|' * 13}", flush=True)

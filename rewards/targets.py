@@ -25,7 +25,7 @@ from rlhf.foundation.records import LABELS, ORIGINS, Label, LabelName
 
 MINIMUM_LABELS = 20
 """Fewer labels than this are refused: even a perfect held-out share would prove nothing."""
-PART, SAMPLED = 50_000, 5_000
+PART, SAMPLED = 2_000, 5_000
 """Rows that are sorted at once, and how many of all tell where the parts begin."""
 
 
