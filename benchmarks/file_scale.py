@@ -43,8 +43,8 @@ POOL = """
 import sys
 from pathlib import Path
 from rewards.targets import hash_labels, pool_labels
-from rlhf.foundation.records import read_labels
-labels = read_labels(Path(sys.argv[1]))
+from rlhf.foundation.records import Label, lazy_records
+labels = lazy_records(Label, Path(sys.argv[1]))
 print(hash_labels(labels)[:8], len(pool_labels(labels).texts))
 """
 

@@ -13,7 +13,7 @@ from rlhf.commands.progress import reading
 from rlhf.foundation.data_sets import Placed, load_data_set, read_rows, renamed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.layouts import HIDDEN, Texts
-from rlhf.foundation.records import Label, read_labels
+from rlhf.foundation.records import Label, lazy_records
 from rlhf.option_fields import Options
 from rlhf.options import option
 
@@ -93,8 +93,8 @@ def load_reward_data(options: DataOptions, *, quiet: bool = True) -> RewardData:
 
     if options.labels is not None:
         with reading(options.labels, quiet=quiet) as advance:
-            labels = read_labels(Path(options.labels), advance)
-        return RewardData(options.labels, labels, sha256=hash_labels(labels))
+            own = lazy_records(Label, Path(options.labels), advance)
+        return RewardData(options.labels, own, sha256=hash_labels(own))
     place, rows = _rows(options)
     columns = {key for _, row in rows for key in row}
     if options.comparisons is not None or {"chosen", "rejected"} <= columns:

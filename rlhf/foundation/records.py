@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from rlhf.foundation.conversation import as_completion, as_prompt, assistant_turn, prompt_from_text, readable
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import Advance, iter_jsonl, write_jsonl
+from rlhf.foundation.files import Advance, iter_jsonl, unreadable, write_jsonl
 from rlhf.foundation.lazy import Lazy
 from rlhf.foundation.repeats import Keys
 from rlhf.foundation.terminal import shown
@@ -262,7 +262,10 @@ def lazy_records(
         for record in records:
             watch(record)
         return records
-    stream = path.open("rb")
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise unreadable(path, error) from error
     places = array("Q")
     for offset, record in iter_records(kind, path, advance):
         places.append(offset)
@@ -270,7 +273,15 @@ def lazy_records(
 
     def read(offset: int) -> Record:
         stream.seek(offset)
-        row, _ = _FIRST.raw_decode(stream.readline().decode().lstrip())  # of lines that end in "\r" the first
+        try:
+            row, _ = _FIRST.raw_decode(stream.readline().decode().lstrip())  # of lines that end in "\r" the first
+        except ValueError as error:
+            raise InputError(
+                str(path),
+                got="a file that was changed while it was read",
+                expected="one that stays as it is",
+                fix="run the same command again",
+            ) from error
         return _from_row(kind, row, str(path))
 
     return Lazy(read, places)

@@ -9,7 +9,7 @@ from typing import Any
 from labeling.counting import plain
 from labeling.pooling import Method
 from rewards.targets import pool_labels
-from rlhf.foundation.records import read_labels
+from rlhf.foundation.records import Label, lazy_records
 
 
 class LabelledGold:
@@ -21,7 +21,7 @@ class LabelledGold:
 
     def __init__(self, path: Path, method: Method = "dawid_skene") -> None:
         """Read labels.jsonl. Raises InputError when it is missing, no file of labels, or of raters at chance alone."""
-        self.pooled = pool_labels(read_labels(path), method, str(path))
+        self.pooled = pool_labels(lazy_records(Label, path), method, str(path))
         self.targets = {plain(text.prompt + text.completion): text.target for text in self.pooled.texts}
         self.__name__ = path.stem
 

@@ -24,8 +24,9 @@ from labeling.votes import votes_of
 from rewards import targets
 from rlhf import cli
 from rlhf.commands import label_import, label_page, label_simulate, label_status
+from rlhf.commands.reward_data import DataOptions, load_reward_data
 from rlhf.foundation.lazy import Lazy
-from rlhf.foundation.records import LABELS, Label, Sample, read_labels, write_records
+from rlhf.foundation.records import LABELS, Label, Sample, write_records
 
 WORDS = "the moon is kind to lovers and it\u2019s a good, happy, sad or terrible night for the old river"
 TIMES = ("", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00", "2026-01-02T00:00:00Z")
@@ -108,9 +109,8 @@ def pool(path: Path, rows: list[Label]) -> Callable[[], object]:
     write_records(path.with_suffix(".jsonl"), rows)
 
     def work() -> None:
-        labels = read_labels(path.with_suffix(".jsonl"))
-        targets.hash_labels(labels)
-        targets.pool_labels(labels)
+        data = load_reward_data(DataOptions(labels=str(path.with_suffix(".jsonl"))))
+        targets.pool_labels(data.labels)
 
     return work
 

@@ -143,6 +143,15 @@ def test_records_that_are_read_when_asked_for(tmp_path: Path, end: str) -> None:
     write_jsonl(tmp_path / "other", [{"a": 1}])
     (tmp_path / "other").replace(path)  # another file takes the name: the first one is still meant
     assert lazy[3] == labels[3]
+    changed = lazy_records(Sample, save_samples(path))
+    path.write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="changed while it was read"):
+        changed[1]
+
+
+def save_samples(path: Path) -> Path:
+    write_records(path, [Sample(f"u{i}", "", f"t {i}", "m") for i in range(3)])
+    return path
 
 
 def test_a_uid_that_comes_twice_is_named_at_its_second_place(tmp_path: Path) -> None:
