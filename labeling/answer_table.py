@@ -1,6 +1,6 @@
 """Answers of an import, a million at once: what decides between two of them stands in arrays, all else is packed.
 
-An answer takes 39 bytes beside its time as it is spelled, a text 24 beside itself in UTF-8. As Python objects (an
+An answer takes 35 bytes beside its time as it is spelled, a text 24 beside itself in UTF-8. As Python objects (an
 annotation, its uid, its times, the text) they would take 500 and more.
 """
 
@@ -52,7 +52,7 @@ class AnswerTable:
     """Answers in the order of a file; a row's place is its number, from 0."""
 
     def __init__(self) -> None:
-        self.people: array[int] = array("q")
+        self.people: array[int] = array("i")
         self._instants, self._numbers = array("q"), array("q")
         self._outcomes, self._references = array("H"), bytearray()
         self._codes: dict[Outcome, int] = {}
@@ -114,22 +114,23 @@ class AnswerTable:
         Those that were superseded or say nothing are counted. `names` are the people's; the rules are those of
         `annotations.latest`.
         """
-        mine: Places = np.flatnonzero(np.frombuffer(self._references, np.uint8) == reference)
+        which = np.frombuffer(self._references, np.uint8) == reference
         counts: Counter[str] = Counter()
-        if not len(mine):
+        if not which.any():
             return array("q"), counts
+        mine = slice(None) if which.all() else which  # a slice copies nothing
         ranks = {name: rank for rank, name in enumerate(sorted(set(names)))}
-        by = np.array([ranks[name] for name in names])[np.frombuffer(self.people, np.int64)[mine]]
+        by = np.array([ranks[name] for name in names], np.int32)[np.frombuffer(self.people, np.int32)[mine]]
         about = self._ranks()[np.frombuffer(self._about, np.uint32)[mine]]
         at = np.frombuffer(self._instants, np.int64)[mine]
         order = np.lexsort((np.frombuffer(self._numbers, np.int64)[mine], at, by, about))
         last = grouped(about[order], by[order])
-        counts["superseded"] = len(mine) - len(last)
+        counts["superseded"] = len(order) - len(last)
         # Every answer without a time was decided by order, but for one where nobody's had a time.
         untimed, sizes = (at[order] == 0).astype(np.int64), np.diff(last, prepend=-1)
         nobodys = np.add.reduceat(untimed, last - sizes + 1) == sizes
         counts[UNTIMED] = int(untimed.sum() - nobodys.sum())
-        kept = mine[order[last]]
+        kept: Places = np.flatnonzero(which)[order[last]]
         return array("q", self._that_count(kept, counts).tobytes()), counts
 
     def _ranks(self) -> Places:
