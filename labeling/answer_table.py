@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from labeling.annotations import UNTIMED
 from rlhf.foundation.files import json_bytes
+from rlhf.foundation.records import Origin
 from rlhf.foundation.repeats import grouped
 
 BIGGEST = 2**63 - 1
@@ -24,10 +25,11 @@ Places = npt.NDArray[np.int64]
 
 
 class Outcome(NamedTuple):
-    """What became of an answer: what it says, or (`counts` false) why it says nothing."""
+    """What became of an answer: what it says, or (`counts` false) why it says nothing; and where it comes from."""
 
     counts: bool
     said: str
+    origin: Origin = "manual"
 
 
 class Packed:

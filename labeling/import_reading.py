@@ -65,7 +65,7 @@ class Wanted:
             return Outcome(False, "conflict" if said else "skipped by --map")
         if self.kind == "judgement" and not texts[1].strip():
             return Outcome(False, "empty text")
-        return Outcome(True, said.pop())
+        return Outcome(True, said.pop(), one.origin)
 
 
 @dataclasses.dataclass(slots=True)
@@ -154,7 +154,7 @@ def _read(read: _Read, items: Iterable[Item], wanted: Wanted, exchange: Exchange
                 number=one.number,
                 outcome=wanted.outcome(one, said, texts),
                 reference=one.ground_truth,
-                rest=(one.updated_at, one.lead_time, one.origin),
+                rest=(one.updated_at, one.lead_time),
             )
 
 

@@ -96,9 +96,10 @@ def import_labels(
     table, names = answers.table, answers.names
 
     def label(place: int) -> Label:
-        (prompt, text), rest = table.content(place)
-        said = cast(LabelName, table.outcome(place).said)
-        return Label(table.uid(place), prompt, text, said, names[table.people[place]], *rest)
+        (prompt, text), (created_at, lead_time) = table.content(place)
+        outcome, name = table.outcome(place), names[table.people[place]]
+        said = cast(LabelName, outcome.said)
+        return Label(table.uid(place), prompt, text, said, name, created_at, lead_time, outcome.origin)
 
     counts = answers.counts
     own, passed_over = table.latest(names, reference=False)
@@ -150,10 +151,11 @@ def import_comparisons(
     table, names = answers.table, answers.names
 
     def comparison(place: int) -> Comparison:
-        (prompt, one, two), (created_at, lead_time, origin) = table.content(place)
-        rest: dict[str, Any] = {"created_at": created_at, "lead_time": lead_time, "origin": origin}
+        (prompt, one, two), (created_at, lead_time) = table.content(place)
+        outcome = table.outcome(place)
+        rest: dict[str, Any] = {"created_at": created_at, "lead_time": lead_time, "origin": outcome.origin}
         pair = Pair(content_uid(prompt, *sorted((one, two))), prompt, one, two)
-        return pair.answered(SIDES[table.outcome(place).said], annotator=names[table.people[place]], **rest)
+        return pair.answered(SIDES[outcome.said], annotator=names[table.people[place]], **rest)
 
     counts = answers.counts
     own, passed_over = table.latest(names, reference=False)
