@@ -92,9 +92,10 @@ def load_reward_data(options: DataOptions, *, quiet: bool = True) -> RewardData:
     from rewards.targets import hash_labels, labels_of
 
     if options.labels is not None:
-        with reading(options.labels, quiet=quiet) as advance:
+        with reading(options.labels, quiet=quiet, times=3) as advance:  # hashing reads them twice again
             own = lazy_records(Label, Path(options.labels), advance)
-        return RewardData(options.labels, own, sha256=hash_labels(own))
+            sha256 = hash_labels(own)
+        return RewardData(options.labels, own, sha256=sha256)
     place, rows = _rows(options)
     columns = {key for _, row in rows for key in row}
     if options.comparisons is not None or {"chosen", "rejected"} <= columns:

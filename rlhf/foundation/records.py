@@ -254,8 +254,8 @@ def lazy_records(
 ) -> Sequence[Record]:
     """The records of a file, each checked now and read again when it is asked for: memory holds 8 bytes a record.
 
-    `watch` sees each once. The file as it stands now is meant, also when another takes its name. Raises InputError as
-    `iter_records`.
+    `watch` sees each once; `advance` is told of what is read later, too. The file as it stands now is meant, also when
+    another takes its name. Raises InputError as `iter_records`.
     """
     if not path.is_file():  # a pipe cannot be read again; a missing file is named by the reader
         records = _read(kind, path, advance)
@@ -273,8 +273,11 @@ def lazy_records(
 
     def read(offset: int) -> Record:
         stream.seek(offset)
+        line = stream.readline()
+        if advance is not None:
+            advance(len(line))
         try:
-            row, _ = _FIRST.raw_decode(stream.readline().decode().lstrip())  # of lines that end in "\r" the first
+            row, _ = _FIRST.raw_decode(line.decode().lstrip())  # of lines that end in "\r" the first
         except ValueError as error:
             raise InputError(
                 str(path),
