@@ -8,16 +8,14 @@ Shapes: U units (tasks), C categories, B bootstrap draws, R raters.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from labeling.votes import CLASSES, Floats, Ints, Votes, counted, votes_of
 from rlhf.foundation.records import LABELS, Label
 
-Floats = npt.NDArray[np.float64]
 # From low to high, so that "positive" against "negative" is a graver disagreement than "positive" against "neutral".
 ORDER: tuple[str, ...] = ("negative", "neutral", "positive")
 BOOTSTRAP = 1000
@@ -54,15 +52,7 @@ class RaterCounts:
     usual_seconds: float | None
 
 
-def by_unit(labels: Sequence[Label]) -> dict[str, dict[str, str]]:
-    """uid -> annotator -> label; of two labels by one annotator the later row counts."""
-    table: dict[str, dict[str, str]] = defaultdict(dict)
-    for label in labels:
-        table[label.uid][label.annotator] = label.label
-    return dict(table)
-
-
-def coincidences(units: Sequence[Sequence[int]], categories: int) -> Floats:
+def coincidences(units: Sequence[Sequence[int] | Ints], categories: int) -> Floats:
     """(U, C, C) coincidence matrices, one a unit of m ≥ 2 values: o_ck = Σ over ordered pairs of [c, k] / (m − 1)."""
     tables = np.zeros((len(units), categories, categories))
     for table, values in zip(tables, units, strict=True):
@@ -94,12 +84,19 @@ def krippendorff_alpha(
 
     Values are category numbers, 0 to C − 1, from low to high. 1 is perfect agreement, 0 is chance.
     """
-    paired = [values for values in units if len(values) >= 2]
-    if not paired:
+    counts = [np.bincount(np.asarray(values, np.int64), minlength=categories) for values in units]
+    return _alpha(np.array(counts, np.float64).reshape(-1, categories), draws, seed)
+
+
+def _alpha(counts: Floats, draws: int, seed: int) -> Estimate:
+    """Alpha of units given by how often each category was said of them, (U, C)."""
+    paired = counts[counts.sum(axis=1) >= 2]
+    if not len(paired):
         return Estimate(None, None, None, 0)
-    tables = coincidences(paired, categories)
-    value = alpha_of(tables.sum(axis=0))
-    drawn = _redraw(tables, draws, seed)
+    kinds, times = np.unique(paired, axis=0, return_counts=True)
+    tables = coincidences([np.repeat(np.arange(len(kind)), kind.astype(int)) for kind in kinds], counts.shape[1])
+    value = alpha_of(np.tensordot(times.astype(np.float64), tables, axes=1))
+    drawn = [table for weights in _redraw(times, draws, seed) for table in np.tensordot(weights, tables, axes=1)]
     alphas = [a for a in map(alpha_of, drawn) if a is not None]
     if value is None or not alphas:
         return Estimate(value, None, None, len(paired))
@@ -107,80 +104,86 @@ def krippendorff_alpha(
     return Estimate(value, float(low), float(high), len(paired))
 
 
-def _redraw(tables: Floats, draws: int, seed: int) -> Floats:
-    """(B, C, C) sums of coincidence matrices over units drawn with replacement."""
-    units = len(tables)
+def _redraw(times: Ints, draws: int, seed: int) -> Iterator[Floats]:
+    """How often each kind of unit comes when all are drawn anew with replacement: (b, kinds), `draws` rows in all.
+
+    Units of one kind (the same labels) are alike, so that their number alone is drawn: a million units have few kinds.
+    """
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(units, np.full(units, 1.0 / units), size=draws).astype(float)  # (B, U)
-    summed: Floats = np.tensordot(weights, tables, axes=1)
-    return summed
+    step = max(1, 1_000_000 // len(times))
+    for start in range(0, draws, step):
+        size = min(step, draws - start)
+        yield rng.multinomial(times.sum(), times / times.sum(), size=size).astype(np.float64)
 
 
-def label_alpha(labels: Sequence[Label], *, seed: int = 0) -> Estimate:
+def label_alpha(labels: Sequence[Label] | Votes, *, seed: int = 0) -> Estimate:
     """Krippendorff's ordinal alpha of labels, negative < neutral < positive."""
-    units = [[ORDER.index(label) for label in unit.values()] for unit in by_unit(labels).values()]
-    return krippendorff_alpha(units, len(ORDER), seed=seed)
+    low_to_high = [LABELS.index(name) for name in ORDER]
+    return _alpha(votes_of(labels).latest().tally()[:, low_to_high], BOOTSTRAP, seed)
 
 
-def rater_counts(labels: Sequence[Label]) -> list[RaterCounts]:
+def rater_counts(labels: Sequence[Label] | Votes) -> list[RaterCounts]:
     """Each rater's pace and confusion against the others, by name."""
-    units = by_unit(labels)
-    timed = [x.lead_time for x in labels if x.lead_time is not None]
-    usual = float(np.median(timed)) if timed else None
+    votes = votes_of(labels)
+    tables = confusions(votes)
+    timed = votes.seconds[~np.isnan(votes.seconds)]
+    usual = float(np.median(timed)) if len(timed) else None
     found = []
-    for name in sorted({label.annotator for label in labels}):
-        mine = [x for x in labels if x.annotator == name]
-        seconds = [x.lead_time for x in mine if x.lead_time is not None]
-        table = confusion(units, name)
-        total = sum(map(sum, (row.values() for row in table.values())))
+    for name, places in votes.by_rater().items():
+        mine = votes.only(places)
+        seconds = mine.seconds[~np.isnan(mine.seconds)]
+        table = tables[votes.raters.index(name)]
+        total = float(table.sum())
+        answers = np.bincount(mine.said, minlength=CLASSES)
         found.append(
             RaterCounts(
                 name,
                 len(mine),
-                float(np.median(seconds)) if seconds else None,
+                float(np.median(seconds)) if len(seconds) else None,
                 len(seconds),
-                table,
-                sum(table[x][x] for x in LABELS) / total if total else None,
-                {x: sum(label.label == x for label in mine) for x in LABELS},
-                sum(s < HASTY * (usual or 0.0) for s in seconds),
+                {x: dict(zip(LABELS, map(float, row), strict=True)) for x, row in zip(LABELS, table, strict=True)},
+                float(np.trace(table)) / total if total else None,
+                dict(zip(LABELS, map(int, answers), strict=True)),
+                int((seconds < HASTY * (usual or 0.0)).sum()),
                 usual,
             )
         )
     return found
 
 
-def confusion(units: Mapping[str, Mapping[str, str]], annotator: str) -> dict[str, dict[str, float]]:
-    """table[mine][theirs]: each task that others labelled too counts one, shared among the others."""
-    table: dict[str, dict[str, float]] = {mine: dict.fromkeys(map(str, LABELS), 0.0) for mine in LABELS}
-    for unit in units.values():
-        others = [label for name, label in unit.items() if name != annotator]
-        if annotator in unit:
-            for label in others:
-                table[unit[annotator]][label] += 1.0 / len(others)
-    return table
+def confusions(votes: Votes) -> Floats:
+    """(R, C, C) each rater's label against the others': a task that others labelled too counts one, shared among them.
+
+    Of a rater's several labels of one task the later row counts.
+    """
+    votes = votes.latest()
+    tally = votes.tally()
+    votes = votes.only(tally.sum(axis=1)[votes.text] >= 2)
+    tables = np.zeros((len(votes.raters), CLASSES, CLASSES))
+    others = tally[votes.text].sum(axis=1) - 1.0
+    for theirs in range(CLASSES):
+        share = (tally[votes.text, theirs] - (votes.said == theirs)) / others
+        tables[:, :, theirs] = counted(votes.rater, votes.said, len(votes.raters), share)
+    return tables
 
 
-def single_label_ceiling(labels: Sequence[Label], *, draws: int = BOOTSTRAP, seed: int = 0) -> Estimate:
+def single_label_ceiling(labels: Sequence[Label] | Votes, *, draws: int = BOOTSTRAP, seed: int = 0) -> Estimate:
     """The share of single labels that a judge who is always right would match: no reward model can score higher.
 
     Two raters who are right with probability a, and otherwise wrong at random among the two other labels, agree with
     probability p = a² + (1 − a)²/2; so a = (1 + √(6p − 2))/3, p taken over pairs of labels of one task (each task
     weighing one) and the interval over tasks. Below p = 1/3, chance, a is 1/3.
     """
-    units = [list(unit.values()) for unit in by_unit(labels).values() if len(unit) >= 2]
-    if not units:
+    tally = votes_of(labels).latest().tally()
+    sizes = tally.sum(axis=1)
+    tally, sizes = tally[sizes >= 2], sizes[sizes >= 2]
+    if not len(tally):
         return Estimate(None, None, None, 0)
-    shares = np.array([_pair_agreement(unit) for unit in units])
-    rng = np.random.default_rng(seed)
-    drawn = shares[rng.integers(len(shares), size=(draws, len(shares)))].mean(axis=1)
+    shares, times = np.unique((tally * (tally - 1)).sum(axis=1) / (sizes * (sizes - 1)), return_counts=True)
+    drawn = np.concatenate([weights @ shares for weights in _redraw(times, draws, seed)]) / len(tally)
     low, high = np.percentile(drawn, [2.5, 97.5])
-    value, low, high = (_accuracy(float(p)) for p in (shares.mean(), low, high))
-    return Estimate(value, low, high, len(units))
-
-
-def _pair_agreement(unit: Sequence[str]) -> float:
-    same = sum(unit.count(name) * (unit.count(name) - 1) for name in set(unit))
-    return same / (len(unit) * (len(unit) - 1))
+    value, low, high = (_accuracy(float(p)) for p in (times @ shares / len(tally), low, high))
+    return Estimate(value, low, high, len(tally))
 
 
 def _accuracy(agreement: float) -> float:

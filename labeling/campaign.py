@@ -3,33 +3,69 @@
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from labeling.chat import chat_turns, clean_prompt
-from labeling.cleaning import MAX_CHARACTERS, clean_text, count_changes
+from labeling.cleaning import MAX_CHARACTERS, Cleaned, clean_text, count_changes
 from labeling.folder import Folder, Plan, Project, Task
 from labeling.pairs import Pair, content_uid, fraction
 from labeling.push import CHUNK, SETTLE_SECONDS, Pushed, push_tasks
 from labeling.screens import Screen, config_differences, label_config
 from labeling.selection import Selected
 from labeling.studio import Studio
+from rlhf.foundation.conversation import prompt_from_text
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.lazy import Lazy
 from rlhf.foundation.records import Sample
+
+
+class Judgements:
+    """What makes tasks of samples that pass one by one: of each that can be shown its place and uid are kept.
+
+    `counts` says what was changed or refused; `conversation` whether a prompt is one.
+    """
+
+    def __init__(self, max_characters: int = MAX_CHARACTERS) -> None:
+        self.max_characters = max_characters
+        self.uids: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.conversation = False
+        self._places = array("q")
+        self._passed = 0
+
+    def add(self, sample: Sample) -> None:
+        """The next sample. Raises InputError."""
+        text, prompt = self._cleaned(sample)
+        self.counts.update(count_changes([text, prompt]))
+        self.conversation = self.conversation or not isinstance(prompt_from_text(sample.prompt), str)
+        if not text.refused:
+            self._places.append(self._passed)
+            self.uids.append(sample.uid)
+        self._passed += 1
+
+    def tasks(self, samples: Sequence[Sample]) -> Lazy[Task]:
+        """A task that shows one sample, for each that can be shown, made when it is looked at."""
+        return Lazy(lambda place: self._task(samples[place]), self._places)
+
+    def _task(self, sample: Sample) -> Task:
+        text, prompt = self._cleaned(sample)
+        return Task(sample.uid, prompt.text, text.text, source=sample.source)
+
+    def _cleaned(self, sample: Sample) -> tuple[Cleaned, Cleaned]:
+        text = clean_text(sample.completion, max_characters=self.max_characters)
+        return text, clean_prompt(sample.prompt, max_characters=self.max_characters)
 
 
 def judgement_tasks(
     samples: Sequence[Sample], *, max_characters: int = MAX_CHARACTERS
 ) -> tuple[list[Task], Counter[str]]:
     """Tasks that show one sample each, cleaned, and counts of what was changed or refused. Raises InputError."""
-    tasks, all_cleaned = [], []
+    made = Judgements(max_characters)
     for sample in samples:
-        text = clean_text(sample.completion, max_characters=max_characters)
-        prompt = clean_prompt(sample.prompt, max_characters=max_characters)
-        all_cleaned += [text, prompt]
-        if not text.refused:
-            tasks.append(Task(sample.uid, prompt.text, text.text, source=sample.source))
-    return tasks, count_changes(all_cleaned)
+        made.add(sample)
+    return list(made.tasks(samples)), made.counts
 
 
 def comparison_tasks(
@@ -80,14 +116,11 @@ def mix_in(tasks: Sequence[Task], snippets: Sequence[str], *, share: float, seed
     return sorted(mixed, key=lambda task: fraction("order", seed, task.uid))
 
 
-def chosen_tasks(tasks: Sequence[Task], chosen: Sequence[Selected]) -> list[Task]:
-    """The tasks that were selected, in the order of selection, each with its reason and priority."""
-    by_uid = {task.uid: task for task in tasks}
-    return [
-        dataclasses.replace(by_uid[one.uid], reason=one.reason, priority=one.priority)
-        for one in chosen
-        if one.uid in by_uid
-    ]
+def chosen_tasks(tasks: Sequence[Task], uids: Sequence[str], chosen: Sequence[Selected]) -> list[Task]:
+    """The tasks (of these uids) that were selected, in the order of selection, each with its reason and priority."""
+    wanted = {one.uid for one in chosen}
+    places = {uid: place for place, uid in enumerate(uids) if uid in wanted}
+    return [dataclasses.replace(tasks[places[one.uid]], reason=one.reason, priority=one.priority) for one in chosen]
 
 
 def plan_tasks(folder: Folder, screen: Screen, title: str, new: Sequence[Task]) -> tuple[Plan, list[Task]]:

@@ -11,15 +11,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import unicodedata
+from array import array
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from labeling.pairs import content_uid
+from labeling.votes import Votes
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.records import Comparison, Label, LabelName, rater_name
+from rlhf.foundation.lazy import Lazy
+from rlhf.foundation.records import LABELS, ORIGINS, Comparison, Label, LabelName, rater_name
+from rlhf.foundation.repeats import Keys, Places, grouped
 from rlhf.foundation.terminal import shown
 
 
@@ -27,14 +35,16 @@ from rlhf.foundation.terminal import shown
 class Counted:
     """The rows that count, each with the uid of its text's first row and the rater's one name, and what was found.
 
-    `kept` has the place of each among the rows that were given, from 0.
+    `votes` are these rows as columns, `labels` the rows themselves, made when they are looked at; `kept` has the place
+    of each among the rows that were given, from 0.
     `doubled` rows were replaced by a later one of the same rater and uid, `changed` of them with another answer;
     `twins` texts are another one but for white space or Unicode form; `equal` pairs had two such texts, so that no
     answer says anything; `spellings` are names written in several ways, `similar` those that differ by case only.
     """
 
-    labels: list[Label]
-    kept: list[int]
+    votes: Votes
+    labels: Sequence[Label]
+    kept: Sequence[int]
     rows: int
     doubled: int = 0
     changed: int = 0
@@ -68,7 +78,7 @@ class Counted:
     def report(self) -> dict[str, Any]:
         """The same as numbers, for JSON."""
         return {
-            "counted": len(self.labels),
+            "counted": len(self.votes),
             "doubled_rows": self.doubled,
             "doubled_rows_changed": self.changed,
             "twin_texts": self.twins,
@@ -79,39 +89,113 @@ class Counted:
 
 
 def count_once(labels: Sequence[Label], keys: Sequence[Hashable] | None = None, *, equal: int = 0) -> Counted:
-    """The labels that count (see the top of the file), in order of first appearance.
+    """The labels that count (see the top of the file), in order of first appearance; they are gone through once.
 
     `keys` says which labels are of one text, by default those whose prompt and completion are alike in `plain`.
     Raises InputError when one uid carries two texts.
     """
-    keys = [plain(label.prompt + label.completion) for label in labels] if keys is None else keys
-    key_of: dict[str, Hashable] = {}
-    first: dict[Hashable, str] = {}
-    raw: dict[Hashable, set[str]] = defaultdict(set)
-    kept: dict[tuple[str, str], tuple[Label, int]] = {}
-    doubled = changed = 0
-    for number, (label, key) in enumerate(zip(labels, keys, strict=True)):
-        if key_of.setdefault(label.uid, key) != key:
+    counting = Counting()
+    for place, label in enumerate(labels):
+        counting.add(label, None if keys is None else keys[place])
+    return counting.counted(labels, equal)
+
+
+class Counting:
+    """`count_once` while the labels pass: 22 bytes of each are held, and what tells texts apart.
+
+    Rows of one uid and text that stand together, as several raters' do, are a run; of a run 48 bytes are held, and its
+    uid.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[str, int] = {}  # names as they stand
+        self._name, self._run = array("i"), array("I")
+        self._said, self._origin, self._seconds = bytearray(), bytearray(), array("d")
+        self._uids: list[str] = []  # of each run
+        self._by_uid, self._by_text, self._by_raw = Keys(), Keys(), Keys()
+        self._before: tuple[str, str, str] | None = None
+
+    def add(self, label: Label, key: Hashable = None) -> None:
+        """The next row; `key` is what `count_once` says of it."""
+        self._name.append(self._given.setdefault(label.annotator, len(self._given)))
+        self._said.append(LABELS.index(label.label))
+        self._origin.append(ORIGINS.index(label.origin))
+        self._seconds.append(math.nan if label.lead_time is None else label.lead_time)
+        text = (label.uid, label.prompt, label.completion)
+        if key is not None or text != self._before:
+            raw = label.prompt + label.completion
+            self._by_raw.add(raw)
+            self._by_text.add(plain(raw) if key is None else repr(key))
+            self._by_uid.add(label.uid)
+            self._uids.append(label.uid)
+            self._before = text
+        self._run.append(len(self._uids) - 1)
+
+    def counted(self, labels: Sequence[Label], equal: int = 0) -> Counted:
+        """What counts of the rows, which are those of `labels`. Raises InputError when one uid carries two texts."""
+        text, first_run, twins = self._texts()
+        run = np.frombuffer(self._run, np.uint32)
+        uid = self._by_uid.numbers()[0][run]
+        names: dict[str, int] = {}
+        of_name = np.array([names.setdefault(rater_name(name), len(names)) for name in self._given], np.int32)
+        rater = of_name[np.frombuffer(self._name, np.int32)]
+        said = np.frombuffer(self._said, np.uint8)
+        kept, changed = _once(uid * max(1, len(names)) + rater, said)
+        votes = Votes(
+            [self._uids[place] for place in first_run],
+            list(names),
+            text[run[kept]],
+            rater[kept],
+            said[kept].astype(np.int8),
+            np.frombuffer(self._seconds)[kept],
+            np.frombuffer(self._origin, np.uint8)[kept].astype(np.int8),
+        )
+
+        def label(place: int) -> Label:
+            uid, name = votes.uids[votes.text[place]], votes.raters[votes.rater[place]]
+            return dataclasses.replace(labels[int(kept[place])], uid=uid, annotator=name)
+
+        return Counted(
+            votes,
+            Lazy(label, range(len(kept))),
+            Lazy(int, array("q", kept.tobytes())),
+            len(labels) + equal,
+            len(run) - len(kept),
+            changed,
+            twins,
+            equal,
+            *_names(list(self._given)),
+        )
+
+    def _texts(self) -> tuple[Places, Places, int]:
+        """The number of each run's text, the run in which each text first came, and how many are another's twins.
+
+        Raises InputError when one uid carries two texts.
+        """
+        text, first_run = self._by_text.numbers()
+        uid, first_of_uid = self._by_uid.numbers()
+        differ = np.flatnonzero(text != text[first_of_uid[uid]])
+        if len(differ):
+            wrong = self._uids[differ[0]]
             raise InputError(
-                f"labels of uid {label.uid}", got="two different texts", expected="one text a uid", fix="mend the file"
+                f"labels of uid {wrong}", got="two different texts", expected="one text a uid", fix="mend the file"
             )
-        uid = first.setdefault(key, label.uid)
-        raw[key].add(label.prompt + label.completion)
-        name = rater_name(label.annotator)
-        other = kept.get((label.uid, name))
-        doubled += other is not None
-        changed += other is not None and other[0].label != label.label
-        kept[label.uid, name] = dataclasses.replace(label, uid=uid, annotator=name), number
-    return Counted(
-        [label for label, _ in kept.values()],
-        [number for _, number in kept.values()],
-        len(labels) + equal,
-        doubled,
-        changed,
-        sum(len(texts) - 1 for texts in raw.values()),
-        equal,
-        *_names([label.annotator for label in labels]),
-    )
+        raw, _ = self._by_raw.numbers()
+        return text, first_run, len(np.unique(text * max(1, len(raw)) + raw)) - len(first_run)
+
+
+def _once(pairs: Places, said: npt.NDArray[np.uint8]) -> tuple[Places, int]:
+    """Of rows of one uid and rater (`pairs`) the place of the last, by the place of the first; and how many rows said
+    something else than the one before them.
+    """
+    if not len(pairs):
+        return pairs, 0
+    order = np.argsort(pairs, kind="stable")
+    pairs, said = pairs[order], said[order]
+    last = grouped(pairs)
+    first = order[np.concatenate(([0], last[:-1] + 1))]
+    changed = (said[1:] != said[:-1]) & (pairs[1:] == pairs[:-1])
+    return order[last][np.argsort(first)], int(changed.sum())
 
 
 def _names(given: Sequence[str]) -> tuple[dict[str, list[str]], list[list[str]]]:

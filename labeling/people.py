@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from labeling.annotations import Annotation, Item
+from labeling.answer_table import AnswerTable
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.moments import instant
+from rlhf.foundation.lazy import Lazy
 from rlhf.foundation.records import Comparison, Label
 
 NOBODY = "imported"
@@ -21,31 +21,58 @@ Answered = TypeVar("Answered", Label, Comparison)
 class Joined(NamedTuple, Generic[Answered]):
     """Records whose annotators have one name each, and sentences for the person at the keyboard."""
 
-    records: list[Answered]
+    records: Sequence[Answered]
     notes: list[str]
 
 
-def emails_by_number(items: Iterable[Item]) -> dict[str, str]:
-    """The e-mail of each `user-N` to whom objects of the export give exactly one."""
-    emails: dict[str, set[str]] = defaultdict(set)
-    for by in (annotation.get("completed_by") for item in items for annotation in item.annotations):
+class People:
+    """Who answers in a file, each by a number, until the whole file tells what they are called."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str | int, int] = {}
+        self._emails: dict[str, set[str]] = defaultdict(set)
+
+    def number(self, by: Any, place: str) -> int:
+        """The number, from 0, of whoever `completed_by` names. Raises InputError as `person`."""
         if isinstance(by, Mapping) and isinstance(by.get("id"), int) and isinstance(by.get("email"), str):
-            emails[f"user-{by['id']}"].add(by["email"])
-    return {name: found.pop() for name, found in emails.items() if len(found) == 1}
+            self._emails[f"user-{by['id']}"].add(by["email"])
+        return self._numbers.setdefault(_identity(by, place), len(self._numbers))
+
+    @property
+    def nobody(self) -> int:
+        """The number of those who are not named, -1 where all are."""
+        return self._numbers.get("", -1)
+
+    @property
+    def emails(self) -> dict[str, str]:
+        """The e-mail of each `user-N` to whom objects of the export give exactly one."""
+        return {name: next(iter(found)) for name, found in self._emails.items() if len(found) == 1}
+
+    def names(self) -> list[str]:
+        """What each is called, by number; "" for those who are not named."""
+        emails = self.emails
+        return [_named(who, emails) for who in self._numbers]
 
 
 def person(by: Any, place: str, emails: Mapping[str, str]) -> str:
     """A name for `completed_by`: the e-mail where one is known, else user-N; "" for nobody. Raises InputError."""
+    return _named(_identity(by, place), emails)
+
+
+def _named(who: str | int, emails: Mapping[str, str]) -> str:
+    return emails.get(f"user-{who}", f"user-{who}") if isinstance(who, int) else who
+
+
+def _identity(by: Any, place: str) -> str | int:
+    """A name, a user's number, or "" for nobody."""
     if isinstance(by, Mapping):
         email, by = by.get("email"), by.get("id")
         if isinstance(email, str) and email.strip():
             return email
     if by is None or by == "":
         return ""
-    if isinstance(by, str):
+    if isinstance(by, str) or (isinstance(by, int) and not isinstance(by, bool)):
         return by
-    if isinstance(by, int) and not isinstance(by, bool):
-        return emails.get(f"user-{by}", f"user-{by}")
     raise InputError(
         f"{place}, completed_by",
         got=f"{by!r}"[:60],
@@ -54,21 +81,31 @@ def person(by: Any, place: str, emails: Mapping[str, str]) -> str:
     )
 
 
-def name_unknown(found: Sequence[Annotation], annotator: str) -> tuple[list[Annotation], int]:
-    """Answers that name nobody get `annotator`; without one each further answer to a text is another person's.
+def name_unknown(table: AnswerTable, people: People, annotator: str) -> tuple[list[str], int]:
+    """What the people of a table are called: who is not named is `annotator`, and without one each further answer to a
+    text is another person's.
 
-    Returns the answers and how many of them were such further ones: imported-2, imported-3, ... by time and number,
-    so that the order of a file does not matter.
+    Returns the names, and how many answers were such further ones: imported-2, imported-3, ... by time and number, so
+    that the order of a file does not matter.
     """
-    names: dict[int, str] = {}
+    names, nobody = people.names(), people.nobody
+    if nobody < 0:
+        return names, 0
+    names[nobody] = annotator or NOBODY
+    if annotator:
+        return names, 0
+    unnamed = [place for place, who in enumerate(table.people) if who == nobody]
     seen: Counter[str] = Counter()
-    unnamed = [i for i, one in enumerate(found) if not one.annotator]
-    for i in sorted(unnamed, key=lambda i: (instant(found[i].updated_at, "an answer"), found[i].number)):
-        seen[found[i].uid] += 1
-        number = seen[found[i].uid]
-        names[i] = annotator or (NOBODY if number == 1 else f"{NOBODY}-{number}")
-    named = [dataclasses.replace(one, annotator=names[i]) if i in names else one for i, one in enumerate(found)]
-    return named, 0 if annotator else sum(seen.values()) - len(seen)
+    further: dict[int, int] = {}  # imported-2, imported-3, ... -> their numbers among the people
+    for place in sorted(unnamed, key=table.age):
+        uid = table.uid(place)
+        seen[uid] += 1
+        if seen[uid] > 1:
+            if seen[uid] not in further:
+                further[seen[uid]] = len(names)
+                names.append(f"{NOBODY}-{seen[uid]}")
+            table.people[place] = further[seen[uid]]
+    return names, sum(seen.values()) - len(seen)
 
 
 def join_people(before: Sequence[Answered], new: Sequence[Answered], emails: Mapping[str, str]) -> Joined[Answered]:
@@ -77,30 +114,49 @@ def join_people(before: Sequence[Answered], new: Sequence[Answered], emails: Map
     Where the export gives the number of an earlier `user-N` an e-mail, they are one person, unless the two answered
     one text differently: then they may be of two servers, and only a warning names both.
     """
-    answers = {(one.uid, one.annotator): _answer(one) for one in new}
+    earlier = Counter(one.annotator for one in before)
+    numbers = sorted(earlier.keys() & emails.keys())
+    theirs = {emails[number] for number in numbers}
+    unnamed = any(map(_is_nobody, earlier))
+    answers = {
+        (one.uid, one.annotator): _answer(one)
+        for one in (new if numbers or unnamed else ())
+        if one.annotator in theirs or _is_nobody(one.annotator)
+    }
+    differ: Counter[str] = Counter()
+    for one in before if answers else ():
+        name = emails.get(one.annotator, one.annotator)
+        differ[one.annotator] += answers.get((one.uid, name), _answer(one)) != _answer(one)
     notes: list[str] = []
     same: dict[str, str] = {}
-    for number in sorted({one.annotator for one in before} & emails.keys()):
-        email, earlier = emails[number], [one for one in before if one.annotator == number]
-        if any(answers.get((one.uid, email), _answer(one)) != _answer(one) for one in earlier):
+    for number in numbers:
+        email = emails[number]
+        if differ[number]:
             notes.append(f"'{number}' and '{email}' may be one person: they answered a text differently, so both stay")
         else:
             same[number] = email
-            notes.append(f"'{number}' is '{email}', says the export: {len(earlier)} earlier answers go by that name")
-    twice = sum(
-        answers.get((one.uid, one.annotator), _answer(one)) != _answer(one) for one in before if _is_nobody(one)
-    )
-    if twice:
+            notes.append(f"'{number}' is '{email}', says the export: {earlier[number]} earlier answers go by that name")
+    if twice := sum(n for name, n in differ.items() if _is_nobody(name)):
         notes.append(f"{NOBODY!r} answered {twice} texts differently before, and the later answer counts: if these are "
                      "several people, give each file its --annotator NAME")  # fmt: skip
-    joined: list[Answered] = [
-        dataclasses.replace(one, annotator=same.get(one.annotator, one.annotator)) for one in before
-    ]
-    return Joined(joined, [*notes, *_doubtful({one.annotator for one in [*joined, *new]})])
+    called: set[str] = {same.get(name, name) for name in earlier}
+    called.update(one.annotator for one in new)
+    return Joined(_renamed(before, same), [*notes, *_doubtful(called)])
 
 
-def _is_nobody(one: Label | Comparison) -> bool:
-    return one.annotator == NOBODY or one.annotator.startswith(f"{NOBODY}-")
+def _renamed(records: Sequence[Answered], names: Mapping[str, str]) -> Sequence[Answered]:
+    if not names:
+        return records
+
+    def renamed(place: int) -> Answered:
+        one = records[place]
+        return dataclasses.replace(one, annotator=names.get(one.annotator, one.annotator))
+
+    return Lazy(renamed, range(len(records)))
+
+
+def _is_nobody(name: str) -> bool:
+    return name == NOBODY or name.startswith(f"{NOBODY}-")
 
 
 def _answer(one: Label | Comparison) -> object:

@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from labeling.pairs import fraction
 from rlhf.foundation.errors import InputError
 
 Strategy = Literal["random", "uncertainty", "top_reward"]
+Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +65,37 @@ def select(
     InputError when the pool is too small, scores are missing or no probabilities, or the share is outside [0, 1].
     """
     _check(uids, strategy, count, p_positive, random_share)
-    shuffled = sorted(range(len(uids)), key=lambda i: fraction("select", seed, uids[i]))
+    shuffled = np.argsort(_fractions("select", seed, uids), kind="stable")
     if strategy == "random":
         return [Selected(uids[i], "random", None) for i in shuffled[:count]]
-    by_chance = shuffled[: round(random_share * count)]
-    left = set(shuffled[len(by_chance) :])
-    scores = {i: uncertainty([m[i] for m in p_positive]) for i in left}
-    if strategy == "top_reward":
-        scores = {i: sum(m[i] for m in p_positive) / len(p_positive) for i in left}
-    best = sorted(left, key=lambda i: (-scores[i], uids[i]))[: count - len(by_chance)]
+    by_chance, left = np.split(shuffled, [round(random_share * count)])
+    score = uncertainty if strategy == "uncertainty" else _mean
+    scores = np.fromiter((score([member[i] for member in p_positive]) for i in left), np.float64, len(left))
+    best = _best(uids, left, scores, count - len(by_chance))
     name = "uncertainty" if strategy == "uncertainty" else "mean P(positive)"
     chosen = [
-        Selected(uids[i], f"{strategy}: {name} {scores[i]:.3f}", rank / max(1, len(best)))
-        for rank, i in enumerate(best)
+        Selected(uids[i], f"{strategy}: {name} {value:.3f}", rank / max(1, len(best)))
+        for rank, (value, i) in enumerate(best)
     ]
     chance = [Selected(uids[i], "random", round(fraction("place", seed, uids[i]), 6)) for i in by_chance]
     return sorted([*chosen, *chance], key=lambda one: (one.priority or 0.0, one.uid))
+
+
+def _fractions(purpose: str, seed: int, uids: Sequence[str]) -> Floats:
+    return np.fromiter((fraction(purpose, seed, uid) for uid in uids), np.float64, len(uids))
+
+
+def _mean(members: Sequence[float]) -> float:
+    return sum(members) / len(members)
+
+
+def _best(uids: Sequence[str], places: Places, scores: Floats, count: int) -> list[tuple[float, int]]:
+    """The `count` highest scores with their places, highest first, by uid where they are equal."""
+    if not count:
+        return []
+    least = np.partition(scores, len(scores) - count)[len(scores) - count]
+    able = [(float(scores[k]), int(places[k])) for k in np.flatnonzero(scores >= least)]
+    return sorted(able, key=lambda one: (-one[0], uids[one[1]]))[:count]
 
 
 def _check(

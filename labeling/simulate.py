@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from labeling.pairs import Answer, Pair, fraction
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.lazy import Lazy
 from rlhf.foundation.records import LABELS, Label, LabelName, Sample
 
 
@@ -23,17 +26,31 @@ def simulate_labels(
     other two; which ones, and by what, depends on (seed, annotator, uid) alone, so that the order of the samples
     changes nothing. Raises InputError when `noise` is outside [0, 1].
     """
-    wrong = _wrong_uids([sample.uid for sample in samples], annotator, noise, seed)
-    labels = []
-    for sample in samples:
-        label = judge(sample.completion, sample.prompt)
-        if sample.uid in wrong:
-            others = [name for name in LABELS if name != label]
-            label = others[int(2 * fraction("which", seed, annotator, sample.uid))]
-        labels.append(
-            Label(sample.uid, sample.prompt, sample.completion, label, annotator, created_at="", origin="simulated")
-        )
-    return labels
+    judged = [judge(sample.completion, sample.prompt) for sample in samples]
+    uids = [sample.uid for sample in samples]
+    return list(labels_by_rule(samples, uids, judged, annotator=annotator, noise=noise, seed=seed))
+
+
+def labels_by_rule(
+    samples: Sequence[Sample],
+    uids: Sequence[str],
+    judged: Sequence[LabelName],
+    *,
+    annotator: str,
+    noise: float,
+    seed: int,
+) -> Lazy[Label]:
+    """`simulate_labels` of samples that were judged already, with these uids; the labels are made when looked at."""
+    wrong = _wrong(uids, annotator, noise, seed)
+
+    def label(place: int) -> Label:
+        sample, said = samples[place], judged[place]
+        if wrong[place]:
+            others = [name for name in LABELS if name != said]
+            said = others[int(2 * fraction("which", seed, annotator, sample.uid))]
+        return Label(sample.uid, sample.prompt, sample.completion, said, annotator, origin="simulated")
+
+    return Lazy(label, range(len(samples)))
 
 
 def simulate_answers(
@@ -49,22 +66,25 @@ def simulate_answers(
     `score` gets completion and prompt. round(noise x n) answers, exactly, are replaced by one of the
     other two. Raises InputError when `noise` is outside [0, 1].
     """
-    wrong = _wrong_uids([pair.uid for pair in pairs], annotator, noise, seed)
+    wrong = _wrong([pair.uid for pair in pairs], annotator, noise, seed)
     answers: list[Answer] = []
     names: tuple[Answer, ...] = ("first", "tie", "second")
-    for pair in pairs:
+    for place, pair in enumerate(pairs):
         one, two = score(pair.first, pair.prompt), score(pair.second, pair.prompt)
         answer: Answer = "tie" if one == two else "first" if one > two else "second"
-        if pair.uid in wrong:
+        if wrong[place]:
             others = [name for name in names if name != answer]
             answer = others[int(2 * fraction("which", seed, annotator, pair.uid))]
         answers.append(answer)
     return answers
 
 
-def _wrong_uids(uids: Sequence[str], annotator: str, noise: float, seed: int) -> set[Hashable]:
-    """The round(noise x n) uids with the smallest hash of (seed, annotator, uid)."""
+def _wrong(uids: Sequence[str], annotator: str, noise: float, seed: int) -> bytearray:
+    """For each uid whether the answer is wrong: the round(noise x n) of the smallest hash of (seed, annotator, uid)."""
     if not 0.0 <= noise <= 1.0:
         raise InputError("noise", got=noise, expected="a share between 0 and 1", fix="0.1 means one label in ten")
-    ranked = sorted(uids, key=lambda uid: fraction("wrong", seed, annotator, uid))
-    return set(ranked[: round(noise * len(uids))])
+    hashes = np.fromiter((fraction("wrong", seed, annotator, uid) for uid in uids), np.float64, len(uids))
+    wrong = bytearray(len(uids))
+    for place in np.argsort(hashes, kind="stable")[: round(noise * len(uids))]:
+        wrong[place] = True
+    return wrong

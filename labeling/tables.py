@@ -6,10 +6,10 @@ A row becomes a task with at most one annotation, so that everything after it is
 from __future__ import annotations
 
 import csv
-import io
+import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from labeling.annotations import Item
 from rlhf.foundation.conversation import prompt_from_text
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_jsonl, read_text
+from rlhf.foundation.files import Advance, byte_lines, iter_jsonl, not_utf8
 
 STUDIO = {"annotation_id", "annotator", "lead_time", "updated_at"}
 """Columns by which a table of Label Studio's is known."""
@@ -40,13 +40,17 @@ class Row(NamedTuple):
     cells: Mapping[str, Any]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a .csv, .tsv, .jsonl or .ndjson file, at least one. Raises InputError naming the line."""
+def read_rows(path: Path, advance: Advance | None = None) -> Iterator[Row]:
+    """Rows of a .csv, .tsv, .jsonl or .ndjson file, at least one, one after another.
+
+    Raises InputError naming the line.
+    """
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".ndjson"):
-        rows = [Row(f"{path}, record {i}", row) for i, row in enumerate(read_jsonl(path), start=1)]
+        lines = iter_jsonl(path, advance)
+        rows: Iterator[Row] = (Row(f"{path}, record {i}", line.row) for i, line in enumerate(lines, start=1))
     elif suffix in (".csv", ".tsv"):
-        rows = list(_read_csv(path, "\t" if suffix == ".tsv" else ","))
+        rows = _read_csv(path, "\t" if suffix == ".tsv" else ",", advance)
     else:
         raise InputError(
             str(path),
@@ -54,19 +58,16 @@ def read_rows(path: Path) -> list[Row]:
             expected=".csv, .tsv, .jsonl, or .json for a Label Studio export",
             fix="rename or convert the file",
         )
-    if not rows:
+    first = next(rows, None)
+    if first is None:
         raise InputError(str(path), got="no rows", expected="at least one row", fix="check the file")
-    return rows
+    return itertools.chain([first], rows)
 
 
-def _read_csv(path: Path, delimiter: str) -> Iterator[Row]:
+def _read_csv(path: Path, delimiter: str, advance: Advance | None) -> Iterator[Row]:
     """A row is refused, never cut, padded or swallowed: strict quotes, as many cells as the header has."""
-    text = read_text(path)
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise _refused(path, line, "a NUL character", "text", "save the table again as UTF-8")
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(_csv_lines(path, advance), delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
         line = reader.line_num + 1
@@ -89,6 +90,18 @@ def _read_csv(path: Path, delimiter: str) -> Iterator[Row]:
             yield Row(f"{path}, line {line}", dict(zip(header, cells, strict=True)))
 
 
+def _csv_lines(path: Path, advance: Advance | None) -> Iterator[str]:
+    """Lines of text for csv, each ending in "\\n" if it ends. Raises InputError for a NUL, and what is not UTF-8."""
+    for number, (offset, line) in enumerate(byte_lines(path, advance), start=1):
+        if b"\0" in line:
+            raise _refused(path, number, "a NUL character", "text", "save the table again as UTF-8")
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise not_utf8(path, offset + error.start) from error
+        yield text if "\r" not in text else text.rstrip("\r\n") + "\n"
+
+
 def _refused(path: Path, line: int, got: str, expected: str, fix: str) -> InputError:
     return InputError(f"{path}, line {line}", got=got, expected=expected, fix=fix)
 
@@ -105,9 +118,9 @@ def need(cells: Mapping[str, Any], names: Sequence[str], place: str) -> None:
         )
 
 
-def is_studio(rows: Sequence[Row]) -> bool:
-    """Whether Label Studio wrote this table."""
-    return bool(rows[0].cells.keys() >= STUDIO)
+def is_studio(cells: Mapping[str, Any]) -> bool:
+    """Whether Label Studio wrote a table with such a first row."""
+    return bool(cells.keys() >= STUDIO)
 
 
 def annotator_of(cells: Mapping[str, Any], column: str, *, studio: bool) -> Any:
@@ -120,16 +133,22 @@ def annotator_of(cells: Mapping[str, Any], column: str, *, studio: bool) -> Any:
     return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
 
 
-def as_items(rows: Sequence[Row], columns: Columns, fields: Sequence[str]) -> tuple[list[Item], Counter[str]]:
-    """Rows as items of an export, and how many of an ordinary table hold no label.
+def as_items(
+    rows: Iterable[Row], columns: Columns, fields: Sequence[str], counts: Counter[str], *, same_columns: bool
+) -> Iterator[Item]:
+    """Rows as items of an export, one after another; how many of an ordinary table hold no label is added to `counts`.
 
-    `fields` are the data columns that every row must have. Raises InputError.
+    `fields` are the data columns that every row must have; with `same_columns` all rows have those of the first.
+    Raises InputError, also when no row has a label's column.
     """
-    studio = is_studio(rows)
-    if not any(columns.label in row.cells for row in rows):
-        need(rows[0].cells, [*fields, columns.label], rows[0].place)
-    items, counts = [], Counter[str]()
+    first: Row | None = None
+    studio = labelled = False
     for row in rows:
+        if first is None:
+            first, studio = row, is_studio(row.cells)
+        labelled = labelled or columns.label in row.cells
+        if not labelled and (same_columns or any(name not in row.cells for name in fields)):
+            need(row.cells, [*fields, columns.label], row.place)
         need(row.cells, [*fields, columns.annotator], row.place)
         values = list(_values(row.cells.get(columns.label), studio))
         if studio and row.cells.get("annotation_id") in ("", None):  # a task that nobody has annotated
@@ -143,8 +162,9 @@ def as_items(rows: Sequence[Row], columns: Columns, fields: Sequence[str]) -> tu
             "result": [{"from_name": columns.label, "value": value} for value in values],
             **{name: row.cells.get(name) for name in ("created_at", "updated_at", "lead_time")},
         }
-        items.append(Item(row.place, _decoded(row.cells) if studio else row.cells, [annotation]))
-    return items, counts
+        yield Item(row.place, _decoded(row.cells) if studio else row.cells, [annotation])
+    if first is not None and not labelled:
+        need(first.cells, [*fields, columns.label], first.place)
 
 
 def _decoded(cells: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -33,7 +33,7 @@ class PooledPreferences:
 
     def report(self) -> dict[str, Any]:
         """The counts for reward_model.json."""
-        raters = {label.annotator for label in self.counted.labels} if not self.unnamed else set()
+        raters = self.counted.votes.by_rater() if not self.unnamed else {}
         pooling = self.pooled.report() if not self.unnamed else {"method": "share", "raters": {}, "left_out": {}}
         return {
             **self.counted.report(),
@@ -61,13 +61,14 @@ def pool_preferences(
     found = [_label(number, row) for number, row in enumerate(different, start=1)]
     keys = [key for _, key in found]
     counted = count_once([label for label, _ in found], keys, equal=len(rows) - len(different))
-    pooled = pool(counted.labels, "share" if unnamed else method)
+    pooled = pool(counted.votes, "share" if unnamed else method)
     pooled.require_someone(place)
     answers: dict[str, list[Preference]] = defaultdict(list)
     for label, number in zip(counted.labels, counted.kept, strict=True):
         if label.annotator not in pooled.left_out:
             answers[label.uid].append(different[number])
-    pairs = [_pair(group, pooled.targets[uid], pooled.verdicts[uid]) for uid, group in answers.items()]
+    targets, verdicts = pooled.targets, pooled.verdicts
+    pairs = [_pair(group, targets[uid], verdicts[uid]) for uid, group in answers.items()]
     return PooledPreferences(pairs, counted, pooled, unnamed)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from labeling.agreement import Estimate, single_label_ceiling
 from labeling.counting import Counted, count_once
@@ -17,10 +21,12 @@ from labeling.pooling import Method, Pooled, pool
 from rlhf.foundation.data_sets import Placed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.layouts import Texts, read_judged_rows
-from rlhf.foundation.records import LABELS, Label, LabelName
+from rlhf.foundation.records import LABELS, ORIGINS, Label, LabelName
 
 MINIMUM_LABELS = 20
 """Fewer labels than this are refused: even a perfect held-out share would prove nothing."""
+PART, SAMPLED = 2_000, 5_000
+"""Rows that are sorted at once, and how many of all tell where the parts begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +67,12 @@ class PooledLabels:
     @property
     def unjudged(self) -> int:
         """Texts that only raters at chance had labelled."""
-        return len({label.uid for label in self.counted.labels}) - len(self.texts)
+        return len(self.counted.votes.uids) - len(self.texts)
 
     @property
     def ceiling(self) -> Estimate:
         """What a judge who is always right would reach against single labels of the raters who count."""
-        return single_label_ceiling(self.pooled.kept(self.counted.labels))
+        return single_label_ceiling(self.pooled.kept(self.counted.votes))
 
     def lines(self) -> list[str]:
         """What a person should know of rows and raters, for the terminal."""
@@ -93,17 +99,18 @@ def pool_labels(labels: Sequence[Label], method: Method = "dawid_skene", place: 
     better than chance.
     """
     counted = count_once(labels)
-    pooled = pool(counted.labels, method)
+    pooled = pool(counted.votes, method)
     pooled.require_someone(place)
-    targets, verdicts = pooled.targets, pooled.verdicts
-    first: dict[str, Label] = {}
-    for label in counted.labels:
-        first.setdefault(label.uid, label)
-    texts = [
-        LabelledText(label.prompt, label.completion, targets[uid], pooled.counts[uid], verdicts[uid])
-        for uid, label in first.items()
-        if uid in targets
-    ]
+    targets, verdicts, counts = pooled.targets, pooled.verdicts, pooled.counts
+    votes = counted.votes
+    _, first = np.unique(votes.text, return_index=True)  # texts are numbered in the order of their first rows
+    texts: list[LabelledText] = []
+    for uid, row in zip(votes.uids, first, strict=True):
+        judged = len(texts)
+        if judged < len(pooled.uids) and uid == pooled.uids[judged]:  # others were judged by nobody who counts
+            label = labels[counted.kept[row]]
+            said = targets.at(judged), counts.at(judged), verdicts.at(judged)
+            texts.append(LabelledText(label.prompt, label.completion, *said))
     return PooledLabels(texts, counted, pooled)
 
 
@@ -155,28 +162,46 @@ def label_summary(found: PooledLabels) -> dict[str, Any]:
     second answer to a text that stood under two uids; `pooling` has the method, the raters' weights and who was left
     out; the rest as `Counted.report` says.
     """
-    labels = found.counted.labels
-    said: dict[str, set[str]] = {}
-    for label in labels:
-        said.setdefault(label.uid, set()).add(label.label)
+    votes = found.counted.votes
+    said = votes.tally()[:, [LABELS.index("positive"), LABELS.index("negative")]]
     return {
         "rows": found.counted.rows,
         **found.counted.report(),
-        "texts": len(said),
+        "texts": len(votes.uids),
         "texts_used": len(found.texts),
-        "annotators": len({label.annotator for label in labels}),
-        "by_label": dict(Counter(label.label for label in labels)),
-        "by_origin": dict(Counter(label.origin for label in labels)),
-        "contradicted_texts": sum({"positive", "negative"} <= names for names in said.values()),
-        "judged_again": len(labels) - len({(label.annotator, label.uid) for label in labels}),
+        "annotators": len(votes.by_rater()),
+        "by_label": _by_name(LABELS, votes.said),
+        "by_origin": _by_name(ORIGINS, votes.origin),
+        "contradicted_texts": int((said > 0).all(axis=1).sum()),
+        "judged_again": len(votes) - len(votes.latest()),
         "pooling": found.pooled.report(),
     }
 
 
+def _by_name(names: Sequence[str], places: npt.NDArray[np.int8]) -> dict[str, int]:
+    """How often each of the names that occur does, as the first of each stand."""
+    found, first, times = np.unique(places, return_index=True, return_counts=True)
+    return {names[found[i]]: int(times[i]) for i in np.argsort(first)}
+
+
 def hash_labels(labels: Sequence[Label]) -> str:
     """SHA-256 over texts, labels and annotators, whatever the order of the rows; times and uids do not enter."""
-    rows = sorted(
-        json.dumps([label.prompt, label.completion, label.label, label.annotator], ensure_ascii=False)
-        for label in labels
-    )
-    return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogatepass")).hexdigest()
+    found = hashlib.sha256()
+    for number, row in enumerate(_sorted_rows(labels)):
+        found.update((b"\n" if number else b"") + row.encode("utf-8", "surrogatepass"))
+    return found.hexdigest()
+
+
+def _sorted_rows(labels: Sequence[Label]) -> Iterator[str]:
+    """A row of JSON a label, sorted: first by the part of the alphabet, then part by part, one in memory at a time."""
+    some = sorted(map(_row, labels[:: max(1, len(labels) // SAMPLED)]))
+    step = max(1, round(len(some) * PART / max(1, len(labels))))
+    borders = some[step::step]
+    parts = np.fromiter((bisect.bisect(borders, _row(label)) for label in labels), np.int32, len(labels))
+    order = np.argsort(parts, kind="stable")
+    for part in np.split(order, np.cumsum(np.bincount(parts, minlength=len(borders) + 1))[:-1]):
+        yield from sorted(_row(labels[place]) for place in part)
+
+
+def _row(label: Label) -> str:
+    return json.dumps([label.prompt, label.completion, label.label, label.annotator], ensure_ascii=False)

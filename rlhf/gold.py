@@ -59,24 +59,31 @@ class GoldRule:
         `option` is how the rule `lexicon` is asked for, in place of this one.
         Of the lexicon alone it is enough to know one: a text without such a word is neutral, not foreign.
         """
-        known = sum(map(self.knows, completions, prompts))
-        if 2 * known >= len(completions) or (known and not self.check_lines):
+        return self.ignorance_of(sum(map(self.knows, completions, prompts)), len(completions), option)
+
+    def ignorance_of(self, known: int, texts: int, option: str) -> str:
+        """`ignorance` of so many texts of which the rule knows something of `known`."""
+        if 2 * known >= texts or (known and not self.check_lines):
             return ""
         if not self.check_lines:
             return "the rule knows no word of these texts (its lexicon has English words of feeling)"
         if not known:
             why = "(the embedded corpus's grammar derives no line of them)"
             return f"the rule knows no word of these texts {why}; {option} reads any English text"
-        share = f"{known:,} of {len(completions):,} texts ({known / len(completions):.1%})"
+        share = f"{known:,} of {texts:,} texts ({known / texts:.1%})"
         told = f"the embedded corpus's grammar derives a line of {share} only, the others score 0"
         return f"{told}; {option} reads any English text"
 
     def require_known(self, completions: Sequence[str], prompts: Sequence[str], place: str) -> None:
         """Raises InputError where the grammar derives no line of any text: all of them would be neutral."""
-        if self.check_lines and not any(map(self.knows, completions, prompts)):
+        self.require_some(any(map(self.knows, completions, prompts)), len(completions), place)
+
+    def require_some(self, known: int, texts: int, place: str) -> None:
+        """`require_known` of so many texts of which the rule knows something of `known`."""
+        if self.check_lines and not known:
             raise InputError(
                 place,
-                got=f"{len(completions):,} texts, and the embedded corpus's grammar derives no line of any",
+                got=f"{texts:,} texts, and the embedded corpus's grammar derives no line of any",
                 expected="samples of a model of the embedded corpus",
                 fix="give --gold lexicon, which reads any English text",
             )

@@ -132,6 +132,7 @@ class Demo:
                 gold=gold,
                 noise=[self.config.noise],
                 seed=self.config.seed,
+                quiet=self.config.quiet,
             )
         )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -11,10 +12,13 @@ from labeling.importing import SIDES, Imported, import_comparisons, import_label
 from labeling.people import Joined, join_people
 from labeling.tables import Columns
 from labeling.union import union
-from rlhf.commands.label_output import check_output, listed_counts, print_notes, tally
+from rlhf.commands.label_output import Tally, check_output, listed_counts, print_notes
+from rlhf.commands.progress import counted, reading
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import Advance
+from rlhf.foundation.lazy import Chained
 from rlhf.foundation.locks import one_writer
-from rlhf.foundation.records import Comparison, Label, read_comparisons, read_labels, write_records
+from rlhf.foundation.records import Comparison, Label, lazy_records, write_records
 from rlhf.foundation.terminal import shown
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
@@ -45,6 +49,7 @@ class ImportConfig(Options):
     )
     append: bool = option(False, help="keep the rows of an existing output file and add to them")
     overwrite: bool = option(False, help="replace the output file if it exists")
+    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,52 +62,72 @@ class ImportConfig(Options):
             )
 
 
-def run(config: ImportConfig) -> Imported:
+def run(config: ImportConfig, tally: Tally | None = None) -> Imported:
     """Import the file and write the records; returns them with counts of what was left out. Raises InputError.
 
     With `append` what is there stays: a row is replaced by the same annotator's later answer alone, and counted.
-    Answers marked as ground truth go to NAME.reference.jsonl beside the output.
+    Answers marked as ground truth go to NAME.reference.jsonl beside the output. What came in is counted in `tally`.
     """
     source, output = Path(config.input), Path(config.output)
     check_output(output, overwrite=config.overwrite or config.append)
-    if config.kind == "comparison":
-        columns = Columns(config.text, config.label, config.prompt or "prompt", config.annotator_column)
-        mapping = parse_map(config.map, meanings=list(SIDES))
-        imported = import_comparisons(source, columns, mapping, annotator=config.annotator)
-    else:
-        columns = Columns(config.text, config.label, config.prompt, config.annotator_column)
-        imported = import_labels(source, columns, parse_map(config.map), annotator=config.annotator)
+    with reading(source, quiet=config.quiet) as advance:
+        imported = _import(source, config, advance)
     with one_writer(output):
         check_output(output, overwrite=config.overwrite or config.append)
         beside = output.with_name(f"{output.stem}.reference.jsonl")
         keep = config.append and output.exists()
+        add = functools.partial(_add, imported=imported, quiet=config.quiet)
         if config.kind == "comparison":
-            _add(output, imported.comparisons, read_comparisons, imported, keep=keep)
-            _add(beside, imported.comparison_references, read_comparisons, imported, keep=beside.exists())
+            add(output, imported.comparisons, Comparison, keep=keep, tally=tally)
+            add(beside, imported.comparison_references, Comparison, keep=beside.exists())
         else:
-            _add(output, imported.labels, read_labels, imported, keep=keep)
-            _add(beside, imported.references, read_labels, imported, keep=beside.exists())
+            add(output, imported.labels, Label, keep=keep, tally=tally)
+            add(beside, imported.references, Label, keep=beside.exists())
     return imported
 
 
+def _import(source: Path, config: ImportConfig, advance: Advance) -> Imported:
+    common: dict[str, Any] = {"annotator": config.annotator, "advance": advance}
+    if config.kind == "comparison":
+        columns = Columns(config.text, config.label, config.prompt or "prompt", config.annotator_column)
+        return import_comparisons(source, columns, parse_map(config.map, meanings=list(SIDES)), **common)
+    columns = Columns(config.text, config.label, config.prompt, config.annotator_column)
+    return import_labels(source, columns, parse_map(config.map), **common)
+
+
 def _add(
-    path: Path, new: Sequence[Kept], read: Callable[[Path], list[Kept]], imported: Imported, *, keep: bool
+    path: Path,
+    new: Sequence[Kept],
+    kind: type[Kept],
+    *,
+    imported: Imported,
+    keep: bool,
+    quiet: bool,
+    tally: Tally | None = None,
 ) -> None:
     if not new:
         return
-    there: list[Kept] = read(path) if keep else []
+    tally = tally or Tally()
+    if not keep:
+        rows = tally.watch(counted(new, len(new), "write", quiet=quiet))
+        return write_records(path, cast(Any, rows))
+    with reading(path, quiet=quiet) as advance:
+        there = lazy_records(kind, path, advance)
     people: Joined[Kept] = join_people(there, new, imported.emails)
-    joined, counts = union([*people.records, *new])
-    write_records(path, cast(Any, joined))
+    for _ in tally.watch(new):
+        pass
+    joined, counts = union(Chained(people.records, new))
     imported.counts.update(counts)
     imported.notes.extend(note for note in people.notes if note not in imported.notes)
+    write_records(path, cast(Any, counted(joined, len(joined), "write", quiet=quiet)))
 
 
 def main(argv: list[str]) -> None:
     """Parse the options, import, and print what came in and what did not."""
     config = parse(ImportConfig, argv, prog="rlhf label import", description=(__doc__ or "").split(": ", 1)[1])
-    imported = run(config)
-    print(f"{tally(imported.labels or imported.comparisons)} -> {shown(config.output)}")
+    tally = Tally()
+    imported = run(config, tally)
+    print(f"{tally} -> {shown(config.output)}")
     if left_out := listed_counts(imported.counts):
         print(f"left out or merged: {left_out}")
     print_notes(imported.notes)

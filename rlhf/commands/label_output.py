@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar, cast
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Comparison, Label
+
+Kept = TypeVar("Kept", Label, Comparison)
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -21,15 +24,37 @@ def check_output(path: Path, *, overwrite: bool) -> None:
         )
 
 
-def tally(records: Sequence[Label] | Sequence[Comparison]) -> str:
+class Tally:
+    """How many rows, of what, by how many annotators: counted while they pass."""
+
+    def __init__(self) -> None:
+        self.names: Counter[str] = Counter()
+        self.annotators: set[str] = set()
+        self.noun = "labels"
+
+    def watch(self, records: Iterable[Kept]) -> Iterator[Kept]:
+        """The records, counted."""
+        for record in records:
+            self.annotators.add(record.annotator)
+            if isinstance(record, Label):
+                self.names[record.label] += 1
+            else:
+                self.names["tie" if record.tie else "decided"] += 1
+                self.noun = "comparisons"
+            yield record
+
+    def __str__(self) -> str:
+        listed = ", ".join(f"{n} {name}" for name, n in sorted(self.names.items()))
+        raters = len(self.annotators)
+        return f"{self.names.total()} {self.noun} ({listed}) by {raters} annotator{'s' * (raters != 1)}"
+
+
+def tally(records: Iterable[Label] | Iterable[Comparison]) -> str:
     """One line: how many rows, of what, by how many annotators."""
-    annotators = len({record.annotator for record in records})
-    names: Counter[str] = Counter()
-    for record in records:
-        names[record.label if isinstance(record, Label) else "tie" if record.tie else "decided"] += 1
-    noun = "comparisons" if records and isinstance(records[0], Comparison) else "labels"
-    listed = ", ".join(f"{n} {name}" for name, n in sorted(names.items()))
-    return f"{len(records)} {noun} ({listed}) by {annotators} annotator{'s' * (annotators != 1)}"
+    counted = Tally()
+    for _ in counted.watch(cast(Iterable[Label], records)):
+        pass
+    return str(counted)
 
 
 def print_notes(notes: Sequence[str]) -> None:

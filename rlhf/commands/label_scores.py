@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from labeling.folder import Task
+from rlhf.commands.progress import reading
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_jsonl
+from rlhf.foundation.files import iter_jsonl
 
 
-def p_positive(files: Sequence[str], models: Sequence[str], tasks: Sequence[Task]) -> list[list[float]]:
+def p_positive(
+    files: Sequence[str],
+    models: Sequence[str],
+    tasks: Sequence[Task],
+    uids: Sequence[str] | None = None,
+    *,
+    quiet: bool = True,
+) -> list[list[float]]:
     """P(positive) of each task by each file of scores and each reward model (members × tasks).
 
+    `uids` are the tasks', where they are known without making the tasks.
     Of a comparison it is the probability that the first text is the better one. Raises InputError for a missing uid
     or field, or a directory that is no token reward model.
     """
-    members = [_of_file(Path(name), [task.uid for task in tasks]) for name in _names(files)]
+    uids = [task.uid for task in tasks] if uids is None and files else uids or ()
+    members: list[list[float]] = [_of_file(Path(name), uids, quiet) for name in _names(files)]
     return members + [_of_model(name, tasks) for name in _names(models)]
 
 
@@ -37,24 +49,32 @@ def _of_model(directory: str, tasks: Sequence[Task]) -> list[float]:
     return [float(p) for p in probabilities.tolist()]
 
 
-def _of_file(path: Path, uids: Sequence[str]) -> list[float]:
-    scores: dict[str, float] = {}
-    for number, row in enumerate(read_jsonl(path), start=1):
-        value = row.get("p_positive")
-        if not isinstance(row.get("uid"), str) or not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise InputError(
-                f"{path}, record {number}",
-                got=f"uid {row.get('uid')!r}, p_positive {value!r}",
-                expected="a uid and a probability",
-                fix="mend that row",
-            )
-        scores[row["uid"]] = float(value)
-    missing = [uid for uid in uids if uid not in scores]
-    if missing:
+def _of_file(path: Path, uids: Sequence[str], quiet: bool) -> list[float]:
+    places = {uid: place for place, uid in enumerate(uids)}
+    scores, scored = array("d", bytes(8 * len(uids))), bytearray(len(uids))
+    with reading(path, quiet=quiet) as advance:
+        for number, line in enumerate(iter_jsonl(path, advance), start=1):
+            _score(path, number, line.row, places, scores, scored)
+    if missing := scored.count(False):
         raise InputError(
             str(path),
-            got=f"no score for {len(missing)} samples, the first {missing[0]}",
+            got=f"no score for {missing} samples, the first {uids[scored.index(False)]}",
             expected="a score for every sample",
             fix="score the same samples file",
         )
-    return [scores[uid] for uid in uids]
+    return scores.tolist()
+
+
+def _score(
+    path: Path, number: int, row: dict[str, Any], places: dict[str, int], scores: array[float], scored: bytearray
+) -> None:
+    uid, value = row.get("uid"), row.get("p_positive")
+    if not isinstance(uid, str) or not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise InputError(
+            f"{path}, record {number}",
+            got=f"uid {uid!r}, p_positive {value!r}",
+            expected="a uid and a probability",
+            fix="mend that row",
+        )
+    if uid in places:
+        scores[places[uid]], scored[places[uid]] = float(value), True

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import functools
 import sys
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, cast
 
 from labeling.pairs import pair_samples
-from labeling.simulate import simulate_answers, simulate_labels
-from rlhf.commands.label_output import check_output, tally
+from labeling.simulate import labels_by_rule, simulate_answers
+from rlhf.commands.label_output import Tally, check_output
+from rlhf.commands.progress import counted, reading
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.records import Comparison, Label, Sample, read_samples, write_records
+from rlhf.foundation.lazy import Chained, Lazy
+from rlhf.foundation.records import LABELS, Comparison, Label, LabelName, Sample, lazy_samples, write_records
 from rlhf.foundation.terminal import shown
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
     from rlhf.gold import GoldRule
-
-Item = TypeVar("Item")
 
 
 @dataclass
@@ -47,6 +48,7 @@ class SimulateConfig(Options):
     )
     seed: int = option(0, help="seed of what is answered wrongly")
     overwrite: bool = option(False, help="replace the output file if it exists")
+    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,6 +65,9 @@ class SimulateConfig(Options):
                 expected=f"1 or {len(names)}, one for each annotator",
                 fix="give one share for all or one for each",
             )
+        for share in self.noise:
+            if not 0.0 <= share <= 1.0:
+                raise InputError("--noise", got=share, expected="a share between 0 and 1", fix="for example 0.1")
         if not 0 <= self.raters_per_sample <= len(names):
             raise InputError(
                 "--raters_per_sample",
@@ -72,30 +77,58 @@ class SimulateConfig(Options):
             )
 
 
-def run(config: SimulateConfig) -> list[Label] | list[Comparison]:
+@dataclass
+class Simulated:
+    """Records that are made when they are looked at; how many the rule decides, how many are noise."""
+
+    records: Sequence[Label] | Sequence[Comparison]
+    decided: int
+    wrong: int
+
+
+class Judged:
+    """What the rule says of samples while they pass: of each a byte and its uid are kept."""
+
+    def __init__(self, rule: GoldRule) -> None:
+        self.rule, self.known = rule, 0
+        self.uids: list[str] = []
+        self._said = bytearray()
+
+    def add(self, sample: Sample) -> None:
+        """The next sample."""
+        self.known += self.rule.knows(sample.completion, sample.prompt)
+        self.uids.append(sample.uid)
+        self._said.append(LABELS.index(self.rule.label(sample.completion, sample.prompt)))
+
+    @property
+    def labels(self) -> Sequence[LabelName]:
+        """What it says of each."""
+        return Lazy(lambda place: LABELS[self._said[place]], range(len(self._said)))
+
+
+def run(config: SimulateConfig, tally: Tally | None = None) -> Sequence[Label] | Sequence[Comparison]:
     """Simulate the annotators and write their file; returns what was written, and warns of gold that knows little.
 
-    Raises InputError, also where the rule derives none of the texts.
+    What was written is counted in `tally`. Raises InputError, also where the rule derives none of the texts.
     """
     from rlhf.gold import GoldRule
 
-    output = Path(config.output)
+    output, place = Path(config.output), config.samples
     check_output(output, overwrite=config.overwrite)
-    samples = read_samples(Path(config.samples))
     rule = GoldRule(check_lines=config.gold == "embedded")
-    completions, prompts = [sample.completion for sample in samples], [sample.prompt for sample in samples]
-    rule.require_known(completions, prompts, config.samples)
-    records: list[Label] | list[Comparison]
-    if config.kind == "comparison":
-        records, decided, wrong = _comparisons(config, samples, rule)
-    else:
-        records, decided, wrong = _labels(config, samples, rule)
-    write_records(output, records)
+    judged = Judged(rule)
+    with reading(place, quiet=config.quiet) as advance:
+        samples = lazy_samples(Path(place), advance, judged.add)
+    rule.require_some(judged.known, len(samples), place)
+    made = _comparisons(config, samples, rule) if config.kind == "comparison" else _labels(config, samples, judged)
+    count = len(made.records)
+    rows = counted(cast(Sequence[Label], made.records), count, "write", quiet=config.quiet)
+    write_records(output, (tally or Tally()).watch(rows))
     says = "tie of every pair" if config.kind == "comparison" else "neutral of every text"
-    ignorance = rule.ignorance(completions, prompts, "--gold lexicon")
-    if warning := warning_of(ignorance, decided, wrong, len(records), says):
-        print(f"rlhf: warning: {config.samples}: {warning}", file=sys.stderr)
-    return records
+    ignorance = rule.ignorance_of(judged.known, len(samples), "--gold lexicon")
+    if warning := warning_of(ignorance, made.decided, made.wrong, count, says):
+        print(f"rlhf: warning: {place}: {warning}", file=sys.stderr)
+    return made.records
 
 
 def warning_of(ignorance: str, decided: int, wrong: int, count: int, says: str) -> str:
@@ -112,21 +145,20 @@ def warning_of(ignorance: str, decided: int, wrong: int, count: int, says: str) 
     return "; ".join(told)
 
 
-def _labels(config: SimulateConfig, samples: Sequence[Sample], rule: GoldRule) -> tuple[list[Label], int, int]:
-    """The labels, how many the rule calls positive or negative, and how many are noise."""
-    judge = functools.cache(rule.label)  # several annotators see the same text
-    labels: list[Label] = []
-    decided = 0
-    for name, noise, texts in dealt(config, samples):
-        labels += simulate_labels(texts, judge, annotator=name, noise=noise, seed=config.seed)
-        decided += sum(judge(text.completion, text.prompt) != "neutral" for text in texts)
-    return labels, decided, sum(x.label != judge(x.completion, x.prompt) for x in labels)
+def _labels(config: SimulateConfig, samples: Sequence[Sample], judged: Judged) -> Simulated:
+    parts = []
+    decided = wrong = 0
+    for name, noise, mine in dealt(config, range(len(samples))):
+        seen = Lazy(samples.__getitem__, mine)
+        said = Lazy(judged.labels.__getitem__, mine)
+        uids = [judged.uids[place] for place in mine]
+        parts.append(labels_by_rule(seen, uids, said, annotator=name, noise=noise, seed=config.seed))
+        decided += sum(label != "neutral" for label in said)
+        wrong += round(noise * len(mine))
+    return Simulated(Chained(*parts), decided, wrong)
 
 
-def _comparisons(
-    config: SimulateConfig, samples: Sequence[Sample], rule: GoldRule
-) -> tuple[list[Comparison], int, int]:
-    """The comparisons, how many the rule decides, and how many are noise."""
+def _comparisons(config: SimulateConfig, samples: Sequence[Sample], rule: GoldRule) -> Simulated:
     pairs, _ = pair_samples(samples)
     if not pairs:
         raise InputError(
@@ -138,7 +170,8 @@ def _comparisons(
     score = functools.cache(rule.score)
     comparisons: list[Comparison] = []
     decided = wrong = 0
-    for name, noise, mine in dealt(config, pairs):
+    for name, noise, places in dealt(config, range(len(pairs))):
+        mine = [pairs[place] for place in places]
         answers = simulate_answers(mine, score, annotator=name, noise=noise, seed=config.seed)
         comparisons += [
             pair.answered(answer, annotator=name, origin="simulated")
@@ -146,19 +179,21 @@ def _comparisons(
         ]
         decided += sum(score(pair.first, pair.prompt) != score(pair.second, pair.prompt) for pair in mine)
         wrong += round(noise * len(mine))
-    return comparisons, decided, wrong
+    return Simulated(comparisons, decided, wrong)
 
 
-def dealt(config: SimulateConfig, items: Sequence[Item]) -> Iterator[tuple[str, float, list[Item]]]:
-    """For each annotator: name, share of wrong answers, and the items dealt to it (item i to raters i, i+1, ...)."""
+def dealt(config: SimulateConfig, places: range) -> Iterator[tuple[str, float, Sequence[int]]]:
+    """For each annotator: name, share of wrong answers, and the places dealt to it (place i to raters i, i+1, ...)."""
     raters = len(config.annotators)
     each = config.raters_per_sample or raters
-    for place, name in enumerate(config.annotators):
-        mine = [item for index, item in enumerate(items) if (place - index) % raters < each]
-        yield name, config.noise[place % len(config.noise)], mine
+    for number, name in enumerate(config.annotators):
+        mine = places if each == raters else array("q", (i for i in places if (number - i) % raters < each))
+        yield name, config.noise[number % len(config.noise)], mine
 
 
 def main(argv: list[str]) -> None:
     """Parse the options, simulate, and print what was written."""
     config = parse(SimulateConfig, argv, prog="rlhf label simulate", description=(__doc__ or "").split(": ", 1)[1])
-    print(f"{tally(run(config))} -> {shown(config.output)}")
+    tally = Tally()
+    run(config, tally)
+    print(f"{tally} -> {shown(config.output)}")

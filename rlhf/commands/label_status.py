@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from labeling.agreement import Estimate, RaterCounts, label_alpha, rater_counts, single_label_ceiling
 from labeling.chat import chat_turns
-from labeling.counting import Counted, count_comparisons, count_once
-from labeling.folder import Folder, Plan
+from labeling.counting import Counted, Counting, count_comparisons
+from labeling.folder import Folder, Plan, Task
 from labeling.pooling import POOLING_HELP, Method, Pooled, pool, second_look
 from labeling.position import left_shares
 from labeling.pull import task_addresses
+from labeling.votes import ByUid, Votes
+from rlhf.commands.progress import reading
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import Advance
 from rlhf.foundation.proportion import Proportion
-from rlhf.foundation.records import LABELS, Label, read_comparisons, read_labels
+from rlhf.foundation.records import LABELS, ORIGINS, Label, lazy_records, read_comparisons
 from rlhf.foundation.terminal import shown
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
@@ -32,6 +36,7 @@ class StatusConfig(Options):
     second_look: int = option(10, help="how many disputed tasks to list, 0 or more")
     pooling: Method = option("dawid_skene", help=POOLING_HELP)
     seed: int = option(0, help="seed of the bootstrap intervals")
+    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,7 +54,7 @@ class Status:
     """Lines to print, and what they rest on: the labels that count, agreement, and the pooling of `rlhf reward`."""
 
     lines: list[str]
-    labels: list[Label]
+    labels: Sequence[Label]
     alpha: Estimate
     ceiling: Estimate
     pooled: Pooled
@@ -81,27 +86,46 @@ def run(config: StatusConfig) -> Status:
     if folder and plan:
         is_comparison = plan.screen.kind == "comparison"
         path = folder.path / ("comparisons.jsonl" if is_comparison else "labels.jsonl")
-        if not path.exists() or not path.read_text(encoding="utf-8").strip():
+        if not path.exists() or not path.stat().st_size:
             raise InputError(
                 str(path),
                 got="no labels yet",
                 expected="at least one",
                 fix="run `rlhf label pull` after people labelled",
             )
-    asked = Asked(words_of(plan, comparison=is_comparison))
     tasks = folder.read_tasks() if folder else {}
-    if is_comparison:
-        comparisons = read_comparisons(path)
-        counted = count_comparisons(comparisons)
-        asked.texts = {c.uid: f"{snippet(c.chosen)} | {snippet(c.rejected)}" for c in comparisons}
-        asked.left = left_shares(comparisons, tasks)
-    else:
-        counted = count_once(read_labels(path))
-        asked.texts = {label.uid: snippet(label.completion) for label in counted.labels}
-    asked.prompts = {label.uid: prompt_snippet(label.prompt, plan) for label in counted.labels if label.prompt.strip()}
+    with reading(path, quiet=config.quiet) as advance:
+        counted, asked = _comparisons(path, plan, tasks, advance) if is_comparison else _labels(path, plan, advance)
     if folder:
         asked.tasks, asked.places = len(tasks), task_addresses(folder)
     return describe(counted, asked, method=config.pooling, second=config.second_look, seed=config.seed)
+
+
+def _labels(path: Path, plan: Plan | None, advance: Advance) -> tuple[Counted, Asked]:
+    """The labels of a file, of which no text is kept: those that are shown are read again."""
+    counting = Counting()
+    labels = lazy_records(Label, path, advance, counting.add)
+    counted = counting.counted(labels)
+    texts = _shown(counted, lambda place: snippet(labels[place].completion))
+    prompts = _shown(counted, lambda place: prompt_snippet(labels[place].prompt, plan))
+    return counted, Asked(words_of(plan, comparison=False), texts=texts, prompts=prompts)
+
+
+def _comparisons(path: Path, plan: Plan | None, tasks: Mapping[str, Task], advance: Advance) -> tuple[Counted, Asked]:
+    comparisons = read_comparisons(path, advance)
+    counted = count_comparisons(comparisons)
+    asked = Asked(words_of(plan, comparison=True), left=left_shares(comparisons, tasks))
+    asked.texts = {c.uid: f"{snippet(c.chosen)} | {snippet(c.rejected)}" for c in comparisons}
+    asked.prompts = {c.uid: prompt_snippet(c.prompt, plan) for c in comparisons}
+    return counted, asked
+
+
+def _shown(counted: Counted, show: Callable[[int], str]) -> Mapping[str, str]:
+    """What to show of each text, by uid, from the place of its last row."""
+    votes = counted.votes
+    last = np.zeros(len(votes.uids), np.int64)
+    last[votes.text] = np.arange(len(votes))
+    return ByUid(votes.uids, lambda place: show(counted.kept[last[place]]))
 
 
 def words_of(plan: Plan | None, *, comparison: bool) -> dict[str, str]:
@@ -119,19 +143,19 @@ def words_of(plan: Plan | None, *, comparison: bool) -> dict[str, str]:
 
 def describe(counted: Counted, asked: Asked, *, method: Method, second: int, seed: int) -> Status:
     """The status of the labels that count; `second` is the number of disputed tasks to list."""
-    labels, words = counted.labels, asked.words
-    pooled = pool(labels, method)
-    alpha, ceiling = label_alpha(labels, seed=seed), single_label_ceiling(pooled.kept(labels), seed=seed)
-    origins = Counter(label.origin for label in labels)
+    votes, words = counted.votes, asked.words
+    pooled = pool(votes, method)
+    alpha, ceiling = label_alpha(votes, seed=seed), single_label_ceiling(pooled.kept(votes), seed=seed)
+    untouched = int((votes.origin == ORIGINS.index("prediction")).sum())
     of = f" of {asked.tasks} tasks" if asked.tasks else " tasks"
-    units = len({label.uid for label in labels})
-    lines = [f"labelled: {units}{of}, {len(labels)} labels ({tally(Counter(x.label for x in labels), words)})"]
+    said: dict[str, int] = dict(zip(LABELS, map(int, votes.tally().sum(axis=0)), strict=True))
+    lines = [f"labelled: {len(votes.uids)}{of}, {len(votes)} labels ({tally(said, words)})"]
     lines += counted.lines()
-    if origins["prediction"]:
-        lines.append(f"pre-labels accepted untouched: {origins['prediction']} of {len(labels)}: anchored, not judged")
-    for rater in rater_counts(labels):
+    if untouched:
+        lines.append(f"pre-labels accepted untouched: {untouched} of {len(votes)}: anchored, not judged")
+    for rater in rater_counts(votes):
         lines += rater_lines(rater, pooled, words, asked.left.get(rater.annotator))
-    if not pooled.posterior:
+    if not pooled.uids:
         lines.append(
             "nobody is better than chance: who is right cannot be told, and `rlhf reward` refuses these labels"
         )
@@ -140,7 +164,7 @@ def describe(counted: Counted, asked: Asked, *, method: Method, second: int, see
         f"ceiling for a reward model judged by single labels: {interval(ceiling, 'tasks', percent=True)} "
         "(a judge who is always right would score so; assumes raters err independently, either way alike)"
     )
-    return Status([*lines, *second_look_lines(labels, pooled, asked, second)], labels, alpha, ceiling, pooled)
+    return Status([*lines, *second_look_lines(votes, pooled, asked, second)], counted.labels, alpha, ceiling, pooled)
 
 
 def tally(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
@@ -180,12 +204,13 @@ def verdict(name: str, pooled: Pooled) -> str:
     return f"verdict: counts, right on about {right:.0%} (Dawid-Skene), a label weighs {weight:.1f} nats"
 
 
-def second_look_lines(labels: list[Label], pooled: Pooled, asked: Asked, count: int) -> list[str]:
+def second_look_lines(votes: Votes, pooled: Pooled, asked: Asked, count: int) -> list[str]:
     """The disputed tasks with prompt and text, and where each answer stands on the server (else the uid)."""
-    disputed = second_look(labels, pooled, count=count)
+    disputed = second_look(votes, pooled, count=count)
     lines = ["most deserve a second look (doubt in nats after pooling; labels; text):"] if disputed else []
     for uid, doubt, said in disputed:
-        asks = f"{asked.prompts[uid]} -> " if uid in asked.prompts else ""
+        prompt = asked.prompts.get(uid, "")
+        asks = f"{prompt} -> " if prompt else ""
         places = asked.places.get(uid, {})
         lines.append(
             f"  {doubt:.2f}  {', '.join(asked.words[x] for x in said)}  {asks}{asked.texts[uid]}  [{shown(uid, 64)}]"
@@ -211,7 +236,9 @@ def snippet(text: str) -> str:
 
 
 def prompt_snippet(prompt: str, plan: Plan | None) -> str:
-    """The prompt, or of a conversation its last turn."""
+    """The prompt, or of a conversation its last turn; "" where there is none."""
+    if not prompt.strip():
+        return ""
     form = plan.screen.prompt_format if plan else "text"
     turns = chat_turns(prompt, form)
     return snippet(turns[-1]["content"] if turns else "")

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from labeling.campaign import chosen_tasks, comparison_tasks, judgement_tasks, mix_in
-from labeling.chat import prompt_form
+from labeling.campaign import Judgements, chosen_tasks, comparison_tasks, mix_in
 from labeling.cleaning import MAX_CHARACTERS
 from labeling.folder import Task
 from labeling.importing import parse_map
 from labeling.pairs import content_uid, pair_samples
-from labeling.screens import COMPARISON, SENTIMENT, Screen, own_question
+from labeling.screens import COMPARISON, SENTIMENT, PromptFormat, Screen, own_question
 from labeling.selection import select
 from rlhf.commands.label_scores import p_positive
+from rlhf.commands.progress import reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
-from rlhf.foundation.records import Sample, read_samples
+from rlhf.foundation.records import lazy_samples
 from rlhf.option_fields import Options
 from rlhf.options import option
 
@@ -69,9 +69,9 @@ class TaskConfig(Options):
                 "--choices", got="nothing", expected="answers to --question", fix="for example --choices Yes,No,Unsure"
             )
 
-    def screen(self, samples: Sequence[Sample]) -> Screen:
-        """What the raters are asked about these samples."""
-        form = prompt_form(s.prompt for s in samples) if self.prompt_format == "auto" else self.prompt_format
+    def screen(self, form: PromptFormat) -> Screen:
+        """What the raters are asked about samples whose prompts are of this form, unless the options say another."""
+        form = form if self.prompt_format == "auto" else self.prompt_format
         if self.kind == "comparison":
             question = self.question or COMPARISON.question
             rest = (COMPARISON.choices, COMPARISON.meaning, COMPARISON.control, form)
@@ -102,31 +102,36 @@ class MadeTasks(NamedTuple):
 
 def make_tasks(config: TaskConfig) -> MadeTasks:
     """Tasks of the samples file. Raises InputError."""
-    samples = read_samples(Path(config.samples))
-    screen = config.screen(samples)
+    path = Path(config.samples)
+    made = Judgements(config.max_characters)
+    tasks: Sequence[Task]
+    with reading(path, quiet=config.quiet) as advance:
+        samples = lazy_samples(path, advance, made.add)
+    screen = config.screen("messages" if made.conversation else "text")
     if config.kind == "comparison":
         pairs, left_over = pair_samples(samples)
         tasks, counts = comparison_tasks(pairs, seed=config.seed, max_characters=config.max_characters)
         counts["left over without a partner"] = left_over
+        uids = [task.uid for task in tasks]
     else:
-        tasks, counts = judgement_tasks(samples, max_characters=config.max_characters)
+        tasks, counts, uids = made.tasks(samples), made.counts, made.uids
     if not tasks:
         raise InputError(config.samples, got="nothing that can be shown", expected="some text", fix="check the file")
     version = ""
     if config.num_tasks or config.select != "random":
-        members = p_positive(config.scores, config.reward_model_path, tasks)
+        members = p_positive(config.scores, config.reward_model_path, tasks, uids, quiet=config.quiet)
         picked = select(
-            [task.uid for task in tasks],
+            uids,
             config.select,
             config.num_tasks or len(tasks),
             p_positive=members,
             random_share=config.random_share,
             seed=config.seed,
         )
-        tasks = chosen_tasks(tasks, picked)
+        tasks = chosen_tasks(tasks, uids, picked)
         if config.select != "random":
             version = "order-" + content_uid(*(f"{task.uid} {task.priority}" for task in tasks))[:12]
     if config.mix_corpus:
         snippets = read_text(Path(config.mix_corpus)).split("\n\n")
         tasks = mix_in(tasks, snippets, share=config.mix_share, seed=config.seed)
-    return MadeTasks(tasks, screen, counts, version)
+    return MadeTasks(list(tasks), screen, counts, version)

@@ -195,6 +195,7 @@ class Loop:
                 gold=self.config.gold,
                 noise=[self.config.noise],
                 seed=arm.seed,
+                quiet=self.config.quiet,
             )
         )
 

@@ -115,7 +115,7 @@ def run(config: RewardConfig) -> RewardResult:
     from rlhf.foundation.locks import sole_writer
 
     with sole_writer(config.output_dir):
-        data = load_reward_data(config)
+        data = load_reward_data(config, quiet=config.quiet)
         if data.is_comparisons:
             from rlhf.commands.reward_comparisons import run_comparisons
 

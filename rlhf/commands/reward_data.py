@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlhf.commands.progress import reading
 from rlhf.foundation.data_sets import Placed, load_data_set, read_rows, renamed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.layouts import HIDDEN, Texts
-from rlhf.foundation.records import Label, read_labels
+from rlhf.foundation.records import Label, lazy_records
 from rlhf.option_fields import Options
 from rlhf.options import option
 
@@ -85,14 +86,16 @@ class RewardData:
         return bool(self.answers)
 
 
-def load_reward_data(options: DataOptions) -> RewardData:
+def load_reward_data(options: DataOptions, *, quiet: bool = True) -> RewardData:
     """Read what the options name. Raises InputError naming the row that cannot be read, or columns that say nothing."""
     from rewards.preferences import answers_of
     from rewards.targets import hash_labels, labels_of
 
     if options.labels is not None:
-        labels = read_labels(Path(options.labels))
-        return RewardData(options.labels, labels, sha256=hash_labels(labels))
+        with reading(options.labels, quiet=quiet, times=3) as advance:  # hashing reads them twice again
+            own = lazy_records(Label, Path(options.labels), advance)
+            sha256 = hash_labels(own)
+        return RewardData(options.labels, own, sha256=sha256)
     place, rows = _rows(options)
     columns = {key for _, row in rows for key in row}
     if options.comparisons is not None or {"chosen", "rejected"} <= columns:

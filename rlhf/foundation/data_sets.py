@@ -9,7 +9,8 @@ from typing import Any
 
 from rlhf.foundation.cells import unix_lines
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import numbered_jsonl, read_json, read_text
+from rlhf.foundation.files import iter_jsonl
+from rlhf.foundation.json_arrays import is_array, iter_array
 
 Row = dict[str, Any]
 Placed = tuple[str, Row]
@@ -34,15 +35,16 @@ def read_rows(path: Path) -> list[Placed]:
 
     Raises InputError naming the line that is no object.
     """
-    if path.suffix.lower() != ".json" or not read_text(path).lstrip().startswith("["):
-        return [(f"{path}, line {number}", _unix(row)) for number, row in numbered_jsonl(path)]
-    rows = read_json(path)
-    for number, row in enumerate(rows, start=1):
+    if path.suffix.lower() != ".json" or not is_array(path):
+        return [(f"{path}, line {line.number}", _unix(line.row)) for line in iter_jsonl(path)]
+    rows = []
+    for number, row in enumerate(iter_array(path), start=1):
         if not isinstance(row, dict):
             raise InputError(
                 f"{path}, item {number}", got=f"a JSON {type(row).__name__}", expected="an object", fix="mend that item"
             )
-    return [(f"{path}, item {number}", _unix(row)) for number, row in enumerate(rows, start=1)]
+        rows.append((f"{path}, item {number}", _unix(row)))
+    return rows
 
 
 def load_data_set(name: str, split: str, config: str | None = None, *, instead: str = "") -> list[Placed]:

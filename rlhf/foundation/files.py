@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlhf.foundation.errors import InputError, write_failure
 from rlhf.foundation.leftovers import sweep
+
+Advance = Callable[[int], object]
+"""Told how many bytes of a file were read since the last call, for a progress bar."""
+LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+# json.dumps makes an encoder at every call, which costs as much as encoding a short row.
+_AS_IT_IS = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_ESCAPED = json.JSONEncoder(allow_nan=False)
 
 
 def fsync_directory(directory: Path) -> None:
@@ -100,27 +109,66 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(
-            str(path),
-            got=f"bytes that are not UTF-8 at offset {error.start}",
-            expected="a UTF-8 text file",
-            fix="convert it, for example with `iconv -t utf-8`",
-        ) from error
+        raise not_utf8(path, error.start) from error
     except OSError as error:
-        raise InputError(
-            str(path),
-            got=(error.strerror or "an unreadable file").lower(),
-            expected="an existing readable file",
-            fix="check the path",
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def not_utf8(path: Path, offset: int) -> InputError:
+    """The line about bytes that are no UTF-8 at `offset` of a file."""
+    return InputError(
+        str(path),
+        got=f"bytes that are not UTF-8 at offset {offset}",
+        expected="a UTF-8 text file",
+        fix="convert it, for example with `iconv -t utf-8`",
+    )
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The line about a file that is missing, a directory or not ours to read."""
+    return InputError(
+        str(path),
+        got=(error.strerror or "an unreadable file").lower(),
+        expected="an existing readable file",
+        fix="check the path",
+    )
+
+
+def byte_lines(path: Path, advance: Advance | None = None) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file with their ends, one in memory at a time, each with the offset of its first byte.
+
+    Lines end as `read_text` has it: "\\n", "\\r\\n" or "\\r". A byte-order mark is left out. Raises InputError when the
+    file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            offset = 0
+            for read in stream:
+                line = read.removeprefix(codecs.BOM_UTF8) if offset == 0 else read
+                offset += len(read) - len(line)
+                for piece in LINE.findall(line) if b"\r" in line else (line,):
+                    yield offset, piece
+                    offset += len(piece)
+                if advance is not None:
+                    advance(len(read))
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def json_line(row: Mapping[str, object]) -> str:
     """One JSON line with its newline; a lone surrogate, which UTF-8 cannot hold, is written as its \\u escape."""
-    return _encodable(row, indent=None) + "\n"
+    return json_bytes(row).decode() + "\n"
 
 
-def _encodable(value: object, *, indent: int | None) -> str:
+def json_bytes(value: object) -> bytes:
+    """JSON on one line in UTF-8; a lone surrogate is written as its escape, NaN and infinity raise ValueError."""
+    try:
+        return _AS_IT_IS.encode(value).encode()
+    except UnicodeEncodeError:
+        return _ESCAPED.encode(value).encode()
+
+
+def _encodable(value: object, *, indent: int) -> str:
     text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
     try:
         text.encode()
@@ -130,9 +178,9 @@ def _encodable(value: object, *, indent: int | None) -> str:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Write JSON lines atomically."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        stream.writelines(json_line(row) for row in rows)
+    """Write JSON lines atomically, each as `rows` gives it."""
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        stream.writelines(json_bytes(row) + b"\n" for row in rows)
 
 
 def append_jsonl(path: Path, row: Mapping[str, object]) -> None:
@@ -146,26 +194,36 @@ def append_jsonl(path: Path, row: Mapping[str, object]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of `numbered_jsonl`."""
-    return [row for _, row in numbered_jsonl(path)]
+    """The objects of `iter_jsonl`."""
+    return [line.row for line in iter_jsonl(path)]
 
 
-def numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Read JSON lines, one object a line, each with its line's number; blank lines are passed over.
+class JsonLine(NamedTuple):
+    """An object of a file of JSON lines, the number of its line from 1, and the offset of the line's first byte."""
+
+    number: int
+    offset: int
+    row: dict[str, Any]
+
+
+def iter_jsonl(path: Path, advance: Advance | None = None) -> Iterator[JsonLine]:
+    """Read JSON lines, one object a line, one in memory at a time; blank lines are passed over.
 
     Raises InputError naming the line when one is not a JSON object; a last line without a newline that does not
     parse is called torn (a writer was stopped in the middle of it).
     """
-    text = read_text(path)
-    rows: list[tuple[int, dict[str, Any]]] = []
-    lines = text.split("\n")  # not splitlines(): U+2028 inside a JSON string is no line end
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
+    # Not splitlines(): U+2028 inside a JSON string is no line end.
+    for number, (offset, line) in enumerate(byte_lines(path, advance), start=1):
+        try:
+            text = line.rstrip(b"\r\n").decode()
+        except UnicodeDecodeError as error:
+            raise not_utf8(path, offset + error.start) from error
+        if not text or text.isspace():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(text)
         except (ValueError, RecursionError) as error:
-            torn = number == len(lines)
+            torn = not line.endswith((b"\n", b"\r"))
             raise InputError(
                 f"{path}, line {number}",
                 got="a torn last line" if torn else f"no valid JSON ({_problem(error)})",
@@ -179,5 +237,4 @@ def numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
                 expected="one JSON object a line",
                 fix="mend or delete that line",
             )
-        rows.append((number, row))
-    return rows
+        yield JsonLine(number, offset, row)

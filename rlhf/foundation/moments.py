@@ -30,3 +30,9 @@ def instant(text: object, place: str) -> datetime:
             expected="ISO 8601, like 2026-01-31T09:30:00Z",
             fix="write it so, leave it empty, or give the column another name",
         ) from None
+
+
+def microseconds(text: object, place: str) -> int:
+    """`instant` as microseconds since the year 1; 0 where no time was given."""
+    passed = instant(text, place) - UNKNOWN
+    return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds

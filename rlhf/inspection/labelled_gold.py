@@ -9,7 +9,7 @@ from typing import Any
 from labeling.counting import plain
 from labeling.pooling import Method
 from rewards.targets import pool_labels
-from rlhf.foundation.records import read_labels
+from rlhf.foundation.records import Label, lazy_records
 
 
 class LabelledGold:
@@ -21,16 +21,16 @@ class LabelledGold:
 
     def __init__(self, path: Path, method: Method = "dawid_skene") -> None:
         """Read labels.jsonl. Raises InputError when it is missing, no file of labels, or of raters at chance alone."""
-        self.pooled = pool_labels(read_labels(path), method, str(path))
+        self.pooled = pool_labels(lazy_records(Label, path), method, str(path))
         self.targets = {plain(text.prompt + text.completion): text.target for text in self.pooled.texts}
         self.__name__ = path.stem
 
     @property
     def note(self) -> str:
         """How many labels of whom count, and what was done with the raters."""
-        labels = self.pooled.counted.labels
-        raters, texts = len({x.annotator for x in labels}), len({x.uid for x in labels})
-        return "; ".join([f"{len(labels)} labels on {texts} texts by {raters} annotators", *self.pooled.lines()])
+        votes = self.pooled.counted.votes
+        told = f"{len(votes)} labels on {len(votes.uids)} texts by {len(votes.by_rater())} annotators"
+        return "; ".join([told, *self.pooled.lines()])
 
     def __call__(
         self, prompts: Sequence[str], completions: Sequence[str], completion_ids: Any = None, **kwargs: Any
