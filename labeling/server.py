@@ -29,6 +29,7 @@ from pathlib import Path
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.locks import made_for
 
 VERSION = "1.23.2"
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -116,9 +117,11 @@ def _watched(command: Sequence[str], say: Say) -> list[str]:
 
 @contextmanager
 def locked(path: Path, meaning: str) -> Iterator[None]:
-    """Hold an exclusive lock on `path`. Raises InputError at once when another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
+    """Hold an exclusive lock on `path`. Raises InputError at once when another process holds it.
+
+    A directory that was made for the lock alone goes again when the work fails.
+    """
+    with made_for(path.parent, lock=path.name), path.open("a") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlhf.commands.outputs import check_own, is_comparison_table
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.records import Sample, read_samples
@@ -61,6 +62,8 @@ def run(config: CompareConfig) -> list[CompareRow]:
     from rewards.distance import reward_distance
     from rewards.loading import load_reward
 
+    if config.output_path is not None:
+        check_own("--output_path", Path(config.output_path), is_comparison_table)
     first, second = (load_reward(spec) for spec in config.rewards)
     rows = []
     for name, kl, samples in _sample_sets(config):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from labeling.pooling import POOLING_HELP, Method
 from rlhf.commands.first_words import first_words
@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 @dataclass(kw_only=True)
 class EvaluateConfig(Options):
     """Options of `rlhf evaluate`."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {"pooling": "gold_labels"}
+    NOT_WITH: ClassVar[Mapping[str, str]] = {
+        "relative_error": "num_samples stored_samples",
+        "max_samples": "num_samples stored_samples",
+        "num_samples": "stored_samples",
+        "draw": "stored_samples",
+        "heldout": "stored_samples",
+        "heat_samples": "stored_samples",
+        "best_of_n_samples": "stored_samples",
+    }
 
     run: str = option("", help="the run directory; also as first word: rlhf evaluate RUN")
     gold_reward_func: list[str] = option(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf.commands.first_words import first_words
+from rlhf.commands.outputs import check_own, is_page
 from rlhf.foundation.errors import InputError
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
@@ -37,6 +38,7 @@ def run(config: InspectConfig) -> Path:
     """Write the report and return its path. Raises InputError when a directory is no run and no reward model."""
     first, *others = (Path(name) for name in config.runs)
     output = Path(config.output_path) if config.output_path else None
+    check_own("--output_path", output or first / "report.html", is_page)
     if (first / "reward_model.json").is_file() and not others:
         from rlhf.inspection.reward_page import build_reward_page
 

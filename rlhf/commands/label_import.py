@@ -11,7 +11,8 @@ from labeling.importing import SIDES, Imported, import_comparisons, import_label
 from labeling.people import Joined, join_people
 from labeling.tables import Columns
 from labeling.union import union
-from rlhf.commands.label_output import check_output, listed_counts, print_notes, tally
+from rlhf.commands.label_output import listed_counts, print_notes, tally
+from rlhf.commands.outputs import check_output
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.locks import one_writer
 from rlhf.foundation.records import Comparison, Label, read_comparisons, read_labels, write_records
@@ -64,7 +65,8 @@ def run(config: ImportConfig) -> Imported:
     Answers marked as ground truth go to NAME.reference.jsonl beside the output.
     """
     source, output = Path(config.input), Path(config.output)
-    check_output(output, overwrite=config.overwrite or config.append)
+    replace = config.overwrite or config.append
+    check_output("--output", output, overwrite=replace, inputs=[config.input])
     if config.kind == "comparison":
         columns = Columns(config.text, config.label, config.prompt or "prompt", config.annotator_column)
         mapping = parse_map(config.map, meanings=list(SIDES))
@@ -73,7 +75,7 @@ def run(config: ImportConfig) -> Imported:
         columns = Columns(config.text, config.label, config.prompt, config.annotator_column)
         imported = import_labels(source, columns, parse_map(config.map), annotator=config.annotator)
     with one_writer(output):
-        check_output(output, overwrite=config.overwrite or config.append)
+        check_output("--output", output, overwrite=replace)
         beside = output.with_name(f"{output.stem}.reference.jsonl")
         keep = config.append and output.exists()
         if config.kind == "comparison":

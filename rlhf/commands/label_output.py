@@ -1,24 +1,11 @@
-"""What the labelling commands share on the way out: no file is overwritten unasked, and every count is said."""
+"""What the labelling commands say of what came out: every count."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Comparison, Label
-
-
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse to replace labels that may have cost hours. Raises InputError when `path` exists."""
-    if path.exists() and not overwrite:
-        raise InputError(
-            str(path),
-            got="a file that exists",
-            expected="a new file",
-            fix="choose another --output, or pass --overwrite to replace it",
-        )
 
 
 def tally(records: Sequence[Label] | Sequence[Comparison]) -> str:

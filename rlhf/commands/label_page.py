@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from labeling.answers import collect
 from labeling.campaign import plan_tasks
@@ -21,6 +23,19 @@ from rlhf.options import option, parse
 @dataclass
 class PageConfig(TaskConfig):
     """Options of `rlhf label page`: those that make tasks, and the files sent back."""
+
+    NOT_WITH: ClassVar[Mapping[str, str]] = {
+        **TaskConfig.NOT_WITH,
+        "kind": "answers",
+        "title": "answers",
+        "question": "answers",
+        "prompt_format": "answers",
+        "mix_corpus": "answers",
+        "select": "answers",
+        "num_tasks": "answers",
+        "max_characters": "answers",
+        "seed": "answers",
+    }
 
     samples: str = option("", help="samples.jsonl to make a page of; leave it out to collect --answers")
     answers: list[str] = option([], help="files that the page saved: their answers become labels")

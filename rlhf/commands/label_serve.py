@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from labeling import server
 from labeling.connection import default_directory
@@ -19,6 +20,15 @@ from rlhf.options import option, parse
 @dataclass
 class ServeConfig(Options):
     """Options of `rlhf label serve`."""
+
+    NOT_WITH: ClassVar[Mapping[str, str]] = {
+        "status": "stop install_only",
+        "stop": "install_only",
+        "host": "status stop install_only",
+        "port": "status stop install_only",
+        "raters": "status stop install_only",
+        "show_passwords": "stop install_only",
+    }
 
     server_dir: str = option("", help="folder of the server's data (default: ~/.local/share/rlhf/label-studio)")
     host: str = option("127.0.0.1", help="address to listen on; anything but loopback lets other machines in")

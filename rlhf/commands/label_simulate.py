@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from labeling.pairs import pair_samples
 from labeling.simulate import simulate_answers, simulate_labels
-from rlhf.commands.label_output import check_output, tally
+from rlhf.commands.label_output import tally
+from rlhf.commands.outputs import check_output
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Comparison, Label, Sample, read_samples, write_records
 from rlhf.foundation.terminal import shown
-from rlhf.option_fields import Options
+from rlhf.option_fields import Options, check_ranges
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class SimulateConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_ranges(self, [("noise", 0, 1)])
         names = [name for text in self.annotators for name in text.split(",") if name]
         self.annotators = names
         if not names or len(set(names)) < len(names):
@@ -80,7 +82,7 @@ def run(config: SimulateConfig) -> list[Label] | list[Comparison]:
     from rlhf.gold import GoldRule
 
     output = Path(config.output)
-    check_output(output, overwrite=config.overwrite)
+    check_output("--output", output, overwrite=config.overwrite, inputs=[config.samples])
     samples = read_samples(Path(config.samples))
     rule = GoldRule(check_lines=config.gold == "embedded")
     completions, prompts = [sample.completion for sample in samples], [sample.prompt for sample in samples]

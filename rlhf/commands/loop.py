@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rlhf.commands.staged import StagedWork
 from rlhf.foundation.errors import InputError
@@ -31,6 +31,8 @@ FROZEN = "frozen_reward"
 @dataclass(kw_only=True)
 class LoopConfig(Options):
     """Options of `rlhf loop`."""
+
+    NOT_WITH: ClassVar[Mapping[str, str]] = {"noise": "annotator"}
 
     model_name_or_path: str = option(help="the original: a directory or a hub name")
     output_dir: str = option("runs/loop", help="directory of all rounds")

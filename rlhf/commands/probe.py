@@ -48,12 +48,11 @@ class ProbeConfig(Options):
 
 def run(config: ProbeConfig) -> dict[str, Any]:
     """Attribution, then the search both ways; writes probe.json and probe_samples.jsonl. Raises InputError."""
-    from tqdm import tqdm
-
     from rewards.attribution import loved_and_hated, occlusion, word_worths
     from rewards.loading import load_reward
     from rewards.probe import BaseLogProbs, search
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+    from rlhf.foundation.progress import progress_bar
 
     directory = Path(config.output_dir)
     if (directory / "probe.json").exists() and not config.overwrite:
@@ -70,7 +69,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     some = slice(config.attribution_samples)
     worths = word_worths(occlusion(reward, prompts[some], completions[some]))
     loved, hated = loved_and_hated(worths)
-    with tqdm(total=2 * config.num_rounds, desc="probe", unit="round", disable=config.quiet) as bar:
+    with progress_bar("probe", "round", total=2 * config.num_rounds, quiet=config.quiet) as bar:
         found = {
             name: search(
                 reward,

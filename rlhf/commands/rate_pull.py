@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 @dataclass
 class RatePullConfig(Options):
     """Options of `rlhf rate pull`."""
+
+    NOT_WITH: ClassVar[Mapping[str, str]] = {"server_dir": "answers"}
 
     output_dir: str = option("rating", help="folder of the study; ratings.jsonl is written there")
     answers: list[str] = option([], help="files that the offline page saved; else the ratings come from Label Studio")

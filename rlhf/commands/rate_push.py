@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 @dataclass
 class RatePushConfig(Options):
     """Options of `rlhf rate push`."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {"per_rung": "ladder"}
+    NOT_WITH: ClassVar[Mapping[str, str]] = {
+        "num_samples": "ladder",
+        "draw": "stored_samples",
+        "raters": "page",
+        "server_dir": "page",
+    }
 
     run: str = option("", help="the run directory; also as first word: rlhf rate push RUN")
     output_dir: str = option("rating", help="folder of the study: its key stays here and is needed for the verdict")

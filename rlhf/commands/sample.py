@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from rlhf.commands.outputs import check_output
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, write_records
 from rlhf.option_fields import Options
@@ -17,6 +18,13 @@ from rlhf.options import option, parse
 @dataclass(kw_only=True)
 class SampleConfig(Options):
     """What to sample and how many."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        "dataset_config": "dataset_name",
+        "dataset_split": "dataset_name",
+        "prompt_column": "prompts dataset_name",
+    }
+    NOT_WITH: ClassVar[Mapping[str, str]] = {"num_samples": "prompts dataset_name"}
 
     model_name_or_path: str = option(help="a model directory or a hub name")
     output_path: str = option("samples.jsonl", help="where the samples go")
@@ -70,13 +78,7 @@ class SampleConfig(Options):
 def run(config: SampleConfig) -> list[Sample]:
     """Sample, write `output_path`, and return the samples. Raises InputError."""
     output = Path(config.output_path)
-    if output.exists() and not config.overwrite:
-        raise InputError(
-            "--output_path",
-            got=f"{output}, which is there already",
-            expected="a new file",
-            fix="choose another path, or give --overwrite",
-        )
+    check_output("--output_path", output, overwrite=config.overwrite, inputs=[config.prompts, config.dataset_name])
     from rlhf.foundation.conversation import prompt_to_text
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
     from rlhf.language_model.sampler import sample_texts

@@ -10,6 +10,7 @@ from typing import Any
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
 from rlhf.foundation.leftovers import sweep
+from rlhf.foundation.locks import made_for
 
 
 class StagedWork:
@@ -52,10 +53,10 @@ class StagedWork:
         if is_done(product):
             return
         print(announce, flush=True)
-        self.root.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         try:
-            work()
+            with made_for(self.root):
+                work()
         finally:
             if self.record.exists() or is_done(product):
                 self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)

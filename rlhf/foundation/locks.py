@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rlhf.foundation.errors import InputError, write_failure
@@ -26,6 +26,29 @@ def take_lock(path: Path, *, wait: bool = False) -> int | None:
 
 
 @contextmanager
+def made_for(directory: Path, *, lock: str = "", writing: Path | None = None) -> Iterator[None]:
+    """Make a directory with its parents; if the work inside fails, those made that hold nothing go again.
+
+    `lock` names a lock file in the directory that counts as nothing; `writing` is what is to be written. Raises
+    InputError when the place refuses.
+    """
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_failure(writing or directory, error) from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # not empty
+            if made and lock and [path.name for path in directory.iterdir()] == [lock]:
+                (directory / lock).unlink()
+            for path in made:
+                path.rmdir()
+        raise
+
+
+@contextmanager
 def sole_writer(directory: str | Path) -> Iterator[None]:
     """Hold an output directory, which need not exist yet, for one command: by the file .NAME.lock beside it.
 
@@ -33,28 +56,23 @@ def sole_writer(directory: str | Path) -> Iterator[None]:
     """
     target = Path(os.path.abspath(directory))
     path = target.parent / f".{target.name}.lock"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _take_new(path)
-    except OSError as error:
-        raise InputError(
-            f"writing {path}",
-            got=error.strerror or str(error),
-            expected="a directory that can be written",
-            fix="choose another one",
-        ) from error
-    if descriptor is None:
-        raise InputError(
-            "--output_dir",
-            got=f"{directory}, in use by another command",
-            expected="a directory of this command alone",
-            fix="wait for that command, or choose another directory",
-        )
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+    with made_for(target.parent, writing=target):
+        try:
+            descriptor = _take_new(path)
+        except OSError as error:
+            raise write_failure(path, error) from error
+        if descriptor is None:
+            raise InputError(
+                "--output_dir",
+                got=f"{directory}, in use by another command",
+                expected="a directory of this command alone",
+                fix="wait for that command, or choose another directory",
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 @contextmanager
@@ -64,17 +82,17 @@ def one_writer(path: Path) -> Iterator[None]:
     The lock is the file .NAME.lock beside it. Raises InputError when the place cannot be written.
     """
     lock = path.parent / f".{path.name}.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _take_new(lock, wait=True)
-    except OSError as error:
-        raise write_failure(path, error) from error
-    assert descriptor is not None  # it waited
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
+    with made_for(path.parent, writing=path):
+        try:
+            descriptor = _take_new(lock, wait=True)
+        except OSError as error:
+            raise write_failure(path, error) from error
+        assert descriptor is not None  # it waited
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def _take_new(path: Path, *, wait: bool = False) -> int | None:

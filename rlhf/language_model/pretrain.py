@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.progress import progress_bar
 from rlhf.language_model.corpus import IGNORED, Blocks, Split, attention_mask, encode_documents, hold_out, pack
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.language_model.tokenizer import train_tokenizer
@@ -117,7 +117,7 @@ def train(model: PreTrainedModel, blocks: Blocks, config: PretrainConfig) -> int
     batches = _batches(len(blocks.labels), config)
     seen = 0
     started = time.perf_counter()
-    with tqdm(total=config.max_steps, desc="pretrain", unit="step", disable=config.quiet) as bar:
+    with progress_bar("pretrain", "step", total=config.max_steps, quiet=config.quiet) as bar:
         for step in range(config.max_steps):
             rows = next(batches)
             loss, tokens = next_token_loss(model, *(part[rows] for part in blocks))

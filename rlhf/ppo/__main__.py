@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlhf import environment
 from rlhf.foundation.errors import InputError
@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 @dataclass(kw_only=True)
 class PPOCommandConfig(PPOConfig):
     """`PPOConfig` and what the command line names: the model, the rewards, the prompts."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        **PPOConfig.NEEDS,
+        "dataset_config": "dataset_name",
+        "dataset_train_split": "dataset_name",
+        "prompt_column": "prompts eval_prompts dataset_name",
+        "lora_r": "use_peft",
+        "lora_alpha": "use_peft",
+        "lora_target_modules": "use_peft",
+    }
 
     model_name_or_path: str = option(help="the original: a model directory or a hub name")
     reward_model_path: list[str] = option([], help="reward model directories (from `rlhf reward`)")
@@ -53,6 +63,8 @@ class PPOCommandConfig(PPOConfig):
                 expected="--reward_model_path DIR or --reward_func NAME",
                 fix="name what to optimise",
             )
+        for name in ("lora_r", "lora_alpha"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
         if self.use_peft and self.train_scope != "all":
             raise InputError(
                 "--use_peft", got=f"--train_scope {self.train_scope} too", expected="one of them", fix="drop one"

@@ -11,8 +11,9 @@ Defaults that differ from TRL's, and why:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from rlhf.foundation.errors import InputError
 from rlhf.option_fields import Options
@@ -22,6 +23,16 @@ from rlhf.options import option
 @dataclass(kw_only=True)
 class PPOConfig(Options):
     """How to finetune; every rule between the fields is checked when it is made (InputError)."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        "accept_changes": "resume",
+        "critic_learning_rate": "critic",
+        "gamma": "critic",
+        "lam": "critic",
+        "vf_coef": "critic",
+        "cliprange_value": "critic",
+        "kl_horizon": "kl_target",
+    }
 
     output_dir: str = option(help="the run directory; a non-empty one is refused without --resume")
     seed: int = option(0, help="seed of everything random; at least 0")

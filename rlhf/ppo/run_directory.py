@@ -71,6 +71,7 @@ class RunDirectory:
             raise InputError(
                 "--output_dir", got=f"{self.root}, a file", expected="a directory", fix="choose another one"
             )
+        fresh = not (self.root / ".lock").exists()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("w")
@@ -86,6 +87,8 @@ class RunDirectory:
                 expected="a directory of this run alone",
                 fix="wait for that run, or choose another directory",
             ) from None
+        if fresh and entries and not (resume and self.run_json.exists()):
+            (self.root / ".lock").unlink()  # this is no directory of ours
         if entries and not resume:
             lock.close()
             raise InputError(

@@ -20,7 +20,6 @@ from os import PathLike, fspath
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from rewards.calling import RewardFunction, reward_name
 from rewards.loading import as_reward_functions
@@ -28,6 +27,7 @@ from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.foundation.digests import digest_files
 from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.progress import progress_bar
 from rlhf.foundation.records import write_records
 from rlhf.language_model.endings import never_sampled
 from rlhf.language_model.randomness import Stream
@@ -138,7 +138,7 @@ class PPOTrainer:
         try:
             self.begin()
             hidden = self.args.quiet or not self.processes.is_main
-            with tqdm(desc="ppo", unit="iteration", disable=hidden, initial=self.iteration) as bar:
+            with progress_bar("ppo", "iteration", initial=self.iteration, quiet=hidden) as bar:
                 while self.stop_reason is None:
                     line = self.step(self.rollout())
                     bar.set_postfix_str(progress(line))
