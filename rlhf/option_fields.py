@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from rlhf.foundation.errors import InputError
 
 BIGGEST = 2**63 - 1
+LOWEST_TEMPERATURE = 1e-3  # below it logits divided by it overflow, and sampling is argmax anyway
 
 
 class Options:
@@ -129,4 +130,9 @@ def check_ranges(config: object, ranges: list[tuple[str, float, float]]) -> None
         given = getattr(config, name)
         for value in given if isinstance(given, list) else [given]:
             if not low <= value <= high:
-                raise InputError(f"--{name}", got=value, expected=f"{low:g} to {high:g}", fix="choose one in the range")
+                raise InputError(
+                    f"--{name}",
+                    got=value,
+                    expected=f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}",
+                    fix="choose one in the range",
+                )

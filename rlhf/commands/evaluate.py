@@ -12,6 +12,7 @@ from labeling.pooling import POOLING_HELP, Method
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
+from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -122,6 +123,9 @@ def run(config: EvaluateConfig) -> Evaluation:
 
     directory = Path(config.run)
     ladder = read_run(directory)
+    for name in ("num_samples", "best_of_n_samples"):
+        count = getattr(config, name) or 0
+        require_memory(of_completions(count, ladder.completion_length), {name: count})
     golds, qualities = load_functions(config)
     corpus = read_documents(config.corpus, heldout=False)
     if config.stored_samples:

@@ -15,6 +15,7 @@ from labeling.pooling import POOLING_HELP, Method, Pooled, pool, second_look
 from labeling.position import left_shares
 from labeling.pull import task_addresses
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import read_text
 from rlhf.foundation.proportion import Proportion
 from rlhf.foundation.records import LABELS, Label, read_comparisons, read_labels
 from rlhf.foundation.terminal import shown
@@ -82,7 +83,7 @@ def run(config: StatusConfig) -> Status:
     if folder and plan:
         is_comparison = plan.screen.kind == "comparison"
         path = folder.path / ("comparisons.jsonl" if is_comparison else "labels.jsonl")
-        if not path.exists() or not path.read_text(encoding="utf-8").strip():
+        if not path.exists() or not read_text(path).strip():
             raise InputError(
                 str(path),
                 got="no labels yet",

@@ -16,6 +16,7 @@ from rlhf.commands.staged import StagedWork
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
 from rlhf.foundation.locks import sole_writer
+from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.records import read_labels, write_records
 from rlhf.option_fields import Options
 from rlhf.options import option, parse, read_config
@@ -109,6 +110,7 @@ class Loop:
             return self._run()
 
     def _run(self) -> str:
+        require_memory(of_completions(self.config.num_labels, 32), {"num_labels": self.config.num_labels})
         today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
         work = StagedWork(self.root, self.root / "loop.json", today)
         self.check_recipes()

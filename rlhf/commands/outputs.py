@@ -40,6 +40,8 @@ def check_own(option: str, path: Path, ours: Callable[[Path], bool]) -> None:
 
 def is_page(path: Path) -> bool:
     """Whether a file is a page of `rlhf inspect`."""
+    if not path.is_file():
+        return False
     with path.open("rb") as stream:
         return stream.read(200).lstrip().lower().startswith(b"<!doctype html>")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
+from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.records import Sample, new_uid, read_samples, write_records
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
@@ -62,6 +63,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
             expected="a new directory",
             fix="choose another one, or give --overwrite",
         )
+    require_memory(of_completions(config.candidates, 64), {"candidates": config.candidates})
     reward = load_reward(config.reward)
     samples = read_samples(Path(config.samples))
     base = BaseLogProbs(load_causal_lm(config.model_name_or_path), load_tokenizer(config.model_name_or_path))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -185,6 +186,8 @@ def rung_samples(config: RatePushConfig, ladder: Run, names: list[str], count: i
         return {name: stored[name] for name in names}
     from rlhf.inspection.fresh_samples import draw_rung
 
+    name = "per_rung" if config.ladder else "num_samples"
+    require_memory(of_completions(count, ladder.completion_length), {name: count})
     known = list(dict.fromkeys(sample.prompt for rows in stored.values() for sample in rows)) or [""]
     prompts = [known[i % len(known)] for i in range(count)]
     return {name: draw_rung(ladder, name, prompts, [], draw=config.draw).samples for name in names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,10 @@ from typing import Any
 
 from rlhf.foundation.errors import InputError, write_failure
 from rlhf.foundation.leftovers import sweep
+from rlhf.foundation.memory import available
+
+LARGE = 50_000_000  # bytes; below it nobody asks for memory
+TEXT_IN_MEMORY = 3  # bytes of memory a byte of a file, at least: the bytes, the text, its lines
 
 
 def fsync_directory(directory: Path) -> None:
@@ -95,9 +100,11 @@ def _problem(error: Exception) -> str:
 def read_text(path: Path) -> str:
     """Read a UTF-8 text file, without a byte-order mark; line ends become "\\n".
 
-    Raises InputError when it is missing, a directory, unreadable or not UTF-8.
+    Raises InputError when it is missing, a directory, a pipe or device (read to the end it may never be), more than
+    memory holds, unreadable or not UTF-8.
     """
     try:
+        require_ordinary(path)
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
@@ -113,6 +120,17 @@ def read_text(path: Path) -> str:
             expected="an existing readable file",
             fix="check the path",
         ) from error
+
+
+def require_ordinary(path: Path) -> None:
+    """Raise InputError for a pipe, a device, and a file that memory cannot hold; OSError where nothing is."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        fix = "save what it holds to a file first"
+        raise InputError(str(path), got="a pipe or a device", expected="an ordinary file", fix=fix)
+    if found.st_size > LARGE and found.st_size * TEXT_IN_MEMORY > available():
+        got = f"a file of {found.st_size / 1e9:,.1f} GB"
+        raise InputError(str(path), got=got, expected="one that fits into memory", fix="give it in parts")
 
 
 def json_line(row: Mapping[str, object]) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,6 +84,7 @@ def _read_dataset(name: str, text_column: str, split: str) -> list[str]:
     import huggingface_hub
 
     datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity(CRITICAL)  # what failed is told in one line
     try:
         if not (Path(name).is_dir() or huggingface_hub.constants.HF_HUB_OFFLINE):
             # Asked once: `datasets` would retry for half a minute before it says that the network is down.

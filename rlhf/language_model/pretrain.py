@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from rlhf.foundation.causal_lm import require_finite
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.progress import progress_bar
 from rlhf.language_model.corpus import IGNORED, Blocks, Split, attention_mask, encode_documents, hold_out, pack
@@ -74,6 +75,7 @@ def build_language_model(config: PretrainConfig, documents: Sequence[str]) -> La
     started = time.perf_counter()
     model.to(device)  # type: ignore[arg-type]
     seen = train(model, blocks, config)
+    require_finite([model], learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     seconds = time.perf_counter() - started
     model.train(False)
     loss = held_out_loss(model, tokenizer, split, config)

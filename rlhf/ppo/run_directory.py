@@ -108,8 +108,11 @@ class RunDirectory:
         self._lock = lock
 
     def close(self) -> None:
-        """Give the directory free."""
+        """Give the directory free; one in which nothing was written goes again."""
         if self._lock is not None:
+            if [path.name for path in self.root.iterdir()] == [".lock"]:
+                (self.root / ".lock").unlink()
+                self.root.rmdir()
             self._lock.close()
             self._lock = None
 

@@ -76,6 +76,7 @@ class PPOTrainer:
         peft_config: Any = None,
         reward_constants: Normalization | None = None,
     ) -> None:
+        args.require_memory()
         self.args = args
         model = fspath(model) if isinstance(model, PathLike) else model
         self.processes = distributed.start(use_cpu=args.use_cpu)

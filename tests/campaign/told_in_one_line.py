@@ -140,6 +140,7 @@ class Place:
     def refused_or_works(self, *words: object) -> Outcome:
         """Either is right, nothing between them is."""
         outcome = self.run(*words)
-        assert outcome.status == 0 or not outcome.fault, f"{outcome.fault}\n{outcome}"
+        begun = "new/run.json" in outcome.changed  # a run that diverges keeps what it has
+        assert outcome.status == 0 or not outcome.fault or (begun and outcome.fault.startswith("written")), str(outcome)
         assert "Traceback" not in outcome.err, str(outcome)
         return outcome
