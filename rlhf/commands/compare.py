@@ -10,6 +10,7 @@ from rlhf.commands.outputs import check_own, is_comparison_table
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.records import Sample, read_samples
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -94,13 +95,13 @@ def main(argv: list[str]) -> None:
     bare = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
     words = [*(["--rewards", *argv[:bare]] if bare else []), *argv[bare:]]
     config = parse(CompareConfig, words, prog="rlhf compare", description=__doc__ or "")
-    print(f"EPIC-style distance of {config.rewards[0]} and {config.rewards[1]}")
+    say(f"EPIC-style distance of {config.rewards[0]} and {config.rewards[1]}")
     print("(0: alike, 0.707: unrelated, 1: opposite; 95 % bootstrap interval)")
     for row in run(config):
         found = row.distance
         kl = "" if row.kl_per_completion is None else f"  KL {row.kl_per_completion:5.2f} nats"
         dropped = f", {found.dropped} dropped" if found.dropped else ""
-        print(
+        say(
             f"{row.name}{kl}  {found.distance:.3f} ({found.low:.3f} to {found.high:.3f}), correlation "
             f"{found.correlation:.3f} (n = {found.n} completions of {found.n_prompts} prompts{dropped})"
         )

@@ -13,6 +13,7 @@ from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
 from rlhf.foundation.memory import of_completions, require_memory
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -156,7 +157,7 @@ def run(config: EvaluateConfig) -> Evaluation:
 
 
 def read_documents(name: str | None, *, heldout: bool) -> str | None:
-    """A text file, or the embedded play; held out, other speeches of it. None when nothing is named."""
+    """A text file, or the embedded play; held out, other speeches of it. None if none is named. Raises InputError."""
     if name is None:
         return None
     from rlhf.language_model.corpus import EMBEDDED
@@ -164,7 +165,11 @@ def read_documents(name: str | None, *, heldout: bool) -> str | None:
 
     if name == EMBEDDED:
         return "\n\n".join(generate_corpus(seed=1, n_documents=400) if heldout else generate_corpus())
-    return read_text(Path(name))
+    text = read_text(Path(name))
+    if not text.strip():
+        option = "--heldout" if heldout else "--corpus"
+        raise InputError(option, got=f"{name}, without any text", expected="a text file", fix="check the path")
+    return text
 
 
 # One rule has one name; --gold of `rlhf label simulate` says embedded, earlier runs wrote gold_words_only.
@@ -232,12 +237,12 @@ def main(argv: Sequence[str]) -> None:
     names = ["proxy", *evaluation.telling_golds, *evaluation.qualities]
     for rung in evaluation.rungs:
         scores = "  ".join(f"{name} {estimate.text(3)}" for name in names if (estimate := rung.reward(name)))
-        print(f"{rung.name}  KL {rung.kl:6.2f} ± {rung.kl_se or 0:.2f} nats  {scores}")
+        say(f"{rung.name}  KL {rung.kl:6.2f} ± {rung.kl_se or 0:.2f} nats  {scores}")
     for gold in evaluation.telling_golds:
         if len(evaluation.rungs) > 1:
-            print(
+            say(
                 f"{gold} against the original, same prompt and random numbers: {win_rates(evaluation, gold)[-1].text()}"
             )
     for onset in evaluation.onsets.values():
         print(onset.statement())
-    print(f"written: {Path(config.run) / 'evaluation.json'}")
+    say(f"written: {Path(config.run) / 'evaluation.json'}")

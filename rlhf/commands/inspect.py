@@ -8,6 +8,7 @@ from pathlib import Path
 from rlhf.commands.first_words import first_words
 from rlhf.commands.outputs import check_own, is_page
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -54,4 +55,4 @@ def main(argv: list[str]) -> None:
     """Parse the command line, write the report, print its path."""
     config = parse(InspectConfig, first_words(argv, "runs"), prog="rlhf inspect", description=__doc__ or "")
     path = run(config)
-    print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")
+    say(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")

@@ -13,7 +13,7 @@ from labeling.folder import Folder
 from labeling.server_raters import annotate_as, simulated_comparisons, simulated_judgements
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.progress import progress_bar
-from rlhf.foundation.terminal import shown
+from rlhf.foundation.terminal import say, shown
 from rlhf.option_fields import Options, check_ranges
 from rlhf.options import option, parse
 
@@ -85,5 +85,5 @@ def main(argv: list[str]) -> None:
     """Parse the options, answer, and print how many."""
     config = parse(AnnotateConfig, argv, prog="rlhf label annotate", description=(__doc__ or "").split(": ", 1)[1])
     for rater, count in run(config).items():
-        print(f"{shown(rater) or 'simulated'}: {count} answers")
-    print(f"then: rlhf label pull --output_dir {config.output_dir}")
+        say(f"{shown(rater) or 'simulated'}: {count} answers")
+    say(f"then: rlhf label pull --output_dir {config.output_dir}")

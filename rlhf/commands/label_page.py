@@ -16,7 +16,7 @@ from labeling.returned import Returned
 from rlhf.commands.label_output import listed_counts, print_notes, tally
 from rlhf.commands.label_tasks import TaskConfig, make_tasks
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.terminal import shown
+from rlhf.foundation.terminal import say, shown
 from rlhf.options import option, parse
 
 
@@ -80,14 +80,14 @@ def main(argv: list[str]) -> None:
     config = parse(PageConfig, argv, prog="rlhf label page", description=(__doc__ or "").split(": ", 1)[1])
     if config.samples:
         path, count, cleaning = make_page(config)
-        print(f"{count} tasks -> {shown(path)} (opens without a network)")
+        say(f"{count} tasks -> {shown(path)} (opens without a network)")
         if said := listed_counts(cleaning):
-            print(f"cleaned: {said}")
-        print(f"then: rlhf label page --output_dir {config.output_dir} --answers answers-NAME.json")
+            say(f"cleaned: {said}")
+        say(f"then: rlhf label page --output_dir {config.output_dir} --answers answers-NAME.json")
         return
     returned = run(config)
     assert isinstance(returned, Returned)
     name = "comparisons.jsonl" if returned.comparisons else "labels.jsonl"
-    print(f"{tally(returned.labels or returned.comparisons)} -> {shown(Path(config.output_dir) / name)}")
-    print(f"answers: {returned.annotations}; {listed_counts(returned.counts) or 'none'}")
+    say(f"{tally(returned.labels or returned.comparisons)} -> {shown(Path(config.output_dir) / name)}")
+    say(f"answers: {returned.annotations}; {listed_counts(returned.counts) or 'none'}")
     print_notes(returned.notes)

@@ -16,7 +16,7 @@ from rlhf.commands.label_output import listed_counts
 from rlhf.commands.label_tasks import TaskConfig, make_tasks
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.progress import progress_bar
-from rlhf.foundation.terminal import shown
+from rlhf.foundation.terminal import say, shown
 from rlhf.option_fields import check_ranges
 from rlhf.options import option, parse
 
@@ -101,9 +101,9 @@ def main(argv: list[str]) -> None:
             }
         )
         name = f"{shown(rater)}: " if rater else ""
-        print(f"{name}{one.created} tasks sent, {one.present} were there{'; ' + extra if extra else ''}")
+        say(f"{name}{one.created} tasks sent, {one.present} were there{'; ' + extra if extra else ''}")
     if said := listed_counts(summary.cleaning):
-        print(f"cleaned: {said}")
+        say(f"cleaned: {said}")
     print("label at")
-    print("\n".join(f"  {line}" for line in summary.addresses))
-    print(f"then: rlhf label pull --output_dir {config.output_dir}")
+    say("\n".join(f"  {line}" for line in summary.addresses))
+    say(f"then: rlhf label pull --output_dir {config.output_dir}")

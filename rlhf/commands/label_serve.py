@@ -13,6 +13,7 @@ from typing import ClassVar
 from labeling import server
 from labeling.connection import default_directory
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -96,16 +97,16 @@ def main(argv: list[str]) -> None:
     config = parse(ServeConfig, argv, prog="rlhf label serve", description=(__doc__ or "").split(": ", 1)[1])
     if config.install_only:
         server.install(server.cache_directory(), lambda line: print(line, file=sys.stderr))
-        print(f"Label Studio {server.VERSION} is installed in {server.cache_directory()}")
+        say(f"Label Studio {server.VERSION} is installed in {server.cache_directory()}")
         return
     if config.stop:
         print("stopped" if server.stop(config.directory) else f"no server was running in {config.directory}")
         return
     running = server.status(config.directory) if config.status else run(config)
     if running is None:
-        print(f"no server is running in {config.directory}")
+        say(f"no server is running in {config.directory}")
         return
     accounts = server.read_accounts(config.directory)
-    print("\n".join(handout(running, accounts, passwords=config.show_passwords)))
-    print(f"credentials: {config.directory / 'credentials.json'} (only you can read it)")
+    say("\n".join(handout(running, accounts, passwords=config.show_passwords)))
+    say(f"credentials: {config.directory / 'credentials.json'} (only you can read it)")
     print("next: rlhf label push --samples samples.jsonl --output_dir labels")

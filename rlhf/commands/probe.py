@@ -10,6 +10,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.records import Sample, new_uid, read_samples, write_records
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -118,12 +119,12 @@ def main(argv: list[str]) -> None:
             f"{w['word']!r} {w['worth']:+.2f} ± {w['standard_error']:.2f} (n = {w['n_texts']})"
             for w in report[key][:_SHOWN]
         )
-        print(f"{title} (score lost by leaving the word out, {n} samples): {listed or 'no word for certain'}")
+        say(f"{title} (score lost by leaving the word out, {n} samples): {listed or 'no word for certain'}")
     for name in ("highest", "lowest"):
-        print(f"\n{name} score found (base log-probability in nats):")
+        say(f"\n{name} score found (base log-probability in nats):")
         for text in report[name][:_SHOWN]:
-            print(
+            say(
                 f"  {text['score']:8.3f} (from {text['start_score']:.3f}, {text['n_edits']} edits, "
                 f"{text['logprob']:.1f} nats)  {text['completion']!r}"
             )
-    print(f"\n{config.output_dir}/probe_samples.jsonl is ready to be labelled")
+    say(f"\n{config.output_dir}/probe_samples.jsonl is ready to be labelled")

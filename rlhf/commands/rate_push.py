@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.memory import of_completions, require_memory
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -198,5 +199,5 @@ def main(argv: list[str]) -> None:
     config = parse(
         RatePushConfig, first_words(argv, "run"), prog="rlhf rate push", description="A blind packet of samples."
     )
-    print("\n".join(run(config)))
-    print(f"then: rlhf rate pull --output_dir {config.output_dir}")
+    say("\n".join(run(config)))
+    say(f"then: rlhf rate pull --output_dir {config.output_dir}")

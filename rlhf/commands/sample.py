@@ -12,6 +12,7 @@ from rlhf.commands.outputs import check_output
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.records import Sample, write_records
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import LOWEST_TEMPERATURE, Options, check_ranges
 from rlhf.options import option, parse
 
@@ -143,6 +144,6 @@ def main(argv: Sequence[str]) -> None:
     """Parse, sample, say what was written."""
     config = parse(SampleConfig, argv, prog="rlhf sample", description="Sample from a causal language model.")
     samples = run(config)
-    print(f"{len(samples)} samples written to {config.output_path}; the first three:")
+    say(f"{len(samples)} samples written to {config.output_path}; the first three:")
     for sample in samples[:3]:
-        print(f"  {sample.text!r}")
+        say(f"  {sample.text!r}")

@@ -163,7 +163,7 @@ def render(tokenizer: Any, messages: Messages, **options: Any) -> str:
 
 
 def _tokenized(tokenizer: Any, texts: str | list[str], **options: bool) -> Any:
-    """The tokenizer's ids of a text, or of each of several. Raises InputError for half a character, which none reads."""
+    """The tokenizer's ids of a text, or of each of several. Raises InputError for half a character."""
     for text in [texts] if isinstance(texts, str) else texts:
         require_encodable(text, f"the text {shown(ascii(text), 60)}")
     return tokenizer(texts, **options)["input_ids"]

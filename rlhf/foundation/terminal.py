@@ -18,6 +18,11 @@ def shown(text: object, width: int | None = None) -> str:
     return line if width is None or len(line) <= width else line[: max(0, width - 3)] + "..."
 
 
+def say(text: object) -> None:
+    """Print lines in which file names and other people's strings may stand, each fit for a terminal."""
+    print("\n".join(map(shown, str(text).split("\n"))))
+
+
 def _visible(character: str) -> str:
     if character == " " or unicodedata.category(character) not in UNSHOWABLE or character in JOINERS:
         return character

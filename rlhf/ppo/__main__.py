@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlhf import environment
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.terminal import say
 from rlhf.options import option, parse
 from rlhf.ppo.config import PPOConfig
 
@@ -177,11 +178,11 @@ def main(argv: Sequence[str]) -> None:
     from rlhf.ppo.ladder import read_rungs
 
     for rung in read_rungs(directory.ladder):
-        print(
+        say(
             f"{rung.name}  KL {rung.kl_per_completion:6.2f} ± {rung.kl_per_completion_se:.2f} nats  "
             f"reward {rung.reward:8.3f} ± {rung.reward_se:.3f}  (n = {rung.n})"
         )
-    print(f"{directory.record['stop_reason']}\nrun directory: {Path(config.output_dir)}")
+    say(f"{directory.record['stop_reason']}\nrun directory: {Path(config.output_dir)}")
 
 
 if __name__ == "__main__":

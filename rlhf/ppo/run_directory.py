@@ -34,6 +34,7 @@ class RunDirectory:
         self.root = Path(output_dir)
         self.record: dict[str, Any] = {}
         self._lock: IO[str] | None = None
+        self._made = False
 
     @property
     def run_json(self) -> Path:
@@ -71,7 +72,7 @@ class RunDirectory:
             raise InputError(
                 "--output_dir", got=f"{self.root}, a file", expected="a directory", fix="choose another one"
             )
-        fresh = not (self.root / ".lock").exists()
+        fresh, self._made = not (self.root / ".lock").exists(), not self.root.exists()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock = (self.root / ".lock").open("w")
@@ -108,9 +109,9 @@ class RunDirectory:
         self._lock = lock
 
     def close(self) -> None:
-        """Give the directory free; one in which nothing was written goes again."""
+        """Give the directory free; one that was made and holds nothing goes again."""
         if self._lock is not None:
-            if [path.name for path in self.root.iterdir()] == [".lock"]:
+            if self._made and [path.name for path in self.root.iterdir()] == [".lock"]:
                 (self.root / ".lock").unlink()
                 self.root.rmdir()
             self._lock.close()

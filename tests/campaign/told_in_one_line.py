@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -92,6 +93,26 @@ class Outcome:
         return f"written: {self.changed}" if self.changed else ""
 
 
+LONGEST = 120  # seconds that any command may take here, on a busy machine
+
+
+class TooLong(BaseException):
+    """No Exception, which a command might take for something else."""
+
+
+def _within(seconds: float, arguments: Sequence[str]) -> int:
+    def stop(*_: object) -> None:
+        raise TooLong(arguments)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        return main(arguments)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 class Place:
     """A working directory with copies of good material, made anew whenever a command changed it."""
 
@@ -115,7 +136,7 @@ class Place:
         before = snapshot(self.folder)
         self.capture.readouterr()
         with as_a_program_would(sys.stderr):
-            status = main(arguments)
+            status = _within(LONGEST, arguments)
         out, err = self.capture.readouterr()
         after = snapshot(self.folder)
         changed = tuple(sorted(p for p in before.keys() | after.keys() if before.get(p) != after.get(p)))
