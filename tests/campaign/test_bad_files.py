@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.campaign.bad_files import JSON_NEVER, NEVER, PERHAPS, make
-from tests.campaign.commands import BY_NAME
+from tests.campaign.bad_values import expected_of
+from tests.campaign.commands import BY_NAME, COMMANDS, Command
 from tests.campaign.told_in_one_line import Place
 
 # (command, option, good file, options left out, further options, what it holds)
@@ -54,6 +55,7 @@ FILES: list[tuple[str, str, str, str, str, str]] = [
     ("rate pull", "answers", "rated.json", "", "", "json"),
     ("loop", "reward_config", "ppo.yaml", "", "", "loop yaml"),
 ]  # fmt: skip
+SHORT = [command for command in COMMANDS if command.name not in ("demo", "loop")]
 REFUSED_ANYWAY = ("gold_labels",)  # labels of other samples
 ids = pytest.mark.parametrize(
     ("name", "option", "good", "without", "further", "kind"), FILES, ids=lambda v: v.replace(" ", "_")[:24]
@@ -103,3 +105,17 @@ def test_files_that_may_be_used(
         if condition in ("BOM", "CR LF", "blank lines", "no newline at the end") and option not in REFUSED_ANYWAY:
             assert outcome.status == 0, f"{condition}\n{outcome}"
         place.fill()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [c for c in COMMANDS if c.name not in ("demo", "loop")],
+    ids=lambda command: command.name.replace(" ", "_"),
+)
+def test_names_of_300_characters(place: Place, command: Command) -> None:
+    for field in command.fields:
+        if expected_of(command, field).item is str and not expected_of(command, field).choices:
+            for value in ("x" * 300, "x" * 300 + ".jsonl", "x" * 300 + ".py:f", "y/" * 3000):
+                if field.name == "push_to_hub":  # the hub is asked once the model is written
+                    continue
+                place.refused_or_works(*command.call(field.name, **{field.name: value}))
