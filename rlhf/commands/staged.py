@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.files import read_object, write_json
 from rlhf.foundation.leftovers import sweep
 from rlhf.foundation.locks import made_for
 
@@ -27,7 +27,7 @@ class StagedWork:
         self.root, self.record, self.config = root, record, dict(config)
         self.seconds: dict[str, float] = {}
         if record.exists():
-            then = read_json(record)
+            then = read_object(record, "config", "seconds")
             self.seconds = then["seconds"]
             changed = [key for key in config if then["config"].get(key) != config[key]]
             if changed:
@@ -72,5 +72,5 @@ def is_done(product: Path) -> bool:
     if not product.exists():
         sweep(product.parent, product.name)
     if product.name == "run.json":
-        return product.exists() and read_json(product)["status"] == "finished"
+        return product.exists() and read_object(product).get("status") == "finished"
     return product.exists()

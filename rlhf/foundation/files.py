@@ -7,10 +7,10 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rlhf.foundation.errors import InputError, write_failure
 from rlhf.foundation.leftovers import sweep
@@ -84,13 +84,37 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise InputError(
             str(path),
-            got=f"no valid JSON ({_problem(error)})",
+            got=f"no valid JSON ({json_problem(error)})",
             expected="a JSON file",
             fix="restore the file or make it anew with the command that wrote it",
         ) from error
 
 
-def _problem(error: Exception) -> str:
+Made = TypeVar("Made")
+
+
+def read_as(path: Path, make: Callable[[Any], Made]) -> Made:
+    """What `make` makes of a JSON file. Raises InputError like `read_json`, and where it is of another shape."""
+    value = read_json(path)
+    try:
+        return make(value)
+    except InputError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError, IndexError, OverflowError) as error:
+        raise InputError(
+            str(path),
+            got=f"JSON of another shape, a {type(value).__name__}",
+            expected="the file as its command wrote it",
+            fix="restore it from a copy, or make it anew",
+        ) from error
+
+
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object whose `keys` are objects. Raises InputError."""
+    return read_as(path, lambda value: {**value, **{key: dict(**value[key]) for key in keys}})
+
+
+def json_problem(error: Exception) -> str:
     """What is wrong with JSON; nesting and numbers may be more than Python reads."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg}, line {error.lineno}" if error.lineno > 1 else error.msg
@@ -186,7 +210,7 @@ def numbered_jsonl(path: Path) -> list[tuple[int, dict[str, Any]]]:
             torn = number == len(lines)
             raise InputError(
                 f"{path}, line {number}",
-                got="a torn last line" if torn else f"no valid JSON ({_problem(error)})",
+                got="a torn last line" if torn else f"no valid JSON ({json_problem(error)})",
                 expected="one JSON object a line",
                 fix="delete that line (its writer was interrupted)" if torn else "mend or delete that line",
             ) from error

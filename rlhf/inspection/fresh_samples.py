@@ -148,7 +148,7 @@ def draw_rung(
     model = load_rung(run, by_name[rung], dtype=dtype).to(device)
     first = by_name[original_rung(run)]
     reference = original if original is not None else load_rung(run, first, dtype=dtype).to(device)
-    weights = run.info["resolved"].get("reward_weights") or [1.0] * len(rewards)
+    weights = run.info.get("resolved", {}).get("reward_weights") or [1.0] * len(rewards)
     worker = RolloutWorker(
         model,
         reference,

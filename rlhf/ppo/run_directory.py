@@ -15,7 +15,7 @@ from typing import IO, Any
 import torch
 
 from rlhf.foundation.errors import InputError, write_failure
-from rlhf.foundation.files import append_jsonl, read_json, write_json
+from rlhf.foundation.files import append_jsonl, read_object, write_json
 from rlhf.foundation.leftovers import leftover_of
 from rlhf.foundation.records import now
 from rlhf.ppo.provenance import Inputs, changed_inputs
@@ -124,7 +124,7 @@ class RunDirectory:
         """
         if not self.run_json.exists():
             return []
-        record = read_json(self.run_json)
+        record = read_object(self.run_json, "resolved")
         if "inputs" not in record:
             self._require_same(record.get("resolved", {}), resolved, FREE_ON_RESUME)
             told = "has no digests of its inputs: whether they are the same could not be checked"
@@ -156,7 +156,7 @@ class RunDirectory:
         `changed` names the inputs (their digests are in `facts`) that are others from `iteration` on.
         """
         if self.run_json.exists():
-            self.record = read_json(self.run_json)
+            self.record = read_object(self.run_json)
             facts = {**facts, "normalization": self.record.get("normalization")}
             if "inputs" not in self.record:  # today's say nothing of what it began with
                 facts.pop("inputs", None)
