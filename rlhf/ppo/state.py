@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rlhf.foundation.digests import file_digest
 from rlhf.foundation.errors import InputError, write_failure
-from rlhf.foundation.files import fsync_directory, read_json, write_json
+from rlhf.foundation.files import fsync_directory, read_as, write_json
 
 KEPT = 2
 ADAM_TENSORS = ("exp_avg", "exp_avg_sq", "step")
@@ -121,7 +121,10 @@ def load_state(directory: Path) -> State | None:
 
 
 def _read(path: Path) -> State:
-    values = read_json(path / "state.json")
+    values = read_as(
+        path / "state.json",
+        lambda said: {**said, "files": dict(said["files"]), "next_iteration": int(said["next_iteration"])},
+    )
     for name, digest in values.pop("files").items():
         if file_digest(path / name) != digest:
             raise InputError(str(path / name), got="another digest", expected="the one in state.json", fix="see above")
