@@ -24,7 +24,7 @@ from labeling.pairs import Pair
 from labeling.screens import NO_PROMPT, Screen
 from labeling.server import locked
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json, read_jsonl, write_json, write_jsonl
+from rlhf.foundation.files import read_as, read_jsonl, read_object, write_json, write_jsonl
 from rlhf.foundation.records import Comparison, Label, LabelName
 
 
@@ -95,6 +95,12 @@ class Plan:
     packet: str = ""
 
 
+def _plan(row: Any) -> Plan:
+    screen = Screen(**{**row["screen"], "choices": tuple(row["screen"]["choices"])})
+    projects = tuple(Project(**project) for project in row["projects"])
+    return Plan(screen, row["shows_prompt"], row["title"], projects, row["packet"])
+
+
 class Folder:
     """Reads and writes a labelling folder; every write is atomic."""
 
@@ -112,10 +118,7 @@ class Folder:
         path = self.path / "project.json"
         if not path.exists():
             return None
-        row = read_json(path)
-        screen = Screen(**{**row["screen"], "choices": tuple(row["screen"]["choices"])})
-        projects = tuple(Project(**project) for project in row["projects"])
-        return Plan(screen, row["shows_prompt"], row["title"], projects, row["packet"])
+        return read_as(path, _plan)
 
     def need_plan(self) -> Plan:
         """The plan. Raises InputError when nothing was pushed from this folder."""
@@ -136,7 +139,12 @@ class Folder:
     def read_tasks(self) -> dict[str, Task]:
         """Tasks by uid; {} before the first push."""
         path = self.path / "tasks.jsonl"
-        return {row["uid"]: Task(**row) for row in read_jsonl(path)} if path.exists() else {}
+        rows = read_jsonl(path) if path.exists() else []
+        try:
+            return {row["uid"]: Task(**row) for row in rows}
+        except (TypeError, KeyError) as error:
+            fix = "restore it from a copy"
+            raise InputError(str(path), got="a row of another shape", expected="tasks as pushed", fix=fix) from error
 
     def write_tasks(self, tasks: Iterable[Task]) -> None:
         """Write the tasks."""
@@ -159,4 +167,4 @@ class Folder:
 
     def _in_flight(self) -> dict[str, Any]:
         path = self.path / "in_flight.json"
-        return dict(read_json(path)) if path.exists() else {}
+        return read_object(path) if path.exists() else {}

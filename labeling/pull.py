@@ -19,7 +19,7 @@ from labeling.returned import Returned, add_up, write_returned
 from labeling.screens import config_differences, label_config
 from labeling.studio import Listed, Studio
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json, write_json
+from rlhf.foundation.files import read_object, write_json
 
 
 @dataclass(slots=True)
@@ -202,7 +202,7 @@ def _read_known(folder: Folder) -> dict[str, dict[str, _Known]]:
                 id: _Known(row["updated_at"], [Annotation(**a) for a in row["annotations"]], row["counts"])
                 for id, row in tasks.items()
             }
-            for place, tasks in (read_json(path) if path.exists() else {}).items()
+            for place, tasks in (read_object(path) if path.exists() else {}).items()
         }
     except (TypeError, KeyError, AttributeError):
         return {}

@@ -27,8 +27,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json, write_json
-from rlhf.foundation.locks import holder, lock_file
+from rlhf.foundation.files import read_as, write_json
+from rlhf.foundation.locks import holder, lock_file, made_for
 
 VERSION = "1.23.2"
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -116,19 +116,23 @@ def _watched(command: Sequence[str], say: Say) -> list[str]:
 
 @contextmanager
 def locked(path: Path, meaning: str) -> Iterator[None]:
-    """Hold the lock file `path`. Raises InputError at once when another process holds it, or on a bad disk."""
-    descriptor = lock_file(path)
-    if descriptor is None:
-        raise InputError(
-            str(path.parent),
-            got=f"a folder in use by {holder(path)}",
-            expected="one command at a time",
-            fix=f"wait: {meaning}",
-        )
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    """Hold the lock file `path`. Raises InputError at once when another process holds it, or on a bad disk.
+
+    A directory that was made for the lock alone goes again when the work fails.
+    """
+    with made_for(path.parent, lock=path.name):
+        descriptor = lock_file(path)
+        if descriptor is None:
+            raise InputError(
+                str(path.parent),
+                got=f"a folder in use by {holder(path)}",
+                expected="one command at a time",
+                fix=f"wait: {meaning}",
+            )
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
 
 def new_account(name: str) -> Account:
@@ -141,7 +145,7 @@ def read_accounts(directory: Path) -> dict[str, Account]:
     path = directory / "credentials.json"
     if not path.exists():
         return {}
-    return {name: Account(**fields) for name, fields in read_json(path).items()}
+    return read_as(path, lambda value: {name: Account(**fields) for name, fields in value.items()})
 
 
 def write_accounts(directory: Path, accounts: Mapping[str, Account]) -> None:
@@ -200,7 +204,7 @@ def _environment(directory: Path) -> dict[str, str]:
 
 def _made_accounts(directory: Path) -> list[str]:
     path = directory / "accounts_made.json"
-    return list(read_json(path)) if path.exists() else []
+    return read_as(path, list) if path.exists() else []
 
 
 def _make_accounts(directory: Path, venv: Path, accounts: list[Account], say: Say) -> None:
@@ -297,8 +301,8 @@ def _is_free(host: str, port: int) -> bool:
 
 def _free_port(host: str, last: Path) -> int:
     """The port of the last start, so that addresses handed out stay valid, if it is free; else any free one."""
-    if last.exists() and _is_free(host, int(read_json(last))):
-        return int(read_json(last))
+    if last.exists() and _is_free(host, read_as(last, int)):
+        return read_as(last, int)
     with socket.socket(socket.AF_INET) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
@@ -310,7 +314,7 @@ def status(directory: Path) -> Running | None:
     accounts = read_accounts(directory)
     if not path.exists() or "admin" not in accounts:
         return None
-    running = Running(**read_json(path))
+    running = read_as(path, lambda value: Running(**value))
     return running if answers_as_ours(running.url, accounts["admin"].token) else None
 
 
@@ -319,7 +323,7 @@ def stop(directory: Path) -> bool:
     path = directory / "server.json"
     if not path.exists():
         return False
-    pid = Running(**read_json(path)).pid
+    pid = read_as(path, lambda value: Running(**value)).pid
     was_ours = _is_label_studio(pid)
     if was_ours:
         os.kill(pid, signal.SIGTERM)

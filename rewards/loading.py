@@ -37,7 +37,7 @@ def load_reward(spec: str | os.PathLike[str]) -> RewardFunction:
     Raises InputError when it names none of them, or what it names is unusable.
     """
     name = os.fspath(spec)
-    return load_reward_model(name) if Path(name).is_dir() else load_reward_func(name)
+    return load_reward_model(name) if os.path.isdir(name) else load_reward_func(name)
 
 
 def as_reward_functions(given: Any) -> list[RewardFunction]:

@@ -20,6 +20,7 @@ from rewards.batching import batches
 from rewards.calling import RewardFunction
 from rewards.token_model import evaluating
 from rlhf.foundation.encoding import beginning_token, encode_continued, encode_prompt
+from rlhf.foundation.errors import InputError
 
 _TOKENS_PER_BATCH = 4096
 LogProbs = Callable[[Sequence[str], Sequence[str]], list[float]]
@@ -52,6 +53,10 @@ class BaseLogProbs:
         """One number a text. The text counts as ended, so that short fragments are not cheap."""
         end = [] if self.tokenizer.eos_token_id is None else [int(self.tokenizer.eos_token_id)]
         encoded = [[*encode_continued(self.tokenizer, *pair), *end] for pair in zip(prompts, completions, strict=True)]
+        limit = getattr(self.model.config, "max_position_embeddings", None)
+        if limit is not None and max(map(len, encoded), default=0) > limit:
+            got, expected = f"a text of {max(map(len, encoded))} tokens", f"at most {limit}, the base model's context"
+            raise InputError("samples", got=got, expected=expected, fix="leave out the long ones")
         n_prompt = [len(encode_prompt(self.tokenizer, prompt)) for prompt in prompts]
         found = torch.empty(len(encoded))
         with evaluating(self.model):

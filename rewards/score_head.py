@@ -23,7 +23,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from rlhf.foundation.adapters import adapter_base
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json
+from rlhf.foundation.files import read_object
 from rlhf.foundation.load_errors import LOAD_ERRORS, load_failure
 from rlhf.foundation.model_directory import load_causal_lm
 
@@ -88,7 +88,7 @@ def has_classifier(name_or_path: str) -> bool:
 def is_scored(name_or_path: str) -> bool:
     """Whether a directory holds a `ScoredCausalLM`."""
     config = Path(name_or_path) / "config.json"
-    return config.is_file() and NAME in (read_json(config).get("architectures") or [])
+    return config.is_file() and NAME in (read_object(config).get("architectures") or [])
 
 
 def scored(name_or_path: str) -> ScoredCausalLM:

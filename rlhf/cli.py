@@ -85,16 +85,36 @@ def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except SystemExit as request:  # no command of ours ends so: the work is not done
         print(f"rlhf: {exited(request)}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.filename is None:
+            return unexpected(error)
+        print(f"rlhf: {unusable(error)}", file=sys.stderr)
+        return 2
     except Exception as error:
-        lost = peer_lost(error)
-        if lost is not None:
-            if first_to_tell():
-                print(f"rlhf: {lost}", file=sys.stderr)
-            return 2
-        traceback.print_exc()
-        print("rlhf: this is a fault of ours, please report it with the lines above", file=sys.stderr)
-        return 1
+        return unexpected(error)
     return 0
+
+
+def unexpected(error: Exception) -> int:
+    """The exit status of what no command foresaw, after the word that another process or we are to blame."""
+    lost = peer_lost(error)
+    if lost is not None:
+        if first_to_tell():
+            print(f"rlhf: {lost}", file=sys.stderr)
+        return 2
+    traceback.print_exception(error)
+    print("rlhf: this is a fault of ours, please report it with the lines above", file=sys.stderr)
+    return 1
+
+
+def unusable(error: OSError) -> InputError:
+    """The line for a file or directory that the system refuses: a name too long, a loop of links, no permission."""
+    return InputError(
+        str(error.filename),
+        got=(error.strerror or type(error).__name__).lower(),
+        expected="a file or directory that can be used",
+        fix="check the path and its permissions",
+    )
 
 
 def exited(request: SystemExit) -> InputError:

@@ -12,16 +12,24 @@ import math
 import os
 import types
 import typing
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from rlhf.foundation.errors import InputError
 
 BIGGEST = 2**63 - 1
+LOWEST_TEMPERATURE = 1e-3  # below it logits divided by it overflow, and sampling is argmax anyway
 
 
 class Options:
-    """Base of every command's options: a field of another type or an impossible value is an InputError."""
+    """Base of every command's options: a field of another type or an impossible value is an InputError.
+
+    So is an option that would have no effect, which is one that differs from its default where none of the options
+    that NEEDS names for it does, or one does that NOT_WITH names. Both map a name to names with spaces between.
+    """
+
+    NEEDS: ClassVar[Mapping[str, str]] = {}
+    NOT_WITH: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -37,6 +45,27 @@ class Options:
                     fix="choose another value",
                 )
             setattr(self, field.name, value)
+        if getattr(self, "seed", 0) < 0:  # no generator takes it
+            raise InputError("--seed", got=getattr(self, "seed", 0), expected="at least 0", fix="choose another value")
+        self._refuse_idle()
+
+    def _refuse_idle(self) -> None:
+        changed = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) != _default(f)}  # type: ignore[arg-type]
+        for name, others in self.NEEDS.items():
+            if name in changed and changed.isdisjoint(others.split()):
+                wanted = " or ".join(f"--{other}" for other in others.split())
+                raise InputError(
+                    f"--{name}", got=f"it without {wanted}", expected="both", fix=f"give {wanted} too, or leave it out"
+                )
+        for name, others in self.NOT_WITH.items():
+            for other in others.split():
+                if {name, other} <= changed:
+                    fix = f"leave out --{name}, which has no effect beside --{other}"
+                    raise InputError(f"--{name}", got=f"--{other} beside it", expected="one of them", fix=fix)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default_factory() if callable(field.default_factory) else field.default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,3 +122,17 @@ class Expected:
         if self.choices:
             named = ", ".join(map(str, self.choices[:-1])) + f" or {self.choices[-1]}"
         return f"a list, each item {named}" if self.several else named + (" or nothing" if self.optional else "")
+
+
+def check_ranges(config: object, ranges: list[tuple[str, float, float]]) -> None:
+    """Raise InputError for the first field that is outside its closed range, or holds a value that is."""
+    for name, low, high in ranges:
+        given = getattr(config, name)
+        for value in given if isinstance(given, list) else [given]:
+            if not low <= value <= high:
+                raise InputError(
+                    f"--{name}",
+                    got=value,
+                    expected=f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}",
+                    fix="choose one in the range",
+                )

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
-import io
 import sys
 import typing
 from collections.abc import Sequence
@@ -20,7 +19,9 @@ from typing import Any, TypeVar
 from trl import TrlParser
 
 from rlhf.foundation.errors import InputError, Told
+from rlhf.foundation.terminal import shown
 from rlhf.foundation.yaml_files import read_yaml
+from rlhf.option_fields import Expected
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -59,8 +60,8 @@ def read_config(name: str) -> dict[str, Any]:
 def parse(config: type[Config], argv: Sequence[str], *, prog: str, description: str) -> Config:
     """Build a `config` from the command line and, with `--config`, a YAML file or recipe.
 
-    Raises InputError on an unknown option or key, a missing or badly typed value, or a rule between fields that
-    the dataclass checks itself. `--help` prints the options and exits with 0.
+    Raises InputError on an unknown option or key, one given twice, a missing or badly typed value, or a rule between
+    fields that the dataclass checks itself. `--help` prints the options and exits with 0.
     """
     arguments = list(argv)
     if "--help" in arguments or "-h" in arguments:
@@ -68,31 +69,28 @@ def parse(config: type[Config], argv: Sequence[str], *, prog: str, description: 
         raise Told(0)
     name, arguments = _take_config(arguments)
     values = read_config(name) if name is not None else {}
-    known = {f.name: f for f in dataclasses.fields(config) if f.init}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(config)
+    fields = [f.name for f in dataclasses.fields(config) if f.init]  # type: ignore[arg-type]
+    expected = {field: Expected.of(hints[field], None) for field in fields}
     for key in values:
-        if key not in known:
-            raise _unknown(f"--config {name}, key '{key}'", key, list(known))
-    for argument in arguments:
-        key = argument[2:].split("=")[0]
-        if argument.startswith("--") and key not in known and key.removeprefix("no_") not in known:
-            raise _unknown(argument.split("=")[0], key, list(known))
+        if key not in expected:
+            raise _unknown(f"--config {name}, key '{key}'", key, fields)
+    _require_known_once(arguments, expected, prog)
     parser = _parser(config, prog, description)
-    errors = io.StringIO()
-    from_file = [text for key, value in values.items() for text in _as_arguments(key, value)]
+    parser.set_defaults_with_config(
+        **{
+            key: _from_yaml(value, expected[key], f"--config {name}, key '{key}'")
+            for key, value in values.items()
+            if value is not None
+        }
+    )
     try:
-        with contextlib.redirect_stderr(errors):
-            (built,) = parser.parse_args_and_config(
-                args=[*_not_overridden(from_file, arguments), *arguments],
-                return_remaining_strings=False,
-            )
-    except SystemExit:
-        raise _usage_error(errors.getvalue(), prog) from None
-    except InputError:
-        raise
-    except ValueError as error:  # words that belong to no option
-        raise InputError(
-            prog, got=str(error).split(": ", 1)[-1], expected="--OPTION VALUE", fix=f"see `{prog} --help`"
-        ) from None
+        # Not parse_args_and_config: it would read options from a file PROGRAM.args too, without a word.
+        built, stray = parser.parse_args_into_dataclasses(arguments, True, look_for_args_file=False)
+    except UsageError as error:
+        raise _usage_error(str(error), prog) from None
+    if stray:
+        raise InputError(stray[0], got="an unknown option", expected="--OPTION VALUE", fix=f"see `{prog} --help`")
     return typing.cast(Config, built)
 
 
@@ -101,9 +99,18 @@ def print_help(config: type[Any], prog: str, description: str) -> None:
     _parser(config, prog, description).print_help(sys.stdout)
 
 
+class UsageError(Exception):
+    """What argparse would print before it ends the process."""
+
+
+class _Parser(TrlParser):
+    def error(self, message: str) -> typing.NoReturn:
+        raise UsageError(message)
+
+
 def _parser(config: type[Any], prog: str, description: str) -> TrlParser:
     epilog = "--config FILE.yaml, or the name of a packaged recipe: " + ", ".join(recipe_names())
-    parser = TrlParser(
+    return _Parser(
         dataclass_types=[typing.cast(Any, config)],
         prog=prog,
         description=description,
@@ -111,7 +118,6 @@ def _parser(config: type[Any], prog: str, description: str) -> TrlParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    return parser
 
 
 def _take_config(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -130,26 +136,45 @@ def _take_config(arguments: list[str]) -> tuple[str | None, list[str]]:
     return None, arguments
 
 
-def _as_arguments(key: str, value: object) -> list[str]:
-    """A YAML value as command-line words, so that both sources pass the same type checks."""
-    if value is None:
-        return []
-    if isinstance(value, (list, tuple)):
-        return [f"--{key}", *(str(item) for item in value)]
-    return [f"--{key}={value}"]
+def _require_known_once(arguments: list[str], expected: dict[str, Expected], prog: str) -> None:
+    """Raise InputError for an option that there is not, one given twice, and a word too many: no value is a guess."""
+    typed, key, values, seen = "", "", 0, set[str]()
+    for argument in arguments:
+        if not argument.startswith("--"):
+            values += 1
+            if not typed:
+                raise InputError(prog, got=repr(argument), expected="--OPTION VALUE", fix=f"see `{prog} --help`")
+            if values > 1 and not expected[key].several:
+                fix = "leave it out, or put the value in quotes if it holds spaces"
+                raise InputError(typed, got=f"a further word, {argument!r}", expected="one value", fix=fix)
+            continue
+        typed, found, _ = argument.partition("=")
+        key = typed[2:] if typed[2:] in expected else typed[2:].removeprefix("no_")
+        values = len(found)
+        if key not in expected and typed != "--config":
+            raise _unknown(typed, typed[2:], list(expected))
+        if key in seen or typed == "--config":
+            fix = "give all its values in one place"
+            raise InputError(typed, got="it a second time", expected="each option once", fix=fix)
+        seen.add(key)
 
 
-def _not_overridden(from_file: list[str], arguments: list[str]) -> list[str]:
-    """Drop the file's options that the command line sets too (a list would otherwise be joined to the file's)."""
-    given = {a[2:].split("=")[0].removeprefix("no_") for a in arguments if a.startswith("--")}
-    kept: list[str] = []
-    keep = True
-    for word in from_file:
-        if word.startswith("--"):
-            keep = word[2:].split("=")[0] not in given
-        if keep:
-            kept.append(word)
-    return kept
+def _from_yaml(value: Any, expected: Expected, place: str) -> Any:
+    """A YAML value as the field holds it; text that says a number is one (YAML reads 1e-4 as text).
+
+    Raises InputError for a value of another kind, which as words of a command line would pass for text.
+    """
+    if expected.several and isinstance(value, list):
+        return [_from_yaml(item, dataclasses.replace(expected, several=False), place) for item in value]
+    with contextlib.suppress(ValueError, OverflowError):
+        if expected.item in (int, float) and isinstance(value, str):
+            return expected.item(value)
+    wanted = {str: (str,), bool: (bool,), int: (int,), float: (int, float)}[expected.item]
+    if isinstance(value, wanted) and isinstance(value, bool) == (expected.item is bool):
+        return value
+    got = shown(repr(value), 80)
+    fix = "put it in quotes" if expected.item is str and not isinstance(value, (list, dict)) else "mend the file"
+    raise InputError(place, got=got, expected=str(dataclasses.replace(expected, optional=False)), fix=fix)
 
 
 def _unknown(what: str, key: str, known: list[str]) -> InputError:
@@ -158,17 +183,16 @@ def _unknown(what: str, key: str, known: list[str]) -> InputError:
     return InputError(what, got="an unknown option", expected="an option of this command", fix=fix)
 
 
-def _usage_error(printed: str, prog: str) -> InputError:
-    """argparse's last line, `PROG: error: TEXT`, as one of our lines."""
-    line = printed.strip().splitlines()[-1] if printed.strip() else "unusable arguments"
-    text = line.split("error: ", 1)[-1]
+def _usage_error(text: str, prog: str) -> InputError:
+    """argparse's message as one of our lines."""
     what, _, detail = text.partition(": ")
     if what == "the following arguments are required":
-        return InputError(detail, got="nothing", expected="a value", fix=f"see `{prog} --help`")
+        names = ", ".join(name.split("/")[0] for name in detail.split(", "))
+        return InputError(names, got="nothing", expected="a value", fix=f"see `{prog} --help`")
     if not detail:
         what, detail = prog, text
     return InputError(
-        what.removeprefix("argument "),
+        what.removeprefix("argument ").split("/")[0],  # its other spelling, with hyphens, is behind the stroke
         got=detail,
         expected="a value of the option's type",
         fix=f"see `{prog} --help`",

@@ -6,9 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlhf.commands.outputs import check_own, is_comparison_table
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.records import Sample, read_samples
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -61,6 +63,8 @@ def run(config: CompareConfig) -> list[CompareRow]:
     from rewards.distance import reward_distance
     from rewards.loading import load_reward
 
+    if config.output_path is not None:
+        check_own("--output_path", Path(config.output_path), is_comparison_table)
     first, second = (load_reward(spec) for spec in config.rewards)
     rows = []
     for name, kl, samples in _sample_sets(config):
@@ -91,13 +95,13 @@ def main(argv: list[str]) -> None:
     bare = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
     words = [*(["--rewards", *argv[:bare]] if bare else []), *argv[bare:]]
     config = parse(CompareConfig, words, prog="rlhf compare", description=__doc__ or "")
-    print(f"EPIC-style distance of {config.rewards[0]} and {config.rewards[1]}")
+    say(f"EPIC-style distance of {config.rewards[0]} and {config.rewards[1]}")
     print("(0: alike, 0.707: unrelated, 1: opposite; 95 % bootstrap interval)")
     for row in run(config):
         found = row.distance
         kl = "" if row.kl_per_completion is None else f"  KL {row.kl_per_completion:5.2f} nats"
         dropped = f", {found.dropped} dropped" if found.dropped else ""
-        print(
+        say(
             f"{row.name}{kl}  {found.distance:.3f} ({found.low:.3f} to {found.high:.3f}), correlation "
             f"{found.correlation:.3f} (n = {found.n} completions of {found.n_prompts} prompts{dropped})"
         )

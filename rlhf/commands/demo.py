@@ -16,6 +16,7 @@ from rlhf.foundation import terminal
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json
 from rlhf.foundation.locks import sole_writer
+from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.records import Sample, read_samples, write_records
 from rlhf.option_fields import Options
 from rlhf.options import option, parse, read_config
@@ -79,6 +80,7 @@ class Demo:
 
     def run(self) -> None:
         """Do what is not done yet, and note the seconds of each stage. Raises InputError, also while another does."""
+        require_memory(of_completions(self.config.num_labels, 32), {"num_labels": self.config.num_labels})
         today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
         with sole_writer(self.root):
             work, stages = StagedWork(self.root, self.root / "demo.json", today), self.stages()

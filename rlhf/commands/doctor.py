@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 @dataclasses.dataclass
 class DoctorConfig(Options):
     """Options of `rlhf doctor`."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        "model_name_or_path": "rollouts",
+        "ref_model_name_or_path": "rollouts",
+        "suppress_tokens": "rollouts",
+    }
 
     run_directory: str | None = option(
         None, help="a run of `rlhf ppo`: what its doctor found; may also come first, bare"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from labeling.pooling import POOLING_HELP, Method
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
-from rlhf.foundation.terminal import plus_minus
+from rlhf.foundation.memory import of_completions, require_memory
+from rlhf.foundation.terminal import plus_minus, say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 @dataclass(kw_only=True)
 class EvaluateConfig(Options):
     """Options of `rlhf evaluate`."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {"pooling": "gold_labels"}
+    NOT_WITH: ClassVar[Mapping[str, str]] = {
+        "relative_error": "num_samples stored_samples",
+        "max_samples": "num_samples stored_samples",
+        "num_samples": "stored_samples",
+        "draw": "stored_samples",
+        "heldout": "stored_samples",
+        "heat_samples": "stored_samples",
+        "best_of_n_samples": "stored_samples",
+    }
 
     run: str = option("", help="the run directory; also as first word: rlhf evaluate RUN")
     gold_reward_func: list[str] = option(
@@ -116,6 +128,9 @@ def run(config: EvaluateConfig) -> Evaluation:
 
     directory = Path(config.run)
     ladder, changed = read_unchanged(directory, ("run.json", "ladder.json", "samples"), accept=config.accept_changes)
+    for name in ("num_samples", "best_of_n_samples"):
+        count = getattr(config, name) or 0
+        require_memory(of_completions(count, ladder.completion_length), {name: count})
     golds, qualities = load_functions(config)
     corpus = read_documents(config.corpus, heldout=False)
     if config.stored_samples:
@@ -151,7 +166,7 @@ def run(config: EvaluateConfig) -> Evaluation:
 
 
 def read_documents(name: str | None, *, heldout: bool) -> str | None:
-    """A text file, or the embedded play; held out, other speeches of it. None when nothing is named."""
+    """A text file, or the embedded play; held out, other speeches of it. None if none is named. Raises InputError."""
     if name is None:
         return None
     from rlhf.language_model.corpus import EMBEDDED
@@ -159,7 +174,11 @@ def read_documents(name: str | None, *, heldout: bool) -> str | None:
 
     if name == EMBEDDED:
         return "\n\n".join(generate_corpus(seed=1, n_documents=400) if heldout else generate_corpus())
-    return read_text(Path(name))
+    text = read_text(Path(name))
+    if not text.strip():
+        option = "--heldout" if heldout else "--corpus"
+        raise InputError(option, got=f"{name}, without any text", expected="a text file", fix="check the path")
+    return text
 
 
 # One rule has one name; --gold of `rlhf label simulate` says embedded, earlier runs wrote gold_words_only.
@@ -227,12 +246,12 @@ def main(argv: Sequence[str]) -> None:
     names = ["proxy", *evaluation.telling_golds, *evaluation.qualities]
     for rung in evaluation.rungs:
         scores = "  ".join(f"{name} {estimate.text(3)}" for name in names if (estimate := rung.reward(name)))
-        print(f"{rung.name}  KL {rung.kl:6.2f} {plus_minus(rung.kl_se, 2)} nats  {scores}")
+        say(f"{rung.name}  KL {rung.kl:6.2f} {plus_minus(rung.kl_se, 2)} nats  {scores}")
     for gold in evaluation.telling_golds:
         if len(evaluation.rungs) > 1:
-            print(
+            say(
                 f"{gold} against the original, same prompt and random numbers: {win_rates(evaluation, gold)[-1].text()}"
             )
     for onset in evaluation.onsets.values():
         print(onset.statement())
-    print(f"written: {Path(config.run) / 'evaluation.json'}")
+    say(f"written: {Path(config.run) / 'evaluation.json'}")

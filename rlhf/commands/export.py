@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -102,4 +103,4 @@ def upload(directory: Path, repository: str) -> None:
 def main(argv: Sequence[str]) -> None:
     """Parse, export, say where the model is."""
     config = parse(ExportConfig, first_words(argv, "run"), prog="rlhf export", description="One rung out.")
-    print(f"model: {run(config)}")
+    say(f"model: {run(config)}")

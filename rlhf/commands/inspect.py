@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlhf.commands.first_words import first_words
+from rlhf.commands.outputs import check_own, is_page
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -48,6 +50,7 @@ def run(config: InspectConfig) -> Path:
     """Write the report and return its path. Raises InputError when a directory is no run and no reward model."""
     first, *others = (Path(name) for name in config.runs)
     output = Path(config.output_path) if config.output_path else None
+    check_own("--output_path", output or first / "report.html", is_page)
     if (first / "reward_model.json").is_file() and not others:
         from rlhf.inspection.reward_page import build_reward_page
 
@@ -92,4 +95,4 @@ def main(argv: list[str]) -> None:
         print_verified(config)
         return
     path = run(config)
-    print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")
+    say(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from labeling.connection import connect, default_directory
 from labeling.folder import Folder
 from labeling.server_raters import annotate_as, simulated_comparisons, simulated_judgements
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.terminal import shown
-from rlhf.option_fields import Options
+from rlhf.foundation.progress import progress_bar
+from rlhf.foundation.terminal import say, shown
+from rlhf.option_fields import Options, check_ranges
 from rlhf.options import option, parse
 
 
@@ -34,6 +33,10 @@ class AnnotateConfig(Options):
     seed: int = option(0, help="seed of what is answered wrongly")
     quiet: bool = option(False, help="no progress bar")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, [("noise", 0, 1)])
+
 
 def run(config: AnnotateConfig) -> dict[str, int]:
     """Answer every task of every project; the number of answers by rater ("" where nobody was named).
@@ -44,7 +47,12 @@ def run(config: AnnotateConfig) -> dict[str, int]:
 
     folder = Folder(Path(config.output_dir))
     plan, tasks = folder.need_plan(), folder.read_tasks()
+    if not plan.projects:
+        raise InputError(
+            config.output_dir, got="no project", expected="a folder that `rlhf label push` sent", fix="push it first"
+        )
     server_dir = Path(config.server_dir) if config.server_dir else default_directory()
+    studios = {project.rater: connect(server_dir, rater=project.rater) for project in plan.projects}
     if len(config.noise) not in (1, len(plan.projects)):
         raise InputError(
             "--noise",
@@ -60,15 +68,16 @@ def run(config: AnnotateConfig) -> dict[str, int]:
         print(f"rlhf: warning: {ignorance}", file=sys.stderr)
     judge, score = functools.cache(rule.label), functools.cache(rule.score)
     done: dict[str, int] = {}
-    with tqdm(total=len(tasks) * len(plan.projects), unit="answer", desc="annotate", disable=config.quiet) as bar:
+    with progress_bar("annotate", "answer", total=len(tasks) * len(plan.projects), quiet=config.quiet) as bar:
         for place, project in enumerate(plan.projects):
             name, noise = project.rater or "simulated", config.noise[place % len(config.noise)]
             if plan.screen.kind == "comparison":
                 answers = simulated_comparisons(tasks, score, annotator=name, noise=noise, seed=config.seed)
             else:
                 answers = simulated_judgements(tasks, judge, annotator=name, noise=noise, seed=config.seed)
-            studio = connect(server_dir, rater=project.rater)
-            done[project.rater] = annotate_as(studio, project, plan, answers, progress=lambda n: bar.update() and None)
+            done[project.rater] = annotate_as(
+                studios[project.rater], project, plan, answers, progress=lambda n: bar.update() and None
+            )
     return done
 
 
@@ -76,5 +85,5 @@ def main(argv: list[str]) -> None:
     """Parse the options, answer, and print how many."""
     config = parse(AnnotateConfig, argv, prog="rlhf label annotate", description=(__doc__ or "").split(": ", 1)[1])
     for rater, count in run(config).items():
-        print(f"{shown(rater) or 'simulated'}: {count} answers")
-    print(f"then: rlhf label pull --output_dir {config.output_dir}")
+        say(f"{shown(rater) or 'simulated'}: {count} answers")
+    say(f"then: rlhf label pull --output_dir {config.output_dir}")

@@ -12,7 +12,8 @@ from labeling.importing import SIDES, Imported, import_comparisons, import_label
 from labeling.people import Joined, join_people
 from labeling.tables import Columns
 from labeling.union import union
-from rlhf.commands.label_output import Tally, check_output, listed_counts, print_notes
+from rlhf.commands.label_output import Tally, listed_counts, print_notes
+from rlhf.commands.outputs import check_output
 from rlhf.commands.progress import counted, reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance
@@ -69,11 +70,12 @@ def run(config: ImportConfig, tally: Tally | None = None) -> Imported:
     Answers marked as ground truth go to NAME.reference.jsonl beside the output. What came in is counted in `tally`.
     """
     source, output = Path(config.input), Path(config.output)
-    check_output(output, overwrite=config.overwrite or config.append)
+    replace = config.overwrite or config.append
+    check_output("--output", output, overwrite=replace, inputs=[config.input])
     with reading(source, quiet=config.quiet) as advance:
         imported = _import(source, config, advance)
     with one_writer(output):
-        check_output(output, overwrite=config.overwrite or config.append)
+        check_output("--output", output, overwrite=replace)
         beside = output.with_name(f"{output.stem}.reference.jsonl")
         keep = config.append and output.exists()
         add = functools.partial(_add, imported=imported, quiet=config.quiet)

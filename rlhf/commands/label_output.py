@@ -1,27 +1,14 @@
-"""What the labelling commands share on the way out: no file is overwritten unasked, and every count is said."""
+"""What the labelling commands say of what came out: every count."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar, cast
 
-from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Comparison, Label
 
 Kept = TypeVar("Kept", Label, Comparison)
-
-
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse to replace labels that may have cost hours. Raises InputError when `path` exists."""
-    if path.exists() and not overwrite:
-        raise InputError(
-            str(path),
-            got="a file that exists",
-            expected="a new file",
-            fix="choose another --output, or pass --overwrite to replace it",
-        )
 
 
 class Tally:

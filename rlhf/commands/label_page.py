@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from labeling.answers import collect
 from labeling.campaign import plan_tasks
@@ -14,13 +16,26 @@ from labeling.returned import Returned
 from rlhf.commands.label_output import listed_counts, print_notes, tally
 from rlhf.commands.label_tasks import TaskConfig, make_tasks
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.terminal import shown
+from rlhf.foundation.terminal import say, shown
 from rlhf.options import option, parse
 
 
 @dataclass
 class PageConfig(TaskConfig):
     """Options of `rlhf label page`: those that make tasks, and the files sent back."""
+
+    NOT_WITH: ClassVar[Mapping[str, str]] = {
+        **TaskConfig.NOT_WITH,
+        "kind": "answers",
+        "title": "answers",
+        "question": "answers",
+        "prompt_format": "answers",
+        "mix_corpus": "answers",
+        "select": "answers",
+        "num_tasks": "answers",
+        "max_characters": "answers",
+        "seed": "answers",
+    }
 
     samples: str = option("", help="samples.jsonl to make a page of; leave it out to collect --answers")
     answers: list[str] = option([], help="files that the page saved: their answers become labels")
@@ -65,14 +80,14 @@ def main(argv: list[str]) -> None:
     config = parse(PageConfig, argv, prog="rlhf label page", description=(__doc__ or "").split(": ", 1)[1])
     if config.samples:
         path, count, cleaning = make_page(config)
-        print(f"{count} tasks -> {shown(path)} (opens without a network)")
+        say(f"{count} tasks -> {shown(path)} (opens without a network)")
         if said := listed_counts(cleaning):
-            print(f"cleaned: {said}")
-        print(f"then: rlhf label page --output_dir {config.output_dir} --answers answers-NAME.json")
+            say(f"cleaned: {said}")
+        say(f"then: rlhf label page --output_dir {config.output_dir} --answers answers-NAME.json")
         return
     returned = run(config)
     assert isinstance(returned, Returned)
     name = "comparisons.jsonl" if returned.comparisons else "labels.jsonl"
-    print(f"{tally(returned.labels or returned.comparisons)} -> {shown(Path(config.output_dir) / name)}")
-    print(f"answers: {returned.annotations}; {listed_counts(returned.counts) or 'none'}")
+    say(f"{tally(returned.labels or returned.comparisons)} -> {shown(Path(config.output_dir) / name)}")
+    say(f"answers: {returned.annotations}; {listed_counts(returned.counts) or 'none'}")
     print_notes(returned.notes)

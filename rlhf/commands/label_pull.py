@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from labeling.connection import connect, default_directory
 from labeling.folder import Folder
 from labeling.pull import pull
 from labeling.returned import Returned
 from rlhf.commands.label_output import listed_counts, tally
+from rlhf.foundation.progress import progress_bar
 from rlhf.foundation.terminal import shown
-from rlhf.option_fields import Options
+from rlhf.option_fields import Options, check_ranges
 from rlhf.options import option, parse
 
 
@@ -24,8 +23,12 @@ class PullConfig(Options):
     output_dir: str = option(help="labelling folder of the push; labels.jsonl or comparisons.jsonl is written there")
     full: bool = option(False, help="fetch everything again instead of what changed since the last pull")
     server_dir: str = option("", help="folder of the local server (default: ~/.local/share/rlhf/label-studio)")
-    timeout: float = option(60.0, help="seconds to wait for an answer of the server, above 0")
+    timeout: float = option(60.0, help="seconds to wait for an answer of the server, 0.1 to 3600")
     quiet: bool = option(False, help="no progress bar")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, [("timeout", 0.1, 3600)])
 
 
 def run(config: PullConfig) -> Returned:
@@ -33,7 +36,7 @@ def run(config: PullConfig) -> Returned:
     folder = Folder(Path(config.output_dir))
     server_dir = Path(config.server_dir) if config.server_dir else default_directory()
     folder.need_plan()
-    with folder.in_use(), tqdm(unit="task", desc="pull", delay=0.5, disable=config.quiet) as bar:
+    with folder.in_use(), progress_bar("pull", "task", quiet=config.quiet) as bar:
         return pull(
             folder,
             lambda project: connect(server_dir, rater=project.rater, timeout=config.timeout),

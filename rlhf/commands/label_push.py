@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from labeling.campaign import plan_tasks, push_all
 from labeling.connection import connect, default_directory
 from labeling.folder import Folder
 from labeling.pull import check_config
 from labeling.push import CHUNK, SETTLE_SECONDS, Pushed
 from rlhf.commands.label_output import listed_counts
-from rlhf.commands.label_tasks import TaskConfig, check_ranges, make_tasks
+from rlhf.commands.label_tasks import TaskConfig, make_tasks
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.terminal import shown
+from rlhf.foundation.progress import progress_bar
+from rlhf.foundation.terminal import say, shown
+from rlhf.option_fields import check_ranges
 from rlhf.options import option, parse
 
 
@@ -59,9 +59,12 @@ def run(config: PushConfig) -> PushSummary:
     server_dir = Path(config.server_dir) if config.server_dir else default_directory()
     new, screen, cleaning, version = make_tasks(config)
     with folder.in_use():
+        known = folder.read_plan()
+        raters = config.raters or [project.rater for project in (known.projects if known else ())] or [""]
+        # Connected before anything is written, and before a bar stands on the screen.
+        studios = {rater: connect(server_dir, rater=rater, timeout=config.timeout) for rater in raters}
         plan, tasks = plan_tasks(folder, screen, config.title, new)
-        raters = config.raters or [project.rater for project in plan.projects] or [""]
-        with tqdm(total=len(tasks) * len(raters), unit="task", desc="push", disable=config.quiet) as bar:
+        with progress_bar("push", "task", total=len(tasks) * len(raters), quiet=config.quiet) as bar:
             done: dict[str, int] = {}
 
             def progress(rater: str, n: int) -> None:
@@ -73,7 +76,7 @@ def run(config: PushConfig) -> PushSummary:
                 plan,
                 tasks,
                 raters,
-                lambda rater: connect(server_dir, rater=rater, timeout=config.timeout),
+                studios.__getitem__,
                 check=check_config,
                 scores_version=version,
                 chunk=config.chunk,
@@ -98,9 +101,9 @@ def main(argv: list[str]) -> None:
             }
         )
         name = f"{shown(rater)}: " if rater else ""
-        print(f"{name}{one.created} tasks sent, {one.present} were there{'; ' + extra if extra else ''}")
+        say(f"{name}{one.created} tasks sent, {one.present} were there{'; ' + extra if extra else ''}")
     if said := listed_counts(summary.cleaning):
-        print(f"cleaned: {said}")
+        say(f"cleaned: {said}")
     print("label at")
-    print("\n".join(f"  {line}" for line in summary.addresses))
-    print(f"then: rlhf label pull --output_dir {config.output_dir}")
+    say("\n".join(f"  {line}" for line in summary.addresses))
+    say(f"then: rlhf label pull --output_dir {config.output_dir}")

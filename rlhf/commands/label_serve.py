@@ -8,10 +8,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from labeling import server
 from labeling.connection import default_directory
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -19,6 +21,15 @@ from rlhf.options import option, parse
 @dataclass
 class ServeConfig(Options):
     """Options of `rlhf label serve`."""
+
+    NOT_WITH: ClassVar[Mapping[str, str]] = {
+        "status": "stop install_only",
+        "stop": "install_only",
+        "host": "status stop install_only",
+        "port": "status stop install_only",
+        "raters": "status stop install_only",
+        "show_passwords": "stop install_only",
+    }
 
     server_dir: str = option("", help="folder of the server's data (default: ~/.local/share/rlhf/label-studio)")
     host: str = option("127.0.0.1", help="address to listen on; anything but loopback lets other machines in")
@@ -86,16 +97,16 @@ def main(argv: list[str]) -> None:
     config = parse(ServeConfig, argv, prog="rlhf label serve", description=(__doc__ or "").split(": ", 1)[1])
     if config.install_only:
         server.install(server.cache_directory(), lambda line: print(line, file=sys.stderr))
-        print(f"Label Studio {server.VERSION} is installed in {server.cache_directory()}")
+        say(f"Label Studio {server.VERSION} is installed in {server.cache_directory()}")
         return
     if config.stop:
         print("stopped" if server.stop(config.directory) else f"no server was running in {config.directory}")
         return
     running = server.status(config.directory) if config.status else run(config)
     if running is None:
-        print(f"no server is running in {config.directory}")
+        say(f"no server is running in {config.directory}")
         return
     accounts = server.read_accounts(config.directory)
-    print("\n".join(handout(running, accounts, passwords=config.show_passwords)))
-    print(f"credentials: {config.directory / 'credentials.json'} (only you can read it)")
+    say("\n".join(handout(running, accounts, passwords=config.show_passwords)))
+    say(f"credentials: {config.directory / 'credentials.json'} (only you can read it)")
     print("next: rlhf label push --samples samples.jsonl --output_dir labels")

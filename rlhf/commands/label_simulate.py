@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from labeling.pairs import pair_samples
 from labeling.simulate import labels_by_rule, simulate_answers
-from rlhf.commands.label_output import Tally, check_output
+from rlhf.commands.label_output import Tally
+from rlhf.commands.outputs import check_output
 from rlhf.commands.progress import counted, reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.lazy import Chained, Lazy
 from rlhf.foundation.records import LABELS, Comparison, Label, LabelName, Sample, lazy_samples, write_records
 from rlhf.foundation.terminal import shown
-from rlhf.option_fields import Options
+from rlhf.option_fields import Options, check_ranges
 from rlhf.options import option, parse
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class SimulateConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_ranges(self, [("noise", 0, 1)])
         names = [name for text in self.annotators for name in text.split(",") if name]
         self.annotators = names
         if not names or len(set(names)) < len(names):
@@ -114,7 +116,7 @@ def run(config: SimulateConfig, tally: Tally | None = None) -> Sequence[Label] |
     from rlhf.gold import GoldRule
 
     output, place = Path(config.output), config.samples
-    check_output(output, overwrite=config.overwrite)
+    check_output("--output", output, overwrite=config.overwrite, inputs=[config.samples])
     rule = GoldRule(check_lines=config.gold == "embedded")
     judged = Judged(rule)
     with reading(place, quiet=config.quiet) as advance:

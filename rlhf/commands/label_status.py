@@ -22,7 +22,7 @@ from rlhf.foundation.files import Advance
 from rlhf.foundation.proportion import Proportion
 from rlhf.foundation.records import LABELS, ORIGINS, Label, lazy_records, read_comparisons
 from rlhf.foundation.terminal import shown
-from rlhf.option_fields import Options
+from rlhf.option_fields import Options, check_ranges
 from rlhf.options import option, parse
 
 
@@ -40,6 +40,7 @@ class StatusConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_ranges(self, [("second_look", 0, 1_000_000)])
         if sum(map(bool, (self.output_dir, self.labels, self.comparisons))) != 1:
             raise InputError(
                 "rlhf label status",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from labeling.campaign import Judgements, chosen_tasks, comparison_tasks, mix_in
 from labeling.cleaning import MAX_CHARACTERS
@@ -20,13 +20,22 @@ from rlhf.commands.progress import reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
 from rlhf.foundation.records import lazy_samples
-from rlhf.option_fields import Options
+from rlhf.option_fields import Options, check_ranges
 from rlhf.options import option
 
 
 @dataclass
 class TaskConfig(Options):
     """Options that say what is asked, and about which samples."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        "choices": "question",
+        "map": "question",
+        "scores": "select",
+        "reward_model_path": "select",
+        "random_share": "select",
+        "mix_share": "mix_corpus",
+    }
 
     output_dir: str = option(help="labelling folder to make or go on with; what came from where is kept only here")
     samples: str = option(help="samples.jsonl to be labelled")
@@ -58,7 +67,7 @@ class TaskConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.choices = [name for text in self.choices for name in text.split(",") if name.strip()]
-        check_ranges(self, [("max_characters", 100, 1_000_000), ("num_tasks", 0, 10_000_000)])
+        check_ranges(self, [("max_characters", 100, 1_000_000), ("num_tasks", 0, 10_000_000), ("random_share", 0, 1)])
         for name, shown in (("title", self.title), ("question", self.question), ("choices", "".join(self.choices))):
             if not shown.isprintable():  # a lone surrogate on the server would break every listing
                 raise InputError(f"--{name}", got=repr(shown), expected="one line of text in UTF-8", fix="mend it")
@@ -80,14 +89,6 @@ class TaskConfig(Options):
             return own_question(self.question, self.choices, parse_map(self.map), prompt_format=form)
         rest = (SENTIMENT.choices, SENTIMENT.meaning, SENTIMENT.control, form)
         return Screen("judgement", SENTIMENT.question, *rest)
-
-
-def check_ranges(config: object, ranges: list[tuple[str, float, float]]) -> None:
-    """Raise InputError for the first field outside its closed range."""
-    for name, low, high in ranges:
-        value = getattr(config, name)
-        if not low <= value <= high:
-            raise InputError(f"--{name}", got=value, expected=f"{low:g} to {high:g}", fix="choose one in the range")
 
 
 class MadeTasks(NamedTuple):

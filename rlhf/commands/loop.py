@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rlhf.commands.staged import StagedWork
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_json
 from rlhf.foundation.locks import sole_writer
+from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.records import read_labels, write_records
 from rlhf.option_fields import Options
 from rlhf.options import option, parse, read_config
@@ -31,6 +32,8 @@ FROZEN = "frozen_reward"
 @dataclass(kw_only=True)
 class LoopConfig(Options):
     """Options of `rlhf loop`."""
+
+    NOT_WITH: ClassVar[Mapping[str, str]] = {"noise": "annotator"}
 
     model_name_or_path: str = option(help="the original: a directory or a hub name")
     output_dir: str = option("runs/loop", help="directory of all rounds")
@@ -107,6 +110,7 @@ class Loop:
             return self._run()
 
     def _run(self) -> str:
+        require_memory(of_completions(self.config.num_labels, 32), {"num_labels": self.config.num_labels})
         today = {k: v for k, v in vars(self.config).items() if k not in ("quiet", "output_dir")}
         work = StagedWork(self.root, self.root / "loop.json", today)
         self.check_recipes()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf.foundation.digests import digest_files, value_digest, write_sealed
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.memory import require_memory
 from rlhf.foundation.records import Sample
 from rlhf.foundation.terminal import plus_minus, shown
 from rlhf.language_model.pretrain_config import PretrainConfig
@@ -48,6 +49,7 @@ def _run(config: PretrainConfig) -> PretrainResult:
     from rlhf.language_model.sampler import sample_texts
 
     _require_free(config)
+    require_memory(needed_memory(config), {name: getattr(config, name) for name in SIZES})
     try:
         documents = read_corpus(
             config.corpus,
@@ -81,6 +83,17 @@ def _origin(config: PretrainConfig, documents: Sequence[str]) -> dict[str, Any]:
 
     paths = recorded_paths(asdict(config), Path(config.output_dir), STAGE_PATHS)
     return {"paths": paths, "inputs": {"corpus": value_digest(list(documents))}, **host_facts()}
+
+
+SIZES = ("block_size", "hidden_size", "num_hidden_layers", "per_device_train_batch_size")
+
+
+def needed_memory(config: PretrainConfig) -> int:
+    """Bytes of the weights in float32 with gradients and Adam's two moments, and of a step's activations and masks."""
+    weights = config.hidden_size * (12 * config.num_hidden_layers * config.hidden_size + config.vocab_size)
+    batch, length = config.per_device_train_batch_size, config.block_size
+    widths = 20 * config.num_hidden_layers * config.hidden_size + 2 * length
+    return 16 * weights + 4 * batch * length * widths
 
 
 def _require_free(config: PretrainConfig) -> None:

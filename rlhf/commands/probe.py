@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from labeling.pairs import content_uid
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
+from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.records import Sample, read_samples, write_records
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -52,12 +54,11 @@ class ProbeConfig(Options):
 
 def run(config: ProbeConfig) -> dict[str, Any]:
     """Attribution, then the search both ways; writes probe.json and probe_samples.jsonl. Raises InputError."""
-    from tqdm import tqdm
-
     from rewards.attribution import loved_and_hated, occlusion, word_worths
     from rewards.loading import load_reward
     from rewards.probe import BaseLogProbs, search
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+    from rlhf.foundation.progress import progress_bar
 
     directory = Path(config.output_dir)
     if (directory / "probe.json").exists() and not config.overwrite:
@@ -67,6 +68,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
             expected="a new directory",
             fix="choose another one, or give --overwrite",
         )
+    require_memory(of_completions(config.candidates, 64), {"candidates": config.candidates})
     reward = load_reward(config.reward)
     samples = read_samples(Path(config.samples))
     base = BaseLogProbs(load_causal_lm(config.model_name_or_path), load_tokenizer(config.model_name_or_path))
@@ -74,7 +76,7 @@ def run(config: ProbeConfig) -> dict[str, Any]:
     some = slice(config.attribution_samples)
     worths = word_worths(occlusion(reward, prompts[some], completions[some]))
     loved, hated = loved_and_hated(worths)
-    with tqdm(total=2 * config.num_rounds, desc="probe", unit="round", disable=config.quiet) as bar:
+    with progress_bar("probe", "round", total=2 * config.num_rounds, quiet=config.quiet) as bar:
         found = {
             name: search(
                 reward,
@@ -123,12 +125,12 @@ def main(argv: list[str]) -> None:
             f"{w['word']!r} {w['worth']:+.2f} ± {w['standard_error']:.2f} (n = {w['n_texts']})"
             for w in report[key][:_SHOWN]
         )
-        print(f"{title} (score lost by leaving the word out, {n} samples): {listed or 'no word for certain'}")
+        say(f"{title} (score lost by leaving the word out, {n} samples): {listed or 'no word for certain'}")
     for name in ("highest", "lowest"):
-        print(f"\n{name} score found (base log-probability in nats):")
+        say(f"\n{name} score found (base log-probability in nats):")
         for text in report[name][:_SHOWN]:
-            print(
+            say(
                 f"  {text['score']:8.3f} (from {text['start_score']:.3f}, {text['n_edits']} edits, "
                 f"{text['logprob']:.1f} nats)  {text['completion']!r}"
             )
-    print(f"\n{config.output_dir}/probe_samples.jsonl is ready to be labelled")
+    say(f"\n{config.output_dir}/probe_samples.jsonl is ready to be labelled")

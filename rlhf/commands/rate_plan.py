@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rlhf.foundation.errors import InputError
 from rlhf.option_fields import Options
@@ -12,6 +14,9 @@ from rlhf.options import option, parse
 @dataclass
 class RatePlanConfig(Options):
     """Options of `rlhf rate plan`."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {"per_rung": "ladder"}
+    NOT_WITH: ClassVar[Mapping[str, str]] = {"num_samples": "ladder", "models": "ladder"}
 
     num_samples: int = option(20, help="samples of each model, 2 to 5,000")
     models: int = option(1, help="models compared with the original, 1 to 20")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 @dataclass
 class RatePullConfig(Options):
     """Options of `rlhf rate pull`."""
+
+    NOT_WITH: ClassVar[Mapping[str, str]] = {"server_dir": "answers"}
 
     output_dir: str = option("rating", help="folder of the study; ratings.jsonl is written there")
     answers: list[str] = option([], help="files that the offline page saved; else the ratings come from Label Studio")
@@ -55,12 +59,12 @@ def main(argv: list[str]) -> None:
     from rlhf.commands.label_output import listed_counts, print_notes
 
     returned, missing = fetch(config)
-    print(f"{len(returned.ratings)} ratings -> {Path(config.output_dir) / 'ratings.jsonl'} (blind)")
-    print(f"answers: {returned.annotations}; {listed_counts(returned.counts) or 'none'}")
+    say(f"{len(returned.ratings)} ratings -> {Path(config.output_dir) / 'ratings.jsonl'} (blind)")
+    say(f"answers: {returned.annotations}; {listed_counts(returned.counts) or 'none'}")
     print_notes(returned.notes)
     if not returned.ratings:
         print("nobody has rated yet: run the same command later")
     elif missing:
-        print(f"{missing} are missing: run the same command later")
+        say(f"{missing} are missing: run the same command later")
     else:
-        print(f"complete; then: rlhf rate score --output_dir {config.output_dir}")
+        say(f"complete; then: rlhf rate score --output_dir {config.output_dir}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rlhf.commands.first_words import first_words
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.memory import of_completions, require_memory
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -20,6 +23,14 @@ if TYPE_CHECKING:
 @dataclass
 class RatePushConfig(Options):
     """Options of `rlhf rate push`."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {"per_rung": "ladder"}
+    NOT_WITH: ClassVar[Mapping[str, str]] = {
+        "num_samples": "ladder",
+        "draw": "stored_samples",
+        "raters": "page",
+        "server_dir": "page",
+    }
 
     run: str = option("", help="the run directory; also as first word: rlhf rate push RUN")
     output_dir: str = option("rating", help="folder of the study: its key stays here and is needed for the verdict")
@@ -180,6 +191,8 @@ def rung_samples(config: RatePushConfig, ladder: Run, names: list[str], count: i
         return {name: stored[name] for name in names}
     from rlhf.inspection.fresh_samples import draw_rung
 
+    name = "per_rung" if config.ladder else "num_samples"
+    require_memory(of_completions(count, ladder.completion_length), {name: count})
     known = list(dict.fromkeys(sample.prompt for rows in stored.values() for sample in rows)) or [""]
     prompts = [known[i % len(known)] for i in range(count)]
     return {name: draw_rung(ladder, name, prompts, [], draw=config.draw).samples for name in names}
@@ -190,5 +203,5 @@ def main(argv: list[str]) -> None:
     config = parse(
         RatePushConfig, first_words(argv, "run"), prog="rlhf rate push", description="A blind packet of samples."
     )
-    print("\n".join(run(config)))
-    print(f"then: rlhf rate pull --output_dir {config.output_dir}")
+    say("\n".join(run(config)))
+    say(f"then: rlhf rate pull --output_dir {config.output_dir}")

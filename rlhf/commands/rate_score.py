@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlhf.foundation.terminal import say
 from rlhf.option_fields import Options
 from rlhf.options import option, parse
 
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> None:
     config = parse(RateScoreConfig, argv, prog="rlhf rate score", description="The verdict of a blind rating.")
     verdict = run(config)
     print(describe(verdict))
-    print(f"written: {Path(config.output_dir) / 'verdict.json'}")
+    say(f"written: {Path(config.output_dir) / 'verdict.json'}")
 
 
 def describe(verdict: Verdict | HumanLadder) -> str:

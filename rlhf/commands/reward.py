@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from labeling.pooling import POOLING_HELP, Method
 from rlhf.commands.reward_data import DataOptions, RewardData, load_reward_data
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 @dataclasses.dataclass
 class RewardConfig(DataOptions):
     """Options of `rlhf reward`."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {**DataOptions.NEEDS, "aggregate": "ensemble", "penalty": "aggregate"}
+    NOT_WITH: ClassVar[Mapping[str, str]] = {
+        **DataOptions.NOT_WITH,
+        "rater_noise": "labels",
+        "num_folds": "comparisons",
+    }
 
     model_name_or_path: str = option(help="language model to start from: a directory or a hub name")
     output_dir: str = option("reward_model", help="model directory to write")
@@ -133,6 +141,7 @@ def _run_labels(config: RewardConfig, data: RewardData) -> RewardResult:
     from rewards.token_model import pick_device
     from rewards.token_recipe import Recipe
     from rlhf.commands.reward_origin import origin
+    from rlhf.foundation.causal_lm import require_finite
     from rlhf.foundation.encoding import TextEncoder
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 
@@ -156,6 +165,8 @@ def _run_labels(config: RewardConfig, data: RewardData) -> RewardResult:
         num_folds=config.num_folds,
     )
     fitted = _fit(config, recipe, texts)
+    members = fitted.members if isinstance(fitted, FittedEnsemble) else [fitted.reward]
+    require_finite([m.model for m in members], learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     if not fitted.held_out.better_than_chance and not config.allow_weak:
         raise _too_weak(config, recipe, texts, fitted)
     reward: TokenRewardModel | RewardEnsemble
@@ -179,15 +190,14 @@ def _run_labels(config: RewardConfig, data: RewardData) -> RewardResult:
 
 def _fit(config: RewardConfig, recipe: Recipe, texts: list[LabelledText]) -> Fitted | FittedEnsemble:
     """One model or an ensemble, with its held-out test, behind a progress bar."""
-    from tqdm import tqdm
-
     from rewards.ensemble import fit_and_test_ensemble
+    from rlhf.foundation.progress import progress_bar
 
     n_training = len(texts) - len(texts) // 10
     steps = recipe.n_steps(len(texts))
     if config.ensemble > 1:
         steps = config.ensemble * recipe.settings_for(n_training).steps(n_training)
-    with tqdm(total=steps, desc="reward model", unit="step", disable=config.quiet) as bar:
+    with progress_bar("reward model", "step", total=steps, quiet=config.quiet) as bar:
         if config.ensemble > 1:
             return fit_and_test_ensemble(recipe, texts, config.ensemble, lambda: bar.update() and None)
         return recipe.fit_and_test(texts, lambda: bar.update() and None)
@@ -268,12 +278,11 @@ def _trust(
 
 def _learning_curve(config: RewardConfig, recipe: Recipe, pooled: PooledLabels) -> dict[str, Any]:
     """Accuracy by number of labels, what the next hundred would bring, and the ceiling that agreement sets."""
-    from tqdm import tqdm
-
     from rewards.learning_curve import curve_steps, measure_curve
+    from rlhf.foundation.progress import progress_bar
 
     texts = pooled.texts
-    with tqdm(total=curve_steps(recipe, len(texts)), desc="learning curve", unit="step", disable=config.quiet) as bar:
+    with progress_bar("learning curve", "step", total=curve_steps(recipe, len(texts)), quiet=config.quiet) as bar:
         curve = measure_curve(recipe, texts, lambda: bar.update() and None)
     return {**curve.report(), "single_label_ceiling": dataclasses.asdict(pooled.ceiling)}
 

@@ -29,6 +29,7 @@ def run_comparisons(config: RewardConfig, data: RewardData) -> RewardResult:
     from rewards.trust import accuracy_by_margin, trust_report
     from rlhf.commands.reward import RewardResult, normalization, require_free
     from rlhf.commands.reward_origin import origin
+    from rlhf.foundation.causal_lm import require_finite
     from rlhf.foundation.model_directory import load_tokenizer
 
     begin = time.perf_counter()
@@ -55,6 +56,7 @@ def run_comparisons(config: RewardConfig, data: RewardData) -> RewardResult:
         config.quiet,
     )
     fitted = recipe.fit_and_test(pairs)
+    require_finite([fitted.reward.model], learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     tested = fitted.held_out.accuracy
     better = tested.low > 0.5
     if not better and not config.allow_weak:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rlhf.commands.progress import reading
 from rlhf.foundation.data_sets import Placed, load_data_set, read_rows, renamed
@@ -26,6 +26,8 @@ COLUMNS = ("prompt", "chosen", "rejected", "completion", "label")
 @dataclass(kw_only=True)
 class DataOptions(Options):
     """Where labels or comparisons come from, and how they are laid out."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {"dataset_config": "dataset_name", "dataset_split": "dataset_name"}
 
     labels: str | None = option(None, help="labels.jsonl, one row an annotator and text: a token reward model")
     comparisons: str | None = option(

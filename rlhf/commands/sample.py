@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from rlhf.commands.outputs import check_output
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.records import Sample, write_records
-from rlhf.option_fields import Options
+from rlhf.foundation.terminal import say
+from rlhf.option_fields import LOWEST_TEMPERATURE, Options, check_ranges
 from rlhf.options import option, parse
 
 
 @dataclass(kw_only=True)
 class SampleConfig(Options):
     """What to sample and how many."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        "dataset_config": "dataset_name",
+        "dataset_split": "dataset_name",
+        "prompt_column": "prompts dataset_name",
+    }
+    NOT_WITH: ClassVar[Mapping[str, str]] = {"num_samples": "prompts dataset_name"}
 
     model_name_or_path: str = option(help="a model directory or a hub name")
     output_path: str = option("samples.jsonl", help="where the samples go")
@@ -37,7 +47,9 @@ class SampleConfig(Options):
     stop_strings: list[str] = option(
         [], help="texts that end a completion and are left out of it, besides the model's end tokens"
     )
-    temperature: float = option(1.0, help="softmax temperature; recorded log-probs are those of temperature 1")
+    temperature: float = option(
+        1.0, help="softmax temperature, at least 0.001; recorded log-probs are those of temperature 1"
+    )
     per_device_eval_batch_size: int = option(256, help="completions sampled at once")
     seed: int = option(0, help="completion i depends on (seed, i) and its prompt alone; at least 0")
     overwrite: bool = option(False, help="replace an output file that is already there")
@@ -61,8 +73,7 @@ class SampleConfig(Options):
                 expected="both --best_of above 1 and --reward_model_path, or neither",
                 fix="give the other one too",
             )
-        if not self.temperature > 0:
-            raise InputError("--temperature", got=self.temperature, expected="more than 0", fix="choose another value")
+        check_ranges(self, [("temperature", LOWEST_TEMPERATURE, math.inf)])
         if not 0 <= self.seed < 2**63:
             raise InputError("--seed", got=self.seed, expected="0 to 2^63 - 1", fix="choose another value")
 
@@ -70,19 +81,18 @@ class SampleConfig(Options):
 def run(config: SampleConfig) -> list[Sample]:
     """Sample, write `output_path`, and return the samples. Raises InputError."""
     output = Path(config.output_path)
-    if output.exists() and not config.overwrite:
-        raise InputError(
-            "--output_path",
-            got=f"{output}, which is there already",
-            expected="a new file",
-            fix="choose another path, or give --overwrite",
-        )
+    check_output("--output_path", output, overwrite=config.overwrite, inputs=[config.prompts, config.dataset_name])
     from rlhf.foundation.conversation import prompt_to_text
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
     from rlhf.language_model.sampler import sample_texts
 
-    rows = load_rows(config)
     repeats = config.num_return_sequences * config.best_of
+    given = config.prompts is not None or config.dataset_name is not None
+    rows = load_rows(config) if given else []
+    counts = {"num_samples": len(rows) or config.num_samples}
+    counts |= {name: getattr(config, name) for name in ("num_return_sequences", "best_of", "max_new_tokens")}
+    require_memory(of_completions(counts["num_samples"] * repeats, config.max_new_tokens), counts)
+    rows = rows or load_rows(config)
     prompts = [prompt_to_text(row["prompt"]) for row in rows for _ in range(repeats)]
     samples = sample_texts(
         load_causal_lm(config.model_name_or_path),
@@ -134,6 +144,6 @@ def main(argv: Sequence[str]) -> None:
     """Parse, sample, say what was written."""
     config = parse(SampleConfig, argv, prog="rlhf sample", description="Sample from a causal language model.")
     samples = run(config)
-    print(f"{len(samples)} samples written to {config.output_path}; the first three:")
+    say(f"{len(samples)} samples written to {config.output_path}; the first three:")
     for sample in samples[:3]:
-        print(f"  {sample.text!r}")
+        say(f"  {sample.text!r}")

@@ -9,8 +9,9 @@ from typing import Any
 
 from rlhf.foundation.digests import digest_files, write_sealed
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json
+from rlhf.foundation.files import read_object
 from rlhf.foundation.leftovers import sweep
+from rlhf.foundation.locks import made_for
 from rlhf.ppo.run_paths import STAGE_PATHS, recorded_paths
 
 # Facts of the first stage: the files that the options name, what it was made with.
@@ -34,7 +35,7 @@ class StagedWork:
         self.seconds: dict[str, float] = {}
         self.kept: dict[str, Any] = {"files": {}}
         if record.exists():
-            then = read_json(record)
+            then = read_object(record, "config", "seconds")
             self.seconds = then["seconds"]
             self.kept = {key: then[key] for key in (*KEPT, "files") if key in then}
             changed = [key for key in config if then["config"].get(key) != config[key]]
@@ -63,11 +64,11 @@ class StagedWork:
         if is_done(product):
             return
         print(announce, flush=True)
-        self.root.mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         try:
-            work()
-            self._keep(files)
+            with made_for(self.root):
+                work()
+                self._keep(files)
         finally:
             if self.record.exists() or is_done(product):
                 self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 2)
@@ -91,5 +92,5 @@ def is_done(product: Path) -> bool:
     if not product.exists():
         sweep(product.parent, product.name)
     if product.name == "run.json":
-        return product.exists() and read_json(product)["status"] == "finished"
+        return product.exists() and read_object(product).get("status") == "finished"
     return product.exists()

@@ -242,3 +242,16 @@ def _require_tokens(probability: Tensor, known: Tensor, name: str) -> None:
             expected="a token for every id that the model gives",
             fix="give the model's own tokenizer",
         )
+
+
+def require_finite(models: Iterable[nn.Module], *, learning_rate: float | None, weight_decay: float) -> None:
+    """Raise InputError when training left weights that are no numbers."""
+    if all(bool(p.isfinite().all()) for model in models for p in model.parameters()):
+        return
+    rate = "" if learning_rate is None else f" (now {learning_rate:g})"
+    raise InputError(
+        "training",
+        got="weights that are not finite numbers at its end",
+        expected="finite ones",
+        fix=f"lower --learning_rate{rate} or --weight_decay (now {weight_decay:g})",
+    )

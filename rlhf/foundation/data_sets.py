@@ -4,12 +4,13 @@ name of one on the hub."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
 from rlhf.foundation.cells import unix_lines
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import iter_jsonl
+from rlhf.foundation.files import iter_jsonl, require_ordinary
 from rlhf.foundation.json_arrays import is_array, iter_array
 
 Row = dict[str, Any]
@@ -60,7 +61,8 @@ def load_data_set(name: str, split: str, config: str | None = None, *, instead: 
         rows = _load(path, name, split, config)
     except InputError:
         raise
-    except Exception as error:  # the library raises a dozen kinds for "not there" and "no network"
+    except Exception as raised:  # the library raises a dozen kinds for "not there" and "no network"
+        error = raised.__cause__ if isinstance(raised.__cause__, ValueError) else raised  # what a reader says of a row
         raise InputError(
             "--dataset_name",
             got=f"{name} ({_first_line(error)})",
@@ -75,12 +77,14 @@ def _load(path: Path, name: str, split: str, config: str | None) -> Any:
     import huggingface_hub
 
     datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity(CRITICAL)  # what failed is told in one line
     if path.is_dir() and any((path / file).exists() for file in _SAVED):
         found = datasets.load_from_disk(name)
         return _one_split(found, name, split) if isinstance(found, Mapping) else found
     if is_table(path):
         if not path.is_file():
             raise InputError(name, got="no such file", expected="an existing readable file", fix="check the path")
+        require_ordinary(path)
         return datasets.load_dataset(_BUILDERS[path.suffix.lower()], data_files=name, split="train")
     if not (path.exists() or huggingface_hub.constants.HF_HUB_OFFLINE):
         # Asked once: `datasets` would retry for half a minute before it says that the network is down.

@@ -23,6 +23,8 @@ from jinja2 import TemplateError
 
 from rlhf.foundation.conversation import Messages, Text, as_messages, joined, prompt_from_text
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.layouts import require_encodable
+from rlhf.foundation.terminal import shown
 
 LINE_END = re.compile("\r\n?")
 ANSWERABLE = ("user", "tool", "assistant")
@@ -96,7 +98,7 @@ def _some(ids: list[int], prompt: Text) -> list[int]:
 
 def _put_in_front(tokenizer: Any, prompt: str, ids: list[int]) -> list[int]:
     """What the tokenizer adds before a text; what it adds after one (some add EOS) is of no use in a prompt."""
-    full = [int(i) for i in tokenizer(prompt)["input_ids"]]
+    full = [int(i) for i in _tokenized(tokenizer, prompt)]
     for start in range(len(full) - len(ids) + 1):
         if full[start : start + len(ids)] == ids:
             return full[:start]
@@ -160,8 +162,15 @@ def render(tokenizer: Any, messages: Messages, **options: Any) -> str:
         ) from error
 
 
+def _tokenized(tokenizer: Any, texts: str | list[str], **options: bool) -> Any:
+    """The tokenizer's ids of a text, or of each of several. Raises InputError for half a character."""
+    for text in [texts] if isinstance(texts, str) else texts:
+        require_encodable(text, f"the text {shown(ascii(text), 60)}")
+    return tokenizer(texts, **options)["input_ids"]
+
+
 def _token_ids(tokenizer: Any, text: str) -> list[int]:
-    return [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    return [int(i) for i in _tokenized(tokenizer, text, add_special_tokens=False)]
 
 
 def completion_texts(
@@ -256,7 +265,7 @@ class TextEncoder:
         pairs = [self._text(p, c) for p, c in zip(prompts, completions, strict=True)]
         spelled = [self._literal is not None and bool(self._literal.search(text)) for text, _ in pairs]
         batch = [text for (text, _), split in zip(pairs, spelled, strict=True) if not split]
-        found = iter(self.tokenizer(batch, add_special_tokens=False)["input_ids"] if batch else [])
+        found = iter(_tokenized(self.tokenizer, batch, add_special_tokens=False) if batch else [])
         encoded = []
         for (text, kind), split in zip(pairs, spelled, strict=True):
             ids = self._pieces(text) if split else next(found)
@@ -273,7 +282,7 @@ class TextEncoder:
         ids: list[int] = []
         for i, piece in enumerate(self._literal.split(text)):
             options = {"add_special_tokens": False, "split_special_tokens": bool(i % 2)}
-            ids += self.tokenizer(piece, **options)["input_ids"] if piece else []
+            ids += _tokenized(self.tokenizer, piece, **options) if piece else []
         return ids
 
     def _shorten(self, ids: list[int]) -> list[int]:

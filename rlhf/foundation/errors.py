@@ -25,7 +25,7 @@ class InputError(ValueError):
         File names, values and other people's exceptions may stand in any of them: the line is made fit for a terminal.
         """
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
-        line = f"{what}: got {shown(got, LONGEST_GOT)}; expected {expected}; {fix}"
+        line = f"{shown(what, LONGEST_GOT)}: got {shown(got, LONGEST_GOT)}; expected {expected}; {fix}"
         super().__init__(shown(" ".join(line.split())))
 
 

@@ -7,14 +7,19 @@ import fcntl
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rlhf.foundation.errors import InputError, write_failure
 from rlhf.foundation.leftovers import sweep
+from rlhf.foundation.memory import available
+
+LARGE = 50_000_000  # bytes; below it nobody asks for memory
+TEXT_IN_MEMORY = 3  # bytes of memory a byte of a file, at least: the bytes, the text, its lines
 
 Advance = Callable[[int], object]
 """Told how many bytes of a file were read since the last call, for a progress bar."""
@@ -88,13 +93,37 @@ def read_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise InputError(
             str(path),
-            got=f"no valid JSON ({_problem(error)})",
+            got=f"no valid JSON ({json_problem(error)})",
             expected="a JSON file",
             fix="restore the file or make it anew with the command that wrote it",
         ) from error
 
 
-def _problem(error: Exception) -> str:
+Made = TypeVar("Made")
+
+
+def read_as(path: Path, make: Callable[[Any], Made]) -> Made:
+    """What `make` makes of a JSON file. Raises InputError like `read_json`, and where it is of another shape."""
+    value = read_json(path)
+    try:
+        return make(value)
+    except InputError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError, IndexError, OverflowError) as error:
+        raise InputError(
+            str(path),
+            got=f"JSON of another shape, a {type(value).__name__}",
+            expected="the file as its command wrote it",
+            fix="restore it from a copy, or make it anew",
+        ) from error
+
+
+def read_object(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object whose `keys` are objects. Raises InputError."""
+    return read_as(path, lambda value: {**value, **{key: dict(**value[key]) for key in keys}})
+
+
+def json_problem(error: Exception) -> str:
     """What is wrong with JSON; nesting and numbers may be more than Python reads."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg}, line {error.lineno}" if error.lineno > 1 else error.msg
@@ -104,9 +133,11 @@ def _problem(error: Exception) -> str:
 def read_text(path: Path) -> str:
     """Read a UTF-8 text file, without a byte-order mark; line ends become "\\n".
 
-    Raises InputError when it is missing, a directory, unreadable or not UTF-8.
+    Raises InputError when it is missing, a directory, a pipe or device (read to the end it may never be), more than
+    memory holds, unreadable or not UTF-8.
     """
     try:
+        require_ordinary(path)
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise not_utf8(path, error.start) from error
@@ -141,6 +172,7 @@ def byte_lines(path: Path, advance: Advance | None = None) -> Iterator[tuple[int
     file cannot be read.
     """
     try:
+        require_ordinary(path, in_memory=1)
         with path.open("rb") as stream:
             offset = 0
             for read in stream:
@@ -153,6 +185,20 @@ def byte_lines(path: Path, advance: Advance | None = None) -> Iterator[tuple[int
                     advance(len(read))
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def require_ordinary(path: Path, in_memory: int = TEXT_IN_MEMORY) -> None:
+    """Raise InputError for a pipe, a device, and a file that memory cannot hold; OSError where nothing is.
+
+    `in_memory` is how many bytes of memory a byte of the file may take.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        fix = "save what it holds to a file first"
+        raise InputError(str(path), got="a pipe or a device", expected="an ordinary file", fix=fix)
+    if found.st_size > LARGE and found.st_size * in_memory > available():
+        got = f"a file of {found.st_size / 1e9:,.1f} GB"
+        raise InputError(str(path), got=got, expected="one that fits into memory", fix="give it in parts")
 
 
 def json_line(row: Mapping[str, object]) -> str:
@@ -226,7 +272,7 @@ def iter_jsonl(path: Path, advance: Advance | None = None) -> Iterator[JsonLine]
             torn = not line.endswith((b"\n", b"\r"))
             raise InputError(
                 f"{path}, line {number}",
-                got="a torn last line" if torn else f"no valid JSON ({_problem(error)})",
+                got="a torn last line" if torn else f"no valid JSON ({json_problem(error)})",
                 expected="one JSON object a line",
                 fix="delete that line (its writer was interrupted)" if torn else "mend or delete that line",
             ) from error

@@ -6,7 +6,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -56,6 +56,29 @@ def holder(path: Path) -> str:
 
 
 @contextmanager
+def made_for(directory: Path, *, lock: str = "", writing: Path | None = None) -> Iterator[None]:
+    """Make a directory with its parents; if the work inside fails, those made that hold nothing go again.
+
+    `lock` names a lock file in the directory that counts as nothing; `writing` is what is to be written. Raises
+    InputError when the place refuses.
+    """
+    made = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_failure(writing or directory, error) from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # not empty
+            if made and lock and [path.name for path in directory.iterdir()] == [lock]:
+                (directory / lock).unlink()
+            for path in made:
+                path.rmdir()
+        raise
+
+
+@contextmanager
 def sole_writer(directory: str | Path) -> Iterator[None]:
     """Hold an output directory, which need not exist yet, for one command: by the file .NAME.lock beside it.
 
@@ -63,19 +86,20 @@ def sole_writer(directory: str | Path) -> Iterator[None]:
     """
     target = Path(os.path.abspath(directory))
     path = target.parent / f".{target.name}.lock"
-    descriptor = lock_file(path)
-    if descriptor is None:
-        raise InputError(
-            "--output_dir",
-            got=f"{directory}, in use by another command ({holder(path)})",
-            expected="a directory of this command alone",
-            fix="wait for that command, or choose another directory",
-        )
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
+    with made_for(target.parent, writing=target):
+        descriptor = lock_file(path)
+        if descriptor is None:
+            raise InputError(
+                "--output_dir",
+                got=f"{directory}, in use by another command ({holder(path)})",
+                expected="a directory of this command alone",
+                fix="wait for that command, or choose another directory",
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 @contextmanager
@@ -85,13 +109,14 @@ def one_writer(path: Path) -> Iterator[None]:
     The lock is the file .NAME.lock beside it. Raises InputError when the place cannot be written.
     """
     lock = path.parent / f".{path.name}.lock"
-    descriptor = lock_file(lock, wait=True)
-    assert descriptor is not None  # it waited
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
+    with made_for(path.parent, writing=path):
+        descriptor = lock_file(lock, wait=True)
+        assert descriptor is not None  # it waited
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            os.close(descriptor)
 
 
 def _take_new(path: Path, *, wait: bool = False) -> int | None:

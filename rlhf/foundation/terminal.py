@@ -23,6 +23,11 @@ def plus_minus(error: float | None, digits: int) -> str:
     return "± ?" if error is None else f"± {error:.{digits}f}"
 
 
+def say(text: object) -> None:
+    """Print lines in which file names and other people's strings may stand, each fit for a terminal."""
+    print("\n".join(map(shown, str(text).split("\n"))))
+
+
 def _visible(character: str) -> str:
     if character == " " or unicodedata.category(character) not in UNSHOWABLE or character in JOINERS:
         return character

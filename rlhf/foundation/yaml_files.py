@@ -45,8 +45,9 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
 def read_yaml(path: Path, place: str) -> dict[str, Any]:
     """The keys and values of a YAML file, {} of an empty one. Raises InputError naming `place`, and the line."""
+    text = read_text(path)  # its InputError is a ValueError too
     try:
-        values = yaml.load(read_text(path), _Loader)
+        values = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         where = f" (line {mark.line + 1})" if mark else ""

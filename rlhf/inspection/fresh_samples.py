@@ -12,13 +12,13 @@ from itertools import pairwise
 from typing import Any, cast
 
 import torch
-from tqdm import tqdm
 
 from rewards.rules import RewardFunc
 from rlhf.foundation.conversation import prompt_from_text, prompt_to_text
 from rlhf.foundation.encoding import encode_prompt, token_texts
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_tokenizer
+from rlhf.foundation.progress import progress_bar
 from rlhf.foundation.records import Sample
 from rlhf.inspection.checkpoints import load_rung
 from rlhf.inspection.estimates import Estimate, mean_estimate
@@ -144,7 +144,7 @@ def draw_rung(
     model = load_rung(run, by_name[rung], dtype=dtype).to(device)
     first = by_name[original_rung(run)]
     reference = original if original is not None else load_rung(run, first, dtype=dtype).to(device)
-    weights = run.info["resolved"].get("reward_weights") or [1.0] * len(rewards)
+    weights = run.info.get("resolved", {}).get("reward_weights") or [1.0] * len(rewards)
     worker = RolloutWorker(
         model,
         reference,
@@ -195,20 +195,22 @@ def draw_ladder(
     by_name = {rung.name: rung for rung in run.rungs}
     original = load_rung(run, by_name[first], dtype=getattr(torch, config.dtype)).to(device)
     there = [rung for rung in run.rungs if (run.directory / rung.path).is_dir()]
-    return {
-        rung.name: draw_rung(
-            run,
-            rung.name,
-            prompts if rung.name == first else prompts[:count],
-            rewards,
-            draw=draw,
-            heat_samples=heat_samples,
-            heldout=heldout,
-            original=original,
-            quiet=quiet,
-        )
-        for rung in tqdm(there, desc="evaluate", unit="rung", disable=quiet)
-    }
+    drawn: dict[str, FreshRung] = {}
+    with progress_bar("evaluate", "rung", total=len(there), quiet=quiet) as bar:
+        for rung in there:
+            drawn[rung.name] = draw_rung(
+                run,
+                rung.name,
+                prompts if rung.name == first else prompts[:count],
+                rewards,
+                draw=draw,
+                heat_samples=heat_samples,
+                heldout=heldout,
+                original=original,
+                quiet=quiet,
+            )
+            bar.update()
+    return drawn
 
 
 @torch.no_grad()

@@ -42,6 +42,12 @@ class Run:
         return f"{path.parent.name}/{path.name}" if path.name == "ppo" else path.name
 
     @property
+    def completion_length(self) -> int:
+        """Tokens of a completion at most."""
+        said = self.info.get("resolved", {}).get("max_completion_length")
+        return said if isinstance(said, int) else 32
+
+    @property
     def running(self) -> bool:
         """Whether run.json still says that the trainer is at work."""
         return self.info.get("status") == "running"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,13 +53,18 @@ def read_corpus(
     `document_separator` cuts a text file; `text_column` and `dataset_split` belong to data sets. Raises InputError
     when the corpus is missing, empty, binary, not reachable, or has no such column or split.
     """
+    path = Path(corpus)
+    is_set = path.is_dir() or not (path.exists() or path.suffix or corpus.startswith((".", "/", "~")))
+    if corpus == EMBEDDED or not is_set:
+        for option, given, usual in (("text_column", text_column, "text"), ("dataset_split", dataset_split, "train")):
+            if given != usual:
+                fix = "leave it out, or name a data set"
+                raise InputError(
+                    f"--{option}", got=f"it with the text {corpus}", expected="it with a data set", fix=fix
+                )
     if corpus == EMBEDDED:
         return generate_corpus()
-    path = Path(corpus)
-    if path.is_dir() or not (path.exists() or path.suffix or corpus.startswith((".", "/", "~"))):
-        documents = _read_dataset(corpus, text_column, dataset_split)
-    else:
-        documents = _read_file(path, document_separator)
+    documents = _read_dataset(corpus, text_column, dataset_split) if is_set else _read_file(path, document_separator)
     if not documents:
         raise InputError(
             f"corpus {corpus}", got="no text in it", expected="at least two documents", fix="check the file"
@@ -78,6 +84,7 @@ def _read_dataset(name: str, text_column: str, split: str) -> list[str]:
     import huggingface_hub
 
     datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity(CRITICAL)  # what failed is told in one line
     try:
         if not (Path(name).is_dir() or huggingface_hub.constants.HF_HUB_OFFLINE):
             # Asked once: `datasets` would retry for half a minute before it says that the network is down.

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from rlhf.foundation.causal_lm import require_finite
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.progress import progress_bar
 from rlhf.language_model.corpus import IGNORED, Blocks, Split, attention_mask, encode_documents, hold_out, pack
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.language_model.tokenizer import train_tokenizer
@@ -74,6 +75,7 @@ def build_language_model(config: PretrainConfig, documents: Sequence[str]) -> La
     started = time.perf_counter()
     model.to(device)  # type: ignore[arg-type]
     seen = train(model, blocks, config)
+    require_finite([model], learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     seconds = time.perf_counter() - started
     model.train(False)
     loss = held_out_loss(model, tokenizer, split, config)
@@ -117,7 +119,7 @@ def train(model: PreTrainedModel, blocks: Blocks, config: PretrainConfig) -> int
     batches = _batches(len(blocks.labels), config)
     seen = 0
     started = time.perf_counter()
-    with tqdm(total=config.max_steps, desc="pretrain", unit="step", disable=config.quiet) as bar:
+    with progress_bar("pretrain", "step", total=config.max_steps, quiet=config.quiet) as bar:
         for step in range(config.max_steps):
             rows = next(batches)
             loss, tokens = next_token_loss(model, *(part[rows] for part in blocks))

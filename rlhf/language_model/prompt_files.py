@@ -22,6 +22,9 @@ def read_prompts(path: str, column: str | None = None) -> Rows:
     """
     if is_table(path):
         return load_prompt_dataset(path, column=column)
+    if column is not None:
+        fix = "give a JSON, CSV or Parquet file, or leave it out"
+        raise InputError("--prompt_column", got=f"a file of lines, {path}", expected="a file with columns", fix=fix)
     lines = enumerate(read_text(Path(path)).split("\n"), start=1)
     return _require_prompts([(f"{path}, line {n}", {"prompt": line}) for n, line in lines if line.strip()], path)
 

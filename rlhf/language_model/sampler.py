@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from labeling.pairs import content_uid
 from rlhf.foundation.causal_lm import cache_name, reads_left_padding, require_usable
 from rlhf.foundation.conversation import prompt_from_text
 from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.progress import progress_bar
 from rlhf.foundation.records import Sample
 from rlhf.language_model.endings import Ending, ending_of, never_sampled, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
@@ -221,7 +221,7 @@ def sample_texts(
     check_context(model, max(map(len, encoded.values()), default=1), max_new_tokens)
     ending, left_out = ending_of(model, tokenizer, stop_strings), never_sampled(model, tokenizer)
     samples: list[Sample] = []
-    with tqdm(total=len(prompts), desc="sampling", unit="sample", disable=quiet) as bar:
+    with progress_bar("sampling", "sample", total=len(prompts), quiet=quiet) as bar:
         for chunk in chunks(len(prompts), batch_size):
             texts = [prompts[i] for i in chunk]
             done = generate(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlhf import environment
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json
+from rlhf.foundation.terminal import say
 from rlhf.options import option, parse
 from rlhf.ppo.config import PPOConfig
 
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
 @dataclass(kw_only=True)
 class PPOCommandConfig(PPOConfig):
     """`PPOConfig` and what the command line names: the model, the rewards, the prompts."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        **PPOConfig.NEEDS,
+        "dataset_config": "dataset_name",
+        "dataset_train_split": "dataset_name",
+        "prompt_column": "prompts eval_prompts dataset_name",
+        "lora_r": "use_peft",
+        "lora_alpha": "use_peft",
+        "lora_target_modules": "use_peft",
+    }
 
     model_name_or_path: str = option(help="the original: a model directory or a hub name")
     reward_model_path: list[str] = option([], help="reward model directories (from `rlhf reward`)")
@@ -55,6 +66,8 @@ class PPOCommandConfig(PPOConfig):
                 expected="--reward_model_path DIR or --reward_func NAME",
                 fix="name what to optimise",
             )
+        for name in ("lora_r", "lora_alpha"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
         if self.use_peft and self.train_scope != "all":
             raise InputError(
                 "--use_peft", got=f"--train_scope {self.train_scope} too", expected="one of them", fix="drop one"
@@ -183,11 +196,11 @@ def main(argv: Sequence[str]) -> None:
     from rlhf.ppo.ladder import read_rungs
 
     for rung in read_rungs(directory.ladder):
-        print(
+        say(
             f"{rung.name}  KL {rung.kl_per_completion:6.2f} ± {rung.kl_per_completion_se:.2f} nats  "
             f"reward {rung.reward:8.3f} ± {rung.reward_se:.3f}  (n = {rung.n})"
         )
-    print(f"{directory.record['stop_reason']}\nrun directory: {Path(config.output_dir)}")
+    say(f"{directory.record['stop_reason']}\nrun directory: {Path(config.output_dir)}")
 
 
 def parse_command(argv: Sequence[str]) -> PPOCommandConfig:

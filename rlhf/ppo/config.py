@@ -11,17 +11,29 @@ Defaults that differ from TRL's, and why:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from rlhf.foundation.errors import InputError
-from rlhf.option_fields import Options
+from rlhf.foundation.memory import of_completions, require_memory
+from rlhf.option_fields import LOWEST_TEMPERATURE, Options
 from rlhf.options import option
 
 
 @dataclass(kw_only=True)
 class PPOConfig(Options):
     """How to finetune; every rule between the fields is checked when it is made (InputError)."""
+
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        "accept_changes": "resume",
+        "critic_learning_rate": "critic",
+        "gamma": "critic",
+        "lam": "critic",
+        "vf_coef": "critic",
+        "cliprange_value": "critic",
+        "kl_horizon": "kl_target",
+    }
 
     output_dir: str = option(help="the run directory; a non-empty one is refused without --resume")
     seed: int = option(0, help="seed of everything random; at least 0")
@@ -133,7 +145,6 @@ class PPOConfig(Options):
         ):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in (
-            "temperature",
             "learning_rate",
             "adam_epsilon",
             "max_grad_norm",
@@ -148,6 +159,7 @@ class PPOConfig(Options):
         self._require("logits_memory_mb", memory is None or memory >= 1, "at least 1")
         self._require("output_dir", bool(self.output_dir), "a directory")
         self._require("warmup_steps", self.warmup_steps >= 0, "at least 0")
+        self._require("temperature", self.temperature >= LOWEST_TEMPERATURE, f"at least {LOWEST_TEMPERATURE:g}")
         self._require("seed", 0 <= self.seed < 2**63, "0 to 2^63 - 1")
         self._require("epsilon", 0 < self.epsilon < 1, "more than 0 and less than 1")
         self._require("beta", self.beta >= 0, "at least 0")
@@ -187,6 +199,12 @@ class PPOConfig(Options):
     def _require(self, name: str, ok: bool, expected: str) -> None:
         if not ok:
             raise InputError(f"--{name}", got=getattr(self, name), expected=expected, fix="choose another value")
+
+    def require_memory(self) -> None:
+        """Raise InputError when a rollout of the largest size asked for does not fit this machine's memory."""
+        for name in ("iteration_batch_size", "max_iteration_batch_size", "normalization_samples", "num_eval_samples"):
+            counts = {name: getattr(self, name), "max_completion_length": self.max_completion_length}
+            require_memory(of_completions(counts[name], self.max_completion_length), counts)
 
     def given(self) -> dict[str, Any]:
         """The options that differ from their defaults, for run.json."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_text
+from rlhf.foundation.files import json_problem, read_text
 
 
 def read_metrics_file(path: Path, *, tell: bool = True) -> list[dict[str, Any]]:
@@ -26,12 +26,12 @@ def read_metrics_file(path: Path, *, tell: bool = True) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number > len(lines):
+        except (ValueError, RecursionError) as error:
+            if number > len(lines) and isinstance(error, json.JSONDecodeError):
                 if tell:
                     print(f"rlhf: {path}: the torn last line is passed over (its writer was killed)", file=sys.stderr)
                 break
-            raise _bad_line(path, number, f"no valid JSON ({error.msg})", len(rows)) from error
+            raise _bad_line(path, number, f"no valid JSON ({json_problem(error)})", len(rows)) from error
         if not isinstance(row, dict) or row.get("iteration") != len(rows):
             got = f"iteration {row.get('iteration')!r}" if isinstance(row, dict) else f"a JSON {type(row).__name__}"
             raise _bad_line(path, number, got, len(rows))

@@ -57,6 +57,9 @@ def as_rows(dataset: Iterable[Any], name: str) -> list[dict[str, Any]]:
         raise InputError(
             name, got=f"splits ({splits})", expected="the rows of one split", fix=f"give {name}['train'], for example"
         )
+    if not isinstance(dataset, Iterable) or isinstance(dataset, str | bytes):
+        got = f"a {type(dataset).__name__}"
+        raise InputError(name, got=got, expected="rows with a `prompt`", fix="give a list or a data set")
     rows = [_as_row(row, f"{name}, row {number}") for number, row in enumerate(dataset, start=1)]
     columns = dict.fromkeys(column for row in rows for column in row)
     return [{column: row.get(column) for column in columns} for row in rows]

@@ -10,7 +10,7 @@ from typing import Any
 
 from rlhf.foundation.digests import FileDigest, digest_files, write_sealed
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import append_jsonl, read_json
+from rlhf.foundation.files import append_jsonl, read_object
 from rlhf.foundation.host import host_facts
 from rlhf.foundation.leftovers import leftover_of
 from rlhf.foundation.locks import holder, lock_file
@@ -32,6 +32,7 @@ class RunDirectory:
         self.root = Path(output_dir)
         self.record: dict[str, Any] = {}
         self._lock: int | None = None
+        self._made = False
 
     @property
     def run_json(self) -> Path:
@@ -64,6 +65,7 @@ class RunDirectory:
         A process that was killed before it had written run.json leaves a directory that counts as empty.
         """
         self._require_usable(resume)  # before anything is written there, and once nobody else can
+        self._made = not self.root.exists()
         self._lock = lock_file(self.root / ".lock")
         if self._lock is None:
             raise InputError(
@@ -101,8 +103,11 @@ class RunDirectory:
             )
 
     def close(self) -> None:
-        """Give the directory free."""
+        """Give the directory free; one that was made and holds nothing goes again."""
         if self._lock is not None:
+            if self._made and [path.name for path in self.root.iterdir()] == [".lock"]:
+                (self.root / ".lock").unlink()
+                self.root.rmdir()
             os.close(self._lock)
             self._lock = None
 
@@ -114,7 +119,7 @@ class RunDirectory:
         """
         if not self.run_json.exists():
             return []
-        record = read_json(self.run_json)
+        record = read_object(self.run_json, "resolved")
         if "inputs" not in record:
             self._require_same(record.get("resolved", {}), resolved, FREE_ON_RESUME)
             word = "has no digests of its inputs: whether they are the same could not be checked"
@@ -146,7 +151,7 @@ class RunDirectory:
         `changed` names the inputs (their digests are in `facts`) that are others from `iteration` on.
         """
         if self.run_json.exists():
-            self.record = read_json(self.run_json)
+            self.record = read_object(self.run_json)
             facts = {**facts, "normalization": self.record.get("normalization")}
             if "inputs" not in self.record:  # today's say nothing of what it began with
                 facts = {key: value for key, value in facts.items() if key not in ("inputs", "reward_origins")}

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlhf.foundation.digests import SEAL, file_digest, write_sealed
 from rlhf.foundation.errors import InputError, write_failure
-from rlhf.foundation.files import read_json
+from rlhf.foundation.files import read_as
 from rlhf.foundation.model_directory import replacing_directory
 
 KEPT = 2
@@ -118,7 +118,11 @@ def load_state(directory: Path) -> State | None:
 
 
 def _read(path: Path) -> State:
-    values = {key: value for key, value in read_json(path / "state.json").items() if key != SEAL}
+    said = read_as(
+        path / "state.json",
+        lambda said: {**said, "files": dict(said["files"]), "next_iteration": int(said["next_iteration"])},
+    )
+    values = {key: value for key, value in said.items() if key != SEAL}
     for name, digest in values.pop("files").items():
         if file_digest(path / name) != digest:
             raise InputError(str(path / name), got="another digest", expected="the one in state.json", fix="see above")

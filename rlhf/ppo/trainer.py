@@ -20,7 +20,6 @@ from os import PathLike
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from rewards.calling import RewardFunction, reward_name
 from rewards.loading import as_reward_functions
@@ -28,6 +27,7 @@ from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.foundation.digests import digest_files
 from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.progress import progress_bar
 from rlhf.foundation.records import write_records
 from rlhf.language_model.randomness import Stream
 from rlhf.language_model.sampler import LogitsNotFinite, check_context
@@ -77,6 +77,7 @@ class PPOTrainer:
         peft_config: Any = None,
         reward_constants: Normalization | None = None,
     ) -> None:
+        args.require_memory()
         self.args, self.given = args, args.given()
         others = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "peft_config": peft_config}
         others |= {"processing_class": processing_class, "callbacks": callbacks, "reward_constants": reward_constants}
@@ -122,12 +123,11 @@ class PPOTrainer:
         self.run = RunDirectory(args.output_dir)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
         self.checkpoints = Checkpoints(self.model, self.tokenizer)
-        self.normalization = reward_constants
+        self.normalization, self._begun = reward_constants, False
         wanted = self.processes.is_main and (callbacks or args.report_to)
         self.tracking = Tracking(callbacks, args, self.model, self.tokenizer) if wanted else None
         self.iteration = self.completions_seen = self.optimizer_steps = 0
         self.stop_reason: str | None = None
-        self._begun = False
 
     def _take(self, reward_funcs: Any, train_dataset: Any, eval_dataset: Any) -> None:
         """Rewards and prompts. Raises InputError when they do not fit each other or the model."""
@@ -148,7 +148,7 @@ class PPOTrainer:
         try:
             self.begin()
             hidden = self.args.quiet or not self.processes.is_main
-            with tqdm(desc="ppo", unit="iteration", disable=hidden, initial=self.iteration) as bar:
+            with progress_bar("ppo", "iteration", initial=self.iteration, quiet=hidden) as bar:
                 while self.stop_reason is None:
                     line = self.step(self.rollout())
                     bar.set_postfix_str(progress(line))
