@@ -12,7 +12,7 @@ import torch
 from rewards.calling import RewardFunction
 from rewards.ensemble import RewardEnsemble
 from rewards.preference_model import PreferenceRewardModel
-from rewards.reward_file import read_kind
+from rewards.reward_file import read_report
 from rewards.rules import load_reward_func
 from rewards.token_model import TokenRewardModel
 from rlhf.foundation.errors import InputError
@@ -25,8 +25,12 @@ def load_reward_model(directory: str | Path, *, device: torch.device | str | Non
 
     Raises InputError when the directory is missing, damaged, or no reward model.
     """
-    classes = {"token": TokenRewardModel, "ensemble": RewardEnsemble, "preference": PreferenceRewardModel}
-    reward: RewardModel = classes[read_kind(Path(directory))].from_pretrained(directory, device=device)  # type: ignore[attr-defined]
+    classes: dict[str, Any] = {
+        "token": TokenRewardModel,
+        "ensemble": RewardEnsemble,
+        "preference": PreferenceRewardModel,
+    }
+    reward: RewardModel = classes[read_report(Path(directory))["kind"]].from_pretrained(directory, device=device)
     reward.place = os.fspath(directory)
     return reward
 

@@ -88,9 +88,9 @@ def print_verified(config: InspectConfig) -> None:
 
 def main(argv: list[str]) -> None:
     """Parse the command line, write the report, print its path."""
-    words = [word for word in argv if word != "--verify"]
-    last = ["--verify"] if len(words) < len(argv) else []  # behind the runs: `rlhf inspect --verify RUN` is one's habit
-    config = parse(InspectConfig, [*first_words(words, "runs"), *last], prog="rlhf inspect", description=__doc__ or "")
+    if argv[:1] == ["--verify"] and len(argv) > 1 and argv[1] not in ("true", "false") and not argv[1].startswith("-"):
+        argv = [*argv[1:], "--verify"]  # the run is no value of the option
+    config = parse(InspectConfig, first_words(argv, "runs"), prog="rlhf inspect", description=__doc__ or "")
     if config.verify:
         print_verified(config)
         return

@@ -93,8 +93,8 @@ def run(config: RatePushConfig) -> list[str]:
     study, samples = choose(config, ladder, title)
     folder = Folder(path)
     with folder.in_use():
+        plan, tasks = make_packet(folder, samples, title=title, seed=config.seed)  # refuses another packet's folder
         write_study(path, study)
-        plan, tasks = make_packet(folder, samples, title=title, seed=config.seed)
         if config.page:
             plan = page_plan(plan)
             folder.write_plan(plan)

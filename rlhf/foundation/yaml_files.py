@@ -45,7 +45,10 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
 def read_yaml(path: Path, place: str) -> dict[str, Any]:
     """The keys and values of a YAML file, {} of an empty one. Raises InputError naming `place`, and the line."""
-    text = read_text(path)  # its InputError is a ValueError too
+    try:
+        text = read_text(path)
+    except InputError as error:
+        raise InputError(place, got=error.got, expected=error.expected, fix=error.fix) from error
     try:
         values = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

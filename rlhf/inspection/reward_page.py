@@ -11,7 +11,7 @@ from typing import Any
 import plotly.graph_objects as go
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from rewards.reward_file import REWARD_FILE, read_kind
+from rewards.reward_file import REWARD_FILE, read_report
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_text
 from rlhf.inspection.display import display_text, script_json
@@ -30,8 +30,14 @@ def build_reward_page(directory: Path, output: Path | None = None, *, probe: Pat
     """
     from plotly.offline import get_plotlyjs
 
-    read_kind(directory)
-    report = read_json(directory / REWARD_FILE)
+    report = read_report(directory)
+    if not isinstance(report.get("held_out"), dict):
+        raise InputError(
+            str(directory / REWARD_FILE),
+            got="no held-out test",
+            expected="the file that `rlhf reward` wrote",
+            fix="restore it from a copy, or fit the reward model anew",
+        )
     found = read_probe(probe) if probe else None
     charts = [chart for chart in (reliability(report), by_margin(report), learning_curve(report)) if chart]
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)

@@ -84,7 +84,7 @@ DEEDS = [
          "--candidates 8 --attribution_samples 4 --quiet"),
     *(Deed(name, f"ppo {MODEL} {PPO} {words} --output_dir run-{number}", "--resume")
       for number, (name, words) in enumerate(POLICIES.items())),
-    Deed("evaluate", "evaluate run-0 --num_samples 32 --max_samples 32 --gold_reward_func full_stop "
+    Deed("evaluate", "evaluate run-0 --num_samples 32 --gold_reward_func full_stop "
          "--best_of_n_samples 32 --quiet"),
     Deed("inspect", "inspect run-0"),
     Deed("rate push", "rate push run-0 --output_dir study --stored_samples --page --num_samples 6 --raters ana ben",

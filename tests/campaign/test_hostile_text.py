@@ -82,7 +82,7 @@ def test_a_hostile_run_in_the_report_and_the_card(place: Place) -> None:
         rows = [json.loads(line) for line in samples.read_text().splitlines()]
         write_jsonl(samples, [{**row, "completion": HOSTILE} for row in rows])
     (place.folder / "run").rename(place.folder / "run <b>x`")
-    place.run(*BY_NAME["inspect"].call(runs="run <b>x`"))
+    place.run(*BY_NAME["inspect"].call(runs="run <b>x`"), "--accept_changes")
     html = (place.folder / "new.html").read_text(encoding="utf-8")
     assert "<img src=x" not in html
     assert "run <b>x" not in html

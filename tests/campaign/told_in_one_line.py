@@ -28,7 +28,10 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u206
 
 
 def snapshot(folder: Path) -> Snapshot:
-    """Every name below `folder`: the bytes of files (of big ones their number and time of writing), links, kinds."""
+    """Every name below `folder`: the bytes of files (of big ones their number and time of writing), links, kinds.
+
+    Of a lock file only that it is there: it says who held it last.
+    """
     found: Snapshot = {}
     for root, directories, files in os.walk(folder):
         for name in [*directories, *files]:
@@ -36,6 +39,8 @@ def snapshot(folder: Path) -> Snapshot:
             place = str(path.relative_to(folder))
             if path.is_symlink():
                 found[place] = f"link to {os.readlink(path)}"
+            elif name == ".lock":
+                found[place] = "lock"
             elif path.is_file():
                 kept = path.stat()
                 big = f"{kept.st_size} bytes of {kept.st_mtime_ns}, file {kept.st_ino}"

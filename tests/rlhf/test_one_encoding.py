@@ -310,4 +310,4 @@ def test_ppo_with_plain_prompts_on_a_reward_of_conversations_is_refused_before_a
     with pytest.raises(InputError, match="got plain text to score"):
         trainer.train()
     assert sum(scored) <= 4
-    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert not (tmp_path / "run").exists()
