@@ -81,7 +81,7 @@ def run(config: RatePushConfig) -> list[str]:
     from labeling.page import page_plan, write_page
     from rlhf.foundation.records import new_uid
     from rlhf.inspection.integrity import read_unchanged
-    from rlhf.inspection.rating_packet import read_study, write_study
+    from rlhf.inspection.rating_packet import read_study, require_same_study, write_study
 
     path = Path(config.output_dir)
     parts = ("run.json", "ladder.json", "samples", "evaluation.json", "human_ladder.json")
@@ -93,7 +93,8 @@ def run(config: RatePushConfig) -> list[str]:
     study, samples = choose(config, ladder, title)
     folder = Folder(path)
     with folder.in_use():
-        plan, tasks = make_packet(folder, samples, title=title, seed=config.seed)  # refuses another packet's folder
+        require_same_study(path, study)
+        plan, tasks = make_packet(folder, samples, title=title, seed=config.seed)
         write_study(path, study)
         if config.page:
             plan = page_plan(plan)

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import Advance, not_utf8, read_json, unreadable
+from rlhf.foundation.files import Advance, not_utf8, read_json, require_ordinary, unreadable
 
 CHUNK = 1 << 20
 """Bytes read at once; an item that is longer is waited for, twice as much each time."""
-NEAR = (
-    16  # characters from the end of what was read within which an error may be for want of the rest: -Infinity, \\uD83D
-)
+NEAR = 16
+"""Characters from the end of what was read within which an error may be for want of the rest: -Infinity, \\uD83D."""
 SPACE = re.compile(r"[ \t\n\r]*")
 AFTER = tuple(" \t\n\r,]")
 
@@ -29,6 +28,7 @@ AFTER = tuple(" \t\n\r,]")
 def is_array(path: Path) -> bool:
     """Whether a file begins as a JSON list does. Raises InputError when it cannot be read."""
     try:
+        require_ordinary(path, in_memory=1)
         with path.open("rb") as stream:
             return stream.read(4096).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
     except OSError as error:
@@ -38,6 +38,7 @@ def is_array(path: Path) -> bool:
 def iter_array(path: Path, advance: Advance | None = None) -> Iterator[Any]:
     """The items of a JSON list. Raises InputError as `read_json` does, once what is before the fault was yielded."""
     try:
+        require_ordinary(path, in_memory=1)
         with path.open("rb") as stream:
             yield from _Reader(path, stream, advance).items()
     except (ValueError, RecursionError) as error:

@@ -53,10 +53,9 @@ class Study:
         return Path(locate({"paths": self.paths}, folder, self.run))
 
 
-def write_study(folder: Path, study: Study) -> None:
-    """Write study.json. Raises InputError when the folder holds another study."""
-    path = folder / "study.json"
-    if path.exists():
+def require_same_study(folder: Path, study: Study) -> None:
+    """Raise InputError when the folder holds another study."""
+    if (folder / "study.json").exists():
         known = read_study(folder)
         same_run = known.run_directory(folder).resolve() == Path(study.run).resolve()
         if not same_run or dataclasses.replace(known, run=study.run, paths={}) != dataclasses.replace(study, paths={}):
@@ -66,8 +65,12 @@ def write_study(folder: Path, study: Study) -> None:
                 expected="a folder of its own",
                 fix="choose another",
             )
+
+
+def write_study(folder: Path, study: Study) -> None:
+    """Write study.json."""
     paths = recorded_paths({"run": study.run}, folder, {"run"})
-    write_sealed(path, dataclasses.asdict(dataclasses.replace(study, paths=paths)))
+    write_sealed(folder / "study.json", dataclasses.asdict(dataclasses.replace(study, paths=paths)))
 
 
 def read_study(folder: Path) -> Study:

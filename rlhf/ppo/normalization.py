@@ -38,11 +38,9 @@ def from_reward_file(
 ) -> Normalization | None:
     """The constants of a reward_model.json, if they were measured on this model, these prompts and this length."""
     known = report.get("normalization")
-    if (
-        known is None
-        or set(known["sources"]) != {model}
-        or set(known["prompts"]) != {prompt_to_text(p) for p in prompts}
-    ):
+    if known is None or not {"sources", "prompts", "max_completion_tokens", "n"} <= known.keys():
+        return None
+    if set(known["sources"]) != {model} or set(known["prompts"]) != {prompt_to_text(p) for p in prompts}:
         return None
     # Lengths are the reward's own tokens without the end token; other lengths are other rewards.
     if not max_completion_length - 1 <= known["max_completion_tokens"] <= max_completion_length:

@@ -87,7 +87,7 @@ DEEDS = [
     Deed("evaluate", "evaluate run-0 --num_samples 32 --gold_reward_func full_stop "
          "--best_of_n_samples 32 --quiet"),
     Deed("inspect", "inspect run-0"),
-    Deed("rate push", "rate push run-0 --output_dir study --stored_samples --page --num_samples 6 --raters ana ben",
+    Deed("rate push", "rate push run-0 --output_dir study --stored_samples --page --num_samples 6",
          random_ids=True),
     Deed("rate pull", "rate pull --output_dir study --answers rated-ana.json rated-ben.json"),
     Deed("rate score", "rate score --output_dir study"),
