@@ -21,8 +21,9 @@ BIGGEST = 2**63 - 1
 LOWEST_TEMPERATURE = 1e-3  # below it logits divided by it overflow, and sampling is argmax anyway
 
 
+@dataclasses.dataclass
 class Options:
-    """Base of every command's options: a field of another type or an impossible value is an InputError.
+    """Base of every command's options, with what all have; a field of another type or kind of value is an InputError.
 
     So is an option that would have no effect, which is one that differs from its default where none of the options
     that NEEDS names for it does, or one does that NOT_WITH names. Both map a name to names with spaces between.
@@ -31,9 +32,11 @@ class Options:
     NEEDS: ClassVar[Mapping[str, str]] = {}
     NOT_WITH: ClassVar[Mapping[str, str]] = {}
 
+    quiet: bool = dataclasses.field(default=False, kw_only=True, metadata={"help": "no progress bars"})
+
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+        for field in dataclasses.fields(self):
             expected = Expected.of(hints[field.name], field.metadata.get("choices"))
             value = expected.taken(getattr(self, field.name))
             if not expected.fits(value):
@@ -50,7 +53,7 @@ class Options:
         self._refuse_idle()
 
     def _refuse_idle(self) -> None:
-        changed = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) != _default(f)}  # type: ignore[arg-type]
+        changed = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) != _default(f)}
         for name, others in self.NEEDS.items():
             if name in changed and changed.isdisjoint(others.split()):
                 wanted = " or ".join(f"--{other}" for other in others.split())

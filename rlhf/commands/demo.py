@@ -39,7 +39,6 @@ class DemoConfig(Options):
     num_labels: int = option(2400, help="samples that the simulated annotator labels")
     noise: float = option(0.1, help="share of the labels that is wrong, 0 to 1")
     seed: int = option(0, help="seed of every stage; at least 0")
-    quiet: bool = option(False, help="no progress bars")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -87,7 +87,6 @@ class EvaluateConfig(Options):
         False, help="go on though the run's rewards or files changed since they were written; evaluation.json says so"
     )
     stored_samples: bool = option(False, help="score the samples stored with the rungs and load no model")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -31,7 +31,6 @@ class AnnotateConfig(Options):
     )
     server_dir: str = option("", help="folder of the local server (default: ~/.local/share/rlhf/label-studio)")
     seed: int = option(0, help="seed of what is answered wrongly")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -50,7 +50,6 @@ class ImportConfig(Options):
     )
     append: bool = option(False, help="keep the rows of an existing output file and add to them")
     overwrite: bool = option(False, help="replace the output file if it exists")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,7 +24,6 @@ class PullConfig(Options):
     full: bool = option(False, help="fetch everything again instead of what changed since the last pull")
     server_dir: str = option("", help="folder of the local server (default: ~/.local/share/rlhf/label-studio)")
     timeout: float = option(60.0, help="seconds to wait for an answer of the server, 0.1 to 3600")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()

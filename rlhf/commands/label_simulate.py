@@ -49,7 +49,6 @@ class SimulateConfig(Options):
     )
     seed: int = option(0, help="seed of what is answered wrongly")
     overwrite: bool = option(False, help="replace the output file if it exists")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()

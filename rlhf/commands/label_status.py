@@ -36,7 +36,6 @@ class StatusConfig(Options):
     second_look: int = option(10, help="how many disputed tasks to list, 0 or more")
     pooling: Method = option("dawid_skene", help=POOLING_HELP)
     seed: int = option(0, help="seed of the bootstrap intervals")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()

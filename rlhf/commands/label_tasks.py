@@ -62,7 +62,6 @@ class TaskConfig(Options):
     )
     max_characters: int = option(MAX_CHARACTERS, help="texts are cut at this many characters, 100 to 1000000")
     seed: int = option(0, help="seed of selection, mixing, order and sides")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()

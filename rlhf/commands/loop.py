@@ -52,7 +52,6 @@ class LoopConfig(Options):
     reward_config: str = option("demo_reward", help="recipe or YAML file of `rlhf reward`")
     ppo_config: str = option("demo", help="recipe or YAML file of `rlhf ppo`")
     seed: int = option(0, help="seed of every stage; at least 0")
-    quiet: bool = option(False, help="no progress bars")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,7 +38,6 @@ class ProbeConfig(Options):
     )
     overwrite: bool = option(False, help="replace the files of an earlier probe")
     seed: int = option(0, help="seed of the edits")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         """Raises InputError on a value out of range."""

@@ -53,7 +53,6 @@ class RatePushConfig(Options):
     title: str = option("", help="title that raters see; it must not name what is compared")
     seed: int = option(0, help="seed of the order of the texts")
     server_dir: str = option("", help="folder of the local server (default: ~/.local/share/rlhf/label-studio)")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()

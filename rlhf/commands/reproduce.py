@@ -34,7 +34,6 @@ class ReproduceConfig(Options):
         None, help="where it is done again, and stays; default RUN.reproduced, kept only if something differs"
     )
     accept_changes: bool = option(False, help="go on though the model, prompts, rewards or labels changed since")
-    quiet: bool = option(False, help="no progress bars")
 
     def __post_init__(self) -> None:
         super().__post_init__()

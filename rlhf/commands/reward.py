@@ -70,7 +70,6 @@ class RewardConfig(DataOptions):
     )
     overwrite: bool = option(False, help="replace a reward model that is already in output_dir")
     seed: int = option(0, help="seed of split, order of texts, and new embeddings")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         """Raises InputError on a value out of range."""

@@ -53,7 +53,6 @@ class SampleConfig(Options):
     per_device_eval_batch_size: int = option(256, help="completions sampled at once")
     seed: int = option(0, help="completion i depends on (seed, i) and its prompt alone; at least 0")
     overwrite: bool = option(False, help="replace an output file that is already there")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()

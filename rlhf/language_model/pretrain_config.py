@@ -35,7 +35,6 @@ class PretrainConfig(Options):
     weight_decay: float = option(0.1, help="AdamW's weight decay, on matrices only; at least 0")
     seed: int = option(0, help="initial weights, batches and held-out documents; at least 0")
     overwrite: bool = option(False, help="replace a model that is already in --output_dir")
-    quiet: bool = option(False, help="no progress bar")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -41,7 +41,6 @@ class PPOConfig(Options):
     accept_changes: bool = option(
         False, help="continue though the model, prompts or rewards changed since the run began; the run says so"
     )
-    quiet: bool = option(False, help="no progress bar")
 
     # rollout
     iteration_batch_size: int = option(1024, help="completions sampled per iteration at the start")

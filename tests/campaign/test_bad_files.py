@@ -57,8 +57,10 @@ FILES: list[tuple[str, str, str, str, str, str]] = [
 ]  # fmt: skip
 SHORT = [command for command in COMMANDS if command.name not in ("demo", "loop")]
 REFUSED_ANYWAY = ("gold_labels",)  # labels of other samples
+QUICK = (("label import", "input"), ("reward", "labels"))  # readers are few: the other options with the long campaign
+MARKED = [row if row[:2] in QUICK else pytest.param(*row, marks=pytest.mark.campaign) for row in FILES]
 ids = pytest.mark.parametrize(
-    ("name", "option", "good", "without", "further", "kind"), FILES, ids=lambda v: v.replace(" ", "_")[:24]
+    ("name", "option", "good", "without", "further", "kind"), MARKED, ids=lambda v: v.replace(" ", "_")[:24]
 )
 
 
@@ -93,7 +95,7 @@ def test_files_that_no_command_can_use(
 
 @pytest.mark.parametrize(
     ("name", "option", "good", "without", "further", "kind"),
-    [row for row in FILES if row[0] not in ("label push", "loop")],
+    [row for row, given in zip(MARKED, FILES, strict=True) if given[0] not in ("label push", "loop")],
     ids=lambda v: v.replace(" ", "_")[:24],
 )
 def test_files_that_may_be_used(
@@ -107,6 +109,7 @@ def test_files_that_may_be_used(
         place.fill()
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     "command",
     [c for c in COMMANDS if c.name not in ("demo", "loop")],
