@@ -21,6 +21,7 @@ from rewards.held_out import HeldOut, best_temperature, join
 from rewards.targets import LabelledText, fold_of_text
 from rewards.token_model import Target, TokenRewardModel, add_reward_tokens, rescale_log_odds
 from rewards.token_training import FitSettings, fit
+from rlhf.foundation.causal_lm import require_finite
 from rlhf.foundation.records import SOFT_TARGETS
 
 FEW, SOME, MOST_EPOCHS = 500, 1000, 24.0
@@ -105,11 +106,13 @@ class Recipe:
         return replace(self.settings, num_train_epochs=epochs_for(n_texts))
 
     def fit(self, texts: Sequence[LabelledText], on_step: Callable[[], None] = lambda: None) -> TokenRewardModel:
-        """A reward model fitted to all of `texts`."""
+        """A reward model fitted to all of `texts`. Raises InputError when that leaves weights that are no numbers."""
         model, tokenizer = copy.deepcopy(self.base), copy.deepcopy(self.tokenizer)
         add_reward_tokens(model, tokenizer, self.seed)
         reward = TokenRewardModel(model, tokenizer, target=self.target)
-        fit(reward, texts, self.settings_for(len(texts)), seed=self.seed, on_step=on_step)
+        settings = self.settings_for(len(texts))
+        fit(reward, texts, settings, seed=self.seed, on_step=on_step)
+        require_finite([model], learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
         return reward
 
     def test(self, reward: TokenRewardModel, texts: Sequence[LabelledText]) -> HeldOut:

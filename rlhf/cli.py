@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from rlhf import __version__, environment
 from rlhf.foundation.errors import InputError, Told
+from rlhf.foundation.terminal import without_secrets
 
 # command -> (module with `main(argv)`, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -102,7 +103,7 @@ def unexpected(error: Exception) -> int:
         if first_to_tell():
             print(f"rlhf: {lost}", file=sys.stderr)
         return 2
-    traceback.print_exception(error)
+    print(without_secrets("".join(traceback.format_exception(error))), file=sys.stderr, end="")
     print("rlhf: this is a fault of ours, please report it with the lines above", file=sys.stderr)
     return 1
 

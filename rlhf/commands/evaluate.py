@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from labeling.pooling import POOLING_HELP, Method
 from rlhf.commands.first_words import first_words
+from rlhf.commands.outputs import check_own
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
+from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.terminal import plus_minus, say
 from rlhf.option_fields import Options
@@ -119,17 +121,25 @@ def run(config: EvaluateConfig) -> Evaluation:
 
     Raises InputError when the directory is no run, a reward cannot be loaded or every score fails.
     """
-    from rlhf.inspection.evaluation import evaluate_samples, write_evaluation
-    from rlhf.inspection.fresh_evaluation import evaluate_fresh
-    from rlhf.inspection.fresh_samples import run_rewards
     from rlhf.inspection.integrity import read_unchanged
-    from rlhf.inspection.run_directory import read_ladder_samples
 
     directory = Path(config.run)
     ladder, changed = read_unchanged(directory, ("run.json", "ladder.json", "samples"), accept=config.accept_changes)
     for name in ("num_samples", "best_of_n_samples"):
         count = getattr(config, name) or 0
         require_memory(of_completions(count, ladder.completion_length), {name: count})
+    for name in ("evaluation.json", "evaluation/heat.json"):  # before the work, not after it
+        check_own("rlhf evaluate", directory / name, Path.is_file)
+    with sole_writer(directory / "evaluation", "rlhf evaluate"):
+        return _evaluate(config, ladder, changed)
+
+
+def _evaluate(config: EvaluateConfig, ladder: Run, changed: list[str]) -> Evaluation:
+    from rlhf.inspection.evaluation import evaluate_samples, write_evaluation
+    from rlhf.inspection.fresh_evaluation import evaluate_fresh
+    from rlhf.inspection.fresh_samples import run_rewards
+    from rlhf.inspection.run_directory import read_ladder_samples
+
     golds, qualities = load_functions(config)
     corpus = read_documents(config.corpus, heldout=False)
     if config.stored_samples:
@@ -142,7 +152,7 @@ def run(config: EvaluateConfig) -> Evaluation:
             rewarded_pattern=config.rewarded_words,
         )
         evaluation = replace(evaluation, accepted_changes=changed)
-        write_evaluation(directory, evaluation)
+        write_evaluation(ladder.directory, evaluation)
         return evaluation
     rewards, others = run_rewards(
         ladder, config.reward_model_path, config.reward_func, accept_changes=config.accept_changes

@@ -140,7 +140,6 @@ def _run_labels(config: RewardConfig, data: RewardData) -> RewardResult:
     from rewards.token_model import pick_device
     from rewards.token_recipe import Recipe
     from rlhf.commands.reward_origin import origin
-    from rlhf.foundation.causal_lm import require_finite
     from rlhf.foundation.encoding import TextEncoder
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 
@@ -164,8 +163,6 @@ def _run_labels(config: RewardConfig, data: RewardData) -> RewardResult:
         num_folds=config.num_folds,
     )
     fitted = _fit(config, recipe, texts)
-    members = fitted.members if isinstance(fitted, FittedEnsemble) else [fitted.reward]
-    require_finite([m.model for m in members], learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     if not fitted.held_out.better_than_chance and not config.allow_weak:
         raise _too_weak(config, recipe, texts, fitted)
     reward: TokenRewardModel | RewardEnsemble

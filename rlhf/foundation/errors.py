@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from rlhf.foundation.terminal import shown
+from rlhf.foundation.terminal import shown, without_secrets
 
 LONGEST_GOT = 1000  # characters: what was got may be a whole file in one line
 
@@ -22,11 +22,12 @@ class InputError(ValueError):
     def __init__(self, what: str, *, got: object, expected: str, fix: str) -> None:
         """`what` names the option, file or field; `got` is shown as given; `expected` and `fix` are clauses.
 
-        File names, values and other people's exceptions may stand in any of them: the line is made fit for a terminal.
+        File names, values and other people's exceptions may stand in any of them: the line is made fit for a terminal,
+        and holds no secret of the environment.
         """
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
         line = f"{shown(what, LONGEST_GOT)}: got {shown(got, LONGEST_GOT)}; expected {expected}; {fix}"
-        super().__init__(shown(" ".join(line.split())))
+        super().__init__(shown(without_secrets(" ".join(line.split()))))
 
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}

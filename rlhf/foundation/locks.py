@@ -79,10 +79,10 @@ def made_for(directory: Path, *, lock: str = "", writing: Path | None = None) ->
 
 
 @contextmanager
-def sole_writer(directory: str | Path) -> Iterator[None]:
+def sole_writer(directory: str | Path, option: str = "--output_dir") -> Iterator[None]:
     """Hold an output directory, which need not exist yet, for one command: by the file .NAME.lock beside it.
 
-    Raises InputError at once when another command holds it, or when the place cannot be written.
+    `option` is what named it. Raises InputError at once when another command holds it, or the place cannot be written.
     """
     target = Path(os.path.abspath(directory))
     path = target.parent / f".{target.name}.lock"
@@ -90,7 +90,7 @@ def sole_writer(directory: str | Path) -> Iterator[None]:
         descriptor = lock_file(path)
         if descriptor is None:
             raise InputError(
-                "--output_dir",
+                option,
                 got=f"{directory}, in use by another command ({holder(path)})",
                 expected="a directory of this command alone",
                 fix="wait for that command, or choose another directory",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import unicodedata
 
 JOINERS = "\u200c\u200d"  # emoji and several scripts are written with them
@@ -16,6 +18,21 @@ def shown(text: object, width: int | None = None) -> str:
     """
     line = "".join(map(_visible, str(text) if width is None else str(text)[: width + 1]))
     return line if width is None or len(line) <= width else line[: max(0, width - 3)] + "..."
+
+
+SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+USER = re.compile(r"(?<=://)[^/\s@]+@")
+
+
+def without_secrets(text: str) -> str:
+    """`text` without what a secret variable of the environment holds, and without users and passwords in addresses.
+
+    A variable is secret by its name (HF_TOKEN, LABEL_STUDIO_API_KEY, ...), and from eight characters on.
+    """
+    values = {value for name, value in os.environ.items() if SECRET.search(name) and len(value) >= 8}
+    for value in sorted(values, key=len, reverse=True):
+        text = text.replace(value, "***")
+    return USER.sub("***@", text)
 
 
 def plus_minus(error: float | None, digits: int) -> str:

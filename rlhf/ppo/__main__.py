@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlhf import environment
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json
+from rlhf.foundation.files import read_object
 from rlhf.foundation.terminal import say
 from rlhf.options import option, parse
 from rlhf.ppo.config import PPOConfig
@@ -144,7 +144,7 @@ def as_begun(config: PPOCommandConfig) -> PPOCommandConfig:
     record = Path(config.output_dir) / "run.json"
     if not config.resume or not record.is_file():
         return config
-    then = read_json(record).get("resolved", {})
+    then = read_object(record, "resolved")["resolved"]
     return replace(config, model_name_or_path=then.get("model_name_or_path", config.model_name_or_path))
 
 
