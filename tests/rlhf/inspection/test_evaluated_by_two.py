@@ -17,7 +17,7 @@ def test_a_second_evaluation_is_refused_and_leaves_nothing(make_run: MakeRun) ->
     directory: Path = make_run(samples=8)
     before = sorted(path.name for path in directory.iterdir())
     config = EvaluateConfig(run=str(directory), stored_samples=True, gold_reward_func=["full_stop"])
-    with sole_writer(directory / "evaluation"), pytest.raises(InputError, match="rlhf evaluate: got .*in use by"):
+    with sole_writer(directory / "evaluation"), pytest.raises(InputError, match=r"rlhf evaluate: got .*in use by"):
         run(config)
     assert sorted(path.name for path in directory.iterdir()) == before
     run(config)
@@ -27,5 +27,5 @@ def test_a_second_evaluation_is_refused_and_leaves_nothing(make_run: MakeRun) ->
 def test_a_folder_in_the_evaluation_s_place_is_refused_before_the_work(make_run: MakeRun) -> None:
     directory: Path = make_run(samples=8)
     (directory / "evaluation.json").mkdir()
-    with pytest.raises(InputError, match="evaluation.json, a directory"):
+    with pytest.raises(InputError, match=r"evaluation\.json, a directory"):
         run(EvaluateConfig(run=str(directory), stored_samples=True))
