@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 
 def prepare() -> None:
-    """Set thread and telemetry variables, leaving what the user has set.
+    """Set thread and telemetry variables, leaving what the user has set, and silence libraries that warn of each other.
 
     OMP_WAIT_POLICY=passive: spinning OpenMP threads cost up to 70x when two programs share the cores.
     """
@@ -18,3 +19,5 @@ def prepare() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its retries are warnings; what failed is told in one line
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    # Of one of these libraries about another: nothing that the person at the keyboard could mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|peft|accelerate|datasets|trl")
