@@ -98,7 +98,7 @@ def test_rounds_relabel_the_policy_and_are_compared_at_one_kl(
 def test_people_are_waited_for(
     options: dict[str, str | int | bool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [f"--{key}={value}" for key, value in options.items()] + ["--annotator", "people", "--rounds", "1"]
+    words = [f"--{key}={value}" for key, value in (options | {"rounds": 1}).items()] + ["--annotator", "people"]
     main(words)
     said = capsys.readouterr().out
     place = tmp_path / "loop" / "round-1"

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,19 @@ import json, os, runpy, sys
 own = json.loads(os.environ["BY_RANK"]).get(os.environ["RANK"], {})
 os.chdir(own.get("cwd", "."))
 sys.path[0] = own.get("source", os.environ["ROOT"])
+for word in own.get("words", []):  # in the place of the common one: an option is given once
+    if word in sys.argv:
+        at = sys.argv.index(word)
+        del sys.argv[at : at + 2]
 sys.argv += own.get("words", [])
-runpy.run_path(own["script"]) if "script" in own else runpy.run_module("rlhf.ppo", run_name="__main__")
+runpy.run_path(own["script"]) if "script" in own else runpy.run_module("rlhf.ppo", run_name="__main__", alter_sys=True)
 """
+
+
+def without(words: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The words without the options (each with one value) that `others` gives too."""
+    twice = [i for i, word in enumerate(words) if word.startswith("--") and word in others]
+    return [word for i, word in enumerate(words) if i not in twice and i - 1 not in twice]
 
 
 @dataclass(frozen=True)
@@ -121,7 +131,7 @@ def launch_two(tmp_path: Path) -> Callable[..., Launched]:
         start = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0"]
         start += ["--config_file", str(ROOT / "accelerate_config.yaml"), str(tmp_path / "by_rank.py")]
         done = subprocess.run(
-            [*start, *SMALL_RUN, *words],
+            [*start, *without(SMALL_RUN, words), *words],
             cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         return Launched(done.returncode, done.stderr, time.time())
