@@ -14,11 +14,11 @@ from labeling.tables import Columns
 from labeling.union import union
 from rlhf.commands.label_output import Tally, listed_counts, print_notes
 from rlhf.commands.outputs import check_output
-from rlhf.commands.progress import counted, reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance
 from rlhf.foundation.lazy import Chained
 from rlhf.foundation.locks import one_writer
+from rlhf.foundation.progress import counted, reading
 from rlhf.foundation.records import Comparison, Label, lazy_records, write_records
 from rlhf.foundation.terminal import shown
 from rlhf.option_fields import Options

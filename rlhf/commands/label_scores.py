@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from labeling.folder import Task
-from rlhf.commands.progress import reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import iter_jsonl
+from rlhf.foundation.progress import reading
 
 
 def p_positive(

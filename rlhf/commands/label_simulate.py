@@ -14,9 +14,9 @@ from labeling.pairs import pair_samples
 from labeling.simulate import labels_by_rule, simulate_answers
 from rlhf.commands.label_output import Tally
 from rlhf.commands.outputs import check_output
-from rlhf.commands.progress import counted, reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.lazy import Chained, Lazy
+from rlhf.foundation.progress import counted, reading
 from rlhf.foundation.records import LABELS, Comparison, Label, LabelName, Sample, lazy_samples, write_records
 from rlhf.foundation.terminal import shown
 from rlhf.option_fields import Options, check_ranges

@@ -16,9 +16,9 @@ from labeling.pooling import POOLING_HELP, Method, Pooled, pool, second_look
 from labeling.position import left_shares
 from labeling.pull import task_addresses
 from labeling.votes import ByUid, Votes
-from rlhf.commands.progress import reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance
+from rlhf.foundation.progress import reading
 from rlhf.foundation.proportion import Proportion
 from rlhf.foundation.records import LABELS, ORIGINS, Label, lazy_records, read_comparisons
 from rlhf.foundation.terminal import shown

@@ -16,9 +16,9 @@ from labeling.pairs import content_uid, pair_samples
 from labeling.screens import COMPARISON, SENTIMENT, PromptFormat, Screen, own_question
 from labeling.selection import select
 from rlhf.commands.label_scores import p_positive
-from rlhf.commands.progress import reading
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
+from rlhf.foundation.progress import reading
 from rlhf.foundation.records import lazy_samples
 from rlhf.option_fields import Options, check_ranges
 from rlhf.options import option

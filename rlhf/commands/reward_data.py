@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from rlhf.commands.progress import reading
 from rlhf.foundation.data_sets import Placed, load_data_set, read_rows, renamed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.layouts import HIDDEN, Texts
+from rlhf.foundation.progress import reading
 from rlhf.foundation.records import Label, lazy_records
 from rlhf.option_fields import Options
 from rlhf.options import option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,3 +127,16 @@ def read_unchanged(
     if any(rung.files is None for rung in run.rungs):
         print(f"rlhf: {directory}: {damage_of(run)}", file=sys.stderr)
     return run, wrong
+
+
+def record_name(root: Path, names: Sequence[str]) -> str:
+    """The first of the records that stands in a directory. Raises InputError when none does."""
+    name = next((name for name in names if (root / name).is_file()), None)
+    if name is None:
+        raise InputError(
+            str(root),
+            got="no record of work" if root.is_dir() else "no such directory",
+            expected=f"a directory that holds {', '.join(names)}",
+            fix="give the --output_dir of a command that made something",
+        )
+    return name

@@ -10,6 +10,7 @@ from typing import Any, cast
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json
 from rlhf.foundation.host import host_differences, host_facts, same_threads
+from rlhf.inspection.integrity import record_name
 from rlhf.inspection.origins import Origin, origins_of_model, origins_of_reward
 from rlhf.option_fields import Options
 from rlhf.ppo.run_paths import STAGE_PATHS, located
@@ -40,14 +41,7 @@ def work_of(root: Path) -> Work:
         "reward_model.json": _reward,
         "pretrain.json": _pretrain,
     }
-    name = next((name for name in kinds if (root / name).is_file()), None)
-    if name is None:
-        raise InputError(
-            str(root),
-            got="no record of work" if root.is_dir() else "no such directory",
-            expected=f"a directory that holds {', '.join(kinds)}",
-            fix="give the --output_dir of `rlhf ppo`, `rlhf demo`, `rlhf loop`, `rlhf reward` or `rlhf pretrain`",
-        )
+    name = record_name(root, list(kinds))
     record = read_json(root / name)
     work = kinds[name](root, record)
     work.notes = [*host_differences(record, host_facts()), *(f"changed: {name}" for name in work.changed), *work.notes]

@@ -18,6 +18,7 @@ from rlhf.inspection.integrity import (
     evaluation_part,
     files_part,
     metrics_part,
+    record_name,
     record_part,
     rung_part,
     state_part,
@@ -82,14 +83,7 @@ def _verify_any(found: Verification, root: Path, prefix: str) -> None:
         "pretrain.json": _model,
         "study.json": _study,
     }
-    name = next((name for name in kinds if (root / name).is_file()), None)
-    if name is None:
-        raise InputError(
-            str(root),
-            got="no record of work" if root.is_dir() else "no such directory",
-            expected=f"a directory that holds {', '.join(kinds)}",
-            fix="give the --output_dir of a command that made something",
-        )
+    name = record_name(root, list(kinds))
     kinds[name](found, root, prefix)
 
 
