@@ -23,17 +23,18 @@ environment.prepare()
 
 import numpy as np
 
-from labeling.simulate import simulate_labels
+from labeling.by_rule import simulate_labels
 from rewards.calibration import accuracy, expected_calibration_error, reliability_table, sigmoid
+from rewards.gold import GoldRule
 from rewards.token_model import TokenRewardModel
+from rlhf.commands.command_line import parse
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+from rlhf.foundation.options import option
 from rlhf.foundation.records import SOFT_TARGETS, read_samples
-from rlhf.gold import GoldRule
 from rlhf.inspection.best_of_n import best_of_n
 from rlhf.inspection.straightness import straightness
 from rlhf.language_model.grammar import OPENING, generate_corpus, is_header, is_well_formed
 from rlhf.language_model.sampler import sample_texts
-from rlhf.options import option, parse
 
 FRESH = 9000  # samples that no stage saw: at least 4,000 of them are not neutral
 

@@ -30,14 +30,14 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from labeling import server
-from labeling.agreement import label_alpha, rater_counts
+from labeling.by_rule import simulate_labels
 from labeling.campaign import judgement_tasks, plan_tasks, push_all
+from labeling.fetching import check_config, pull
 from labeling.folder import Folder
 from labeling.pooling import pool
-from labeling.pull import check_config, pull
+from labeling.rater_agreement import label_alpha, rater_counts
 from labeling.screens import SENTIMENT
 from labeling.server_raters import annotate_as, result_of, simulated_judgements
-from labeling.simulate import simulate_labels
 from labeling.studio import Studio
 from rlhf.foundation.records import LABELS, Label, LabelName, Sample, read_labels, write_records
 from tests.labeling.faulty_proxy import FaultyProxy, on_imports

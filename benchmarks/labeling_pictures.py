@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from labeling import server
-from rlhf.commands import label_page, label_push, label_serve
+from labeling.steps import page as label_page
+from labeling.steps import push as label_push
+from labeling.steps import serve as label_serve
 from rlhf.foundation.records import Sample, write_records
 from tests.labeling.browser import chromium_browser, log_in
 

@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from labeling import server
 from labeling.campaign import find_or_make_project, judgement_tasks, plan_tasks, push_all
+from labeling.fetching import check_config, pull
 from labeling.folder import Folder, Task
-from labeling.pull import check_config, pull
 from labeling.screens import SENTIMENT, label_config
 from labeling.server_raters import result_of
 from labeling.studio import Studio

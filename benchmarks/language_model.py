@@ -19,15 +19,15 @@ from rlhf import environment
 
 environment.prepare()
 
-from rlhf.commands.pretrain import run
+from rewards.gold import GoldRule
+from rlhf.commands.command_line import parse
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
-from rlhf.gold import GoldRule
 from rlhf.language_model.endings import ending_of
 from rlhf.language_model.grammar import OPENING, generate_corpus, is_header, is_well_formed
+from rlhf.language_model.pretrain import run
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
-from rlhf.options import parse
 
 MAX_NEW_TOKENS = 32
 

@@ -29,17 +29,18 @@ environment.prepare()
 
 import numpy as np
 
-from labeling.simulate import simulate_labels
+from labeling.by_rule import simulate_labels
 from rewards.calibration import accuracy
+from rewards.gold import GoldRule
 from rewards.loading import load_reward_model
 from rlhf.cli import main as rlhf
+from rlhf.commands.command_line import parse
+from rlhf.foundation.options import option
 from rlhf.foundation.records import SOFT_TARGETS, Label, Sample, read_labels, read_samples, write_records
-from rlhf.gold import GoldRule
 from rlhf.inspection.evaluation import Evaluation, read_evaluation
 from rlhf.inspection.rounds import at_kl
 from rlhf.inspection.win_rate import win_rates
 from rlhf.language_model.grammar import generate_corpus
-from rlhf.options import option, parse
 
 LENGTH, GOLD = 32, "gold"
 

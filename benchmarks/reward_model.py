@@ -28,16 +28,17 @@ from scipy.stats import t as student
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from labeling.simulate import simulate_labels
+from labeling.by_rule import simulate_labels
 from rewards.calibration import accuracy, expected_calibration_error, reliability_table, sigmoid
+from rewards.gold import GoldRule
 from rewards.targets import LabelledText, pool_labels
 from rewards.token_recipe import Recipe
 from rewards.token_training import FitSettings
+from rlhf.commands.command_line import parse
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+from rlhf.foundation.options import option
 from rlhf.foundation.records import SOFT_TARGETS, Label, Sample
-from rlhf.gold import GoldRule
 from rlhf.language_model.sampler import sample_texts
-from rlhf.options import option, parse
 
 Array = NDArray[np.float64]
 

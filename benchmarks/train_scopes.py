@@ -21,9 +21,9 @@ from rlhf import environment
 
 environment.prepare()
 
-from rlhf.options import parse
-from rlhf.ppo.__main__ import PPOCommandConfig, run
-from rlhf.ppo.ladder import Rung, read_rungs
+from rlhf.commands.command_line import parse
+from rlhf.ppo.finetune import PPOCommandConfig, run
+from rlhf.runs.ladder import Rung, read_rungs
 
 NATS = 10.0
 SCOPES = {

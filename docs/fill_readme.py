@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from rlhf.ppo.metrics import markdown_table
+from rlhf.runs.metrics import markdown_table
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("labeling", "rewards", "rlhf")

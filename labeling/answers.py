@@ -14,14 +14,13 @@ from typing import Any
 
 from labeling.annotations import Annotation
 from labeling.folder import Folder, Task
-from labeling.pairs import content_uid
 from labeling.returned import Returned, add_up, write_returned
 from labeling.screens import Screen
 from rlhf.foundation.cells import read_seconds
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import json_line, read_json, write_json
 from rlhf.foundation.moments import instant
-from rlhf.foundation.records import is_name
+from rlhf.foundation.records import content_uid, is_name
 from rlhf.foundation.terminal import shown
 
 

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from labeling.chat import chat_turns, clean_prompt
 from labeling.cleaning import MAX_CHARACTERS, Cleaned, clean_text, count_changes
 from labeling.folder import Folder, Plan, Project, Task
-from labeling.pairs import Pair, content_uid, fraction
-from labeling.push import CHUNK, SETTLE_SECONDS, Pushed, push_tasks
+from labeling.pairs import Pair, fraction
 from labeling.screens import Screen, config_differences, label_config
 from labeling.selection import Selected
+from labeling.sending import CHUNK, SETTLE_SECONDS, Pushed, push_tasks
 from labeling.studio import Studio
 from rlhf.foundation.conversation import prompt_from_text
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.lazy import Lazy
-from rlhf.foundation.records import Sample
+from rlhf.foundation.records import Sample, content_uid
 
 
 class Judgements:

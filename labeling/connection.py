@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from labeling.folder import Plan
 from labeling.server import read_accounts, status
 from labeling.studio import Studio
 from rlhf.foundation.errors import InputError
@@ -16,6 +17,12 @@ URL, KEY = "LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"
 def default_directory() -> Path:
     """Where the local server keeps its data."""
     return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "rlhf" / "label-studio"
+
+
+def server_directory(given: str, plan: Plan | None = None) -> Path:
+    """The folder of the local server: as given, else the one that a folder's plan remembers, else the default."""
+    remembered = plan.server_dir if plan else ""
+    return Path(given or remembered or default_directory())
 
 
 def connect(directory: Path, *, rater: str = "", timeout: float = 60.0) -> Studio:

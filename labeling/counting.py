@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeling.pairs import content_uid
 from labeling.votes import Votes
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.lazy import Lazy
-from rlhf.foundation.records import LABELS, ORIGINS, Comparison, Label, LabelName, rater_name
+from rlhf.foundation.records import LABELS, ORIGINS, Comparison, Label, LabelName, content_uid, rater_name
 from rlhf.foundation.repeats import Keys, Places, grouped
 from rlhf.foundation.terminal import shown
 

@@ -86,19 +86,23 @@ class Project:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What `project.json` holds; `packet` is the id of the offline page, "" when there is none."""
+    """What `project.json` holds; `packet` is the id of the offline page, "" when there is none.
+
+    `server_dir` is the folder of the local server that the tasks went to, "" for the default one or another server.
+    """
 
     screen: Screen
     shows_prompt: bool
     title: str
     projects: tuple[Project, ...] = ()
     packet: str = ""
+    server_dir: str = ""
 
 
 def _plan(row: Any) -> Plan:
     screen = Screen(**{**row["screen"], "choices": tuple(row["screen"]["choices"])})
     projects = tuple(Project(**project) for project in row["projects"])
-    return Plan(screen, row["shows_prompt"], row["title"], projects, row["packet"])
+    return Plan(screen, row["shows_prompt"], row["title"], projects, row["packet"], row.get("server_dir", ""))
 
 
 class Folder:

@@ -12,7 +12,7 @@ from typing import Any, cast
 from labeling.annotations import Item, read_item
 from labeling.dialogues import read_exchange, read_pairs
 from labeling.import_reading import SKIP, Source, Wanted, read_answers
-from labeling.pairs import Answer, Pair, content_uid
+from labeling.pairs import Answer, Pair
 from labeling.people import NOBODY, person
 from labeling.tables import Columns, Row, annotator_of, is_studio, need, read_rows
 from labeling.union import union
@@ -22,7 +22,7 @@ from rlhf.foundation.files import Advance, read_json
 from rlhf.foundation.json_arrays import is_array, iter_array
 from rlhf.foundation.lazy import Lazy
 from rlhf.foundation.moments import instant
-from rlhf.foundation.records import LABELS, Comparison, Label, LabelName
+from rlhf.foundation.records import LABELS, Comparison, Label, LabelName, content_uid
 
 SIDES: Mapping[str, Answer] = {"left": "first", "right": "second", "tie": "tie"}
 REFERENCE = "kept apart as reference (ground truth)"

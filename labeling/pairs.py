@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rlhf.foundation.records import Comparison, Origin, Sample
+from rlhf.foundation.records import Comparison, Origin, Sample, content_uid
 
 Answer = Literal["first", "second", "tie"]
 
@@ -50,11 +50,6 @@ def fraction(*key: object) -> float:
     """A uniform number in [0, 1) that depends on the key alone, so never on order or batch."""
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
-
-
-def content_uid(*texts: str) -> str:
-    """An id (128 bits in hexadecimal) that depends on the texts alone: the same texts always get the same id."""
-    return hashlib.blake2b("\x1f".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def pair_samples(samples: Sequence[Sample]) -> tuple[list[Pair], int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 
+from labeling.by_rule import simulate_answers, simulate_labels
 from labeling.folder import Plan, Project, Task
 from labeling.pairs import Pair
 from labeling.screens import Screen
-from labeling.simulate import simulate_answers, simulate_labels
 from labeling.studio import Studio, Uncertain
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import LabelName, Sample

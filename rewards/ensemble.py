@@ -13,7 +13,7 @@ Shapes: K members, N texts.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -30,6 +30,7 @@ from rewards.token_recipe import Plan, Recipe
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import replacing_directory
+from rlhf.foundation.tables import Report
 
 Aggregate = Literal["mean", "worst", "penalty"]
 AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
@@ -73,7 +74,7 @@ class RewardEnsemble:
         self.members, self.how, self.penalty = list(members), how, penalty
         self.target = members[0].target
         self.encoder = members[0].encoder
-        self.report: dict[str, Any] = report if report is not None else {}
+        self.report = Report(report or {})
         self.place: str | None = None
         self.__name__ = f"{how}_log_p_{self.target}"
 
@@ -88,20 +89,18 @@ class RewardEnsemble:
 
     def save(self, directory: Path, report: dict[str, Any]) -> Path:
         """Write every member into a directory of its own and reward_model.json above them, atomically."""
-        names = [f"member-{i}" for i in range(len(self.members))]
-        self.report = {
-            **report,
-            "kind": "ensemble",
-            "target": self.target,
-            "members": names,
-            "aggregate": self.how,
-            "penalty": self.penalty,
-        }
+        self.describe(report)
         with replacing_directory(directory, marker=REWARD_FILE) as temporary:
-            for name, member in zip(names, self.members, strict=True):
+            for name, member in zip(self.report["members"], self.members, strict=True):
                 member.save(temporary / name, {**member.report, "kind": "token", "target": member.target})
             self.report = write_reward_file(temporary, self.report)
         return directory
+
+    def describe(self, report: Mapping[str, Any]) -> None:
+        """Take a report as one's own, without writing it."""
+        names = [f"member-{i}" for i in range(len(self.members))]
+        own = {"kind": "ensemble", "target": self.target, "members": names, "aggregate": self.how}
+        self.report = Report({**report, **own, "penalty": self.penalty})
 
     def member_rewards(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
         """log P(target) of each member, (K, N)."""

@@ -16,6 +16,8 @@ from rlhf.foundation.conversation import Text, as_completion, as_prompt
 from rlhf.foundation.digests import digest_files, value_digest
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_jsonl
+from rlhf.foundation.model_digests import model_inputs
+from rlhf.foundation.model_pair import LanguageModel, Model
 from rlhf.foundation.records import Sample
 
 Lineage = dict[str, Any]
@@ -27,12 +29,14 @@ _NOT_READ = {"pretrain.json", "reward_model.json"}
 Judged = tuple[Text, Text]  # prompt and completion
 
 
-def base_model(name_or_path: str) -> Lineage:
-    """Name and digest of all files that loading the model reads; digest None for a name of the hub.
+def base_model(given: Model) -> Lineage:
+    """Name and digest of all files that loading the model reads, or of a model in memory; None for a name of the hub.
 
     Raises InputError when one of them cannot be read.
     """
-    root = Path(name_or_path)
+    if isinstance(given, LanguageModel):
+        return {"model": given.name, "sha256": value_digest(model_inputs(given.model, given.tokenizer))}
+    name_or_path, root = given, Path(given)
     if not root.is_dir():
         return {"model": name_or_path, "sha256": None}
     read = (path for path in root.iterdir() if path.suffix in MODEL_FILES and path.name not in _NOT_READ)
@@ -40,15 +44,23 @@ def base_model(name_or_path: str) -> Lineage:
 
 
 def labelled(
-    place: str, sha256: str, raters: Sequence[str], judged: Sequence[Judged], looked_in: Sequence[Path] = ()
+    place: str,
+    sha256: str,
+    raters: Sequence[str],
+    judged: Sequence[Judged],
+    looked_in: Sequence[str | Sequence[Sample]] = (),
+    *,
+    beside: bool = True,
 ) -> Lineage:
     """What was fitted to: file, digest, rows by rater ("" counts as unknown), and whose samples the texts are.
 
-    `judged` are the labelled texts; their sources are found by prompt and completion in the sample files `looked_in`
-    and, where none is given, in samples.jsonl and tasks.jsonl beside the labels. Raises InputError for a file in
-    `looked_in` that cannot be read.
+    `judged` are the labelled texts; their sources are found by prompt and completion in the samples `looked_in` (files,
+    or in memory) and, where none is given, in samples.jsonl and tasks.jsonl `beside` the labels. Raises InputError for
+    a file in `looked_in` that cannot be read.
     """
-    known = _sources(looked_in) if looked_in else _sources_beside(Path(place))
+    known = _sources_beside(Path(place)) if beside and not looked_in else {}
+    for given in looked_in:
+        known |= _sources([Path(given)]) if isinstance(given, str) else _sources_held(given)
     found = {text: known.get(text) for text in dict.fromkeys(map(_key, judged))}
     return {
         "file": place,
@@ -115,6 +127,10 @@ def _sources(files: Sequence[Path]) -> dict[tuple[str, str], str]:
             if row.get(name) is not None and row.get("source"):
                 found[_key((row.get("prompt", ""), row[name]))] = str(row["source"])
     return found
+
+
+def _sources_held(samples: Sequence[Sample]) -> dict[tuple[str, str], str]:
+    return {_key((sample.prompt, sample.completion)): sample.source for sample in samples if sample.source}
 
 
 def _sources_beside(labels: Path) -> dict[tuple[str, str], str]:

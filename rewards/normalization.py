@@ -6,9 +6,13 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import Sample
+
+if TYPE_CHECKING:
+    from rewards.loading import RewardModel
 
 MINIMUM_SAMPLES = 16
 _PROMPTS_KEPT = 20
@@ -75,3 +79,16 @@ def measure_normalization(
         n_prompts=len(counts),
         max_completion_tokens=max(completion_tokens),
     )
+
+
+def normalization_of(
+    reward: RewardModel, samples: Sequence[Sample], scores: list[float], place: str | None
+) -> dict[str, Any]:
+    """The fixed offset and scale, from the reward's scores of the base policy's samples."""
+    return measure_normalization(
+        scores,
+        prompts=[s.prompt for s in samples],
+        sources=[s.source for s in samples],
+        completion_tokens=reward.encoder.completion_lengths([s.completion for s in samples]),
+        place=str(place),
+    ).as_dict()

@@ -11,26 +11,35 @@ Shapes: N texts.
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rewards.batching import batches
 from rewards.reward_file import REWARD_FILE, read_reward_file, write_reward_file
 from rewards.score_head import has_classifier, is_scored, load_scored, scored
 from rewards.token_model import evaluating, pick_device
 from rlhf.foundation.adapters import adapter_base
-from rlhf.foundation.causal_lm import vocabulary_rows
+from rlhf.foundation.causal_lm import settle, vocabulary_rows
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.load_errors import LOAD_ERRORS, load_failure
-from rlhf.foundation.model_directory import load_tokenizer, replacing_directory
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, replacing_directory
+from rlhf.foundation.model_pair import LanguageModel, Model
+from rlhf.foundation.tables import Report
 
 _TOKENS_PER_BATCH = 4096
 
@@ -43,7 +52,7 @@ class PreferenceRewardModel:
     ) -> None:
         """Raises InputError when the tokenizer has neither BOS nor EOS."""
         self.model, self.tokenizer = model, tokenizer
-        self.report: dict[str, Any] = report if report is not None else {}
+        self.report = Report(report or {})
         self.place: str | None = None
         self.__name__ = "preference_score"
         self.encoder = TextEncoder(tokenizer, max_length=getattr(model.config, "max_position_embeddings", None))
@@ -63,13 +72,17 @@ class PreferenceRewardModel:
 
     def save(self, directory: Path, report: dict[str, Any]) -> Path:
         """Write model, tokenizer and reward_model.json atomically. Raises InputError like TokenRewardModel.save."""
-        self.report = {**report, "encoding": self.encoder.describe()}
+        self.describe(report)
         self.model.config.get_text_config().pad_token_id = self.pad_id
         with replacing_directory(directory, marker=REWARD_FILE) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
             self.report = write_reward_file(temporary, self.report)
         return directory
+
+    def describe(self, report: Mapping[str, Any]) -> None:
+        """Take a report as one's own, without writing it."""
+        self.report = Report({**report, "encoding": self.encoder.describe()})
 
     def encode(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[list[int]]:
         """Ids of each text: the one encoding of training and scoring; conversations through the chat template."""
@@ -116,12 +129,14 @@ class PreferenceRewardModel:
         return [float(score) for score in self.scores(prompts, completions).tolist()]
 
 
-def load_classifier(name_or_path: str, *, new_head: bool) -> PreTrainedModel:
+def load_classifier(name_or_path: Model, *, new_head: bool) -> PreTrainedModel:
     """A sequence classifier with one output in eval mode; with `new_head` on top of a language model, a random one.
 
     transformers' own where its class has one, else a score on the causal language model (score_head.py). Raises
     InputError when the directory is damaged, or lacks the head although `new_head` is false.
     """
+    if isinstance(name_or_path, LanguageModel):
+        return classifier_on(name_or_path)
     own = not new_head and is_scored(name_or_path)
     if new_head and not has_classifier(name_or_path):
         return scored(name_or_path)
@@ -152,11 +167,28 @@ def load_classifier(name_or_path: str, *, new_head: bool) -> PreTrainedModel:
     return model
 
 
-def encoder_for(name_or_path: str, tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
+def classifier_on(language_model: LanguageModel) -> PreTrainedModel:
+    """A classifier with a new head, at random, on a copy of a model in memory: transformers' own where it has one."""
+    kinds: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    if type(language_model.model.config) not in kinds:
+        return scored(language_model)
+    lm = load_causal_lm(language_model)
+    config = copy.deepcopy(lm.config)
+    config.num_labels = 1
+    model: Any = kinds[type(config)](config).float().eval()
+    model.base_model.load_state_dict(lm.base_model.state_dict())
+    settle(model)
+    return cast(PreTrainedModel, model)
+
+
+def encoder_for(name_or_path: Model, tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
     """The encoder of a comparison reward model that is still to be fitted on this base model.
 
     Raises InputError like loading the model.
     """
+    if isinstance(name_or_path, LanguageModel):
+        limit = getattr(name_or_path.model.config, "max_position_embeddings", None)
+        return TextEncoder(tokenizer, max_length=limit)
     try:
         config = AutoConfig.from_pretrained(adapter_base(name_or_path) or name_or_path)
     except LOAD_ERRORS as error:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from labeling.counting import Counted, count_once, pair_label, pair_order, plain
-from labeling.pairs import content_uid
 from labeling.pooling import Method, Pooled, pool
 from rewards.preferences import Preference, answer
-from rlhf.foundation.records import SOFT_TARGETS, Comparison, Label, LabelName
+from rlhf.foundation.records import SOFT_TARGETS, Comparison, Label, LabelName, content_uid
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from rewards.preference_training import PreferenceSettings, fit_preferences
 from rewards.preferences import Preference, fold_of_preference
 from rewards.token_model import pick_device
 from rewards.token_recipe import Plan, epochs_for, plan_for
+from rlhf.foundation.model_pair import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,9 @@ class FittedPreferences:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceRecipe:
-    """Fits comparison reward models from one base model (a directory or hub name)."""
+    """Fits comparison reward models from one base model, which is left as it was."""
 
-    base: str
+    base: Model
     tokenizer: PreTrainedTokenizerBase
     settings: PreferenceSettings
     seed: int

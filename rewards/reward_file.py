@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rlhf.foundation.digests import digest_files, seal_holds, sealed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_as, write_json
+from rlhf.foundation.tables import Report
 
 REWARD_FILE = "reward_model.json"
 Kind = Literal["token", "preference", "ensemble"]
@@ -20,15 +21,15 @@ _MADE_BY: dict[Kind, str] = {
 }
 
 
-def write_reward_file(directory: Path, report: dict[str, Any]) -> dict[str, Any]:
+def write_reward_file(directory: Path, report: Mapping[str, Any]) -> Report:
     """Write reward_model.json beside the finished files of a reward model, with their digests; returns its contents."""
     files = {name: known for name, known in digest_files(directory, ".").items() if name != REWARD_FILE}
-    content = sealed({**report, "files": files})
+    content = Report(sealed({**report, "files": files}))
     write_json(directory / REWARD_FILE, content)
     return content
 
 
-def read_report(directory: Path) -> dict[str, Any]:
+def read_report(directory: Path) -> Report:
     """The contents of `directory`/reward_model.json, whatever its kind.
 
     Raises InputError when there is none, when it is torn or of another shape, or changed since it was written.
@@ -38,7 +39,7 @@ def read_report(directory: Path) -> dict[str, Any]:
     path = directory / REWARD_FILE
     if not path.exists():
         raise _no_reward_model(directory, f"a directory without {REWARD_FILE}")
-    report = read_as(path, lambda value: dict[str, Any](**value))
+    report = read_as(path, lambda value: Report(**value))
     kind = report.get("kind")
     if not isinstance(kind, str) or kind not in _MADE_BY:
         raise _of_another_shape(path, f"kind {kind!r}", " or ".join(repr(name) for name in _MADE_BY))
@@ -48,7 +49,7 @@ def read_report(directory: Path) -> dict[str, Any]:
     return report
 
 
-def read_reward_file(directory: Path, *, kind: Kind) -> dict[str, Any]:
+def read_reward_file(directory: Path, *, kind: Kind) -> Report:
     """`read_report` of a reward model of this kind. Raises InputError for another one too."""
     report = read_report(directory)
     if report["kind"] != kind:
@@ -92,3 +93,18 @@ def _no_reward_model(directory: Path, got: str) -> InputError:
 
 def _of_another_shape(path: Path, got: str, expected: str) -> InputError:
     return InputError(str(path), got=got, expected=expected, fix="make the reward model anew with `rlhf reward`")
+
+
+def require_free(directory: Path, *, overwrite: bool) -> None:
+    """Refuse, before the work, an output directory that holds anything but a reward model one may replace."""
+    from rlhf.foundation.model_directory import require_replaceable
+
+    if not (directory / REWARD_FILE).exists():
+        require_replaceable(directory, marker=REWARD_FILE)
+    elif not overwrite:
+        raise InputError(
+            "--output_dir",
+            got=f"{directory}, which holds a reward model",
+            expected="a new directory",
+            fix="choose another one, or give --overwrite",
+        )

@@ -26,6 +26,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_object
 from rlhf.foundation.load_errors import LOAD_ERRORS, load_failure
 from rlhf.foundation.model_directory import load_causal_lm
+from rlhf.foundation.model_pair import Model
 
 NAME = "ScoredCausalLM"
 
@@ -91,7 +92,7 @@ def is_scored(name_or_path: str) -> bool:
     return config.is_file() and NAME in (read_object(config).get("architectures") or [])
 
 
-def scored(name_or_path: str) -> ScoredCausalLM:
+def scored(name_or_path: Model) -> ScoredCausalLM:
     """A new score, at random, on the language model of a directory or hub name. Raises InputError like loading it."""
     lm: Any = load_causal_lm(name_or_path)
     return nn.Module.eval(ScoredCausalLM(lm.config, lm))

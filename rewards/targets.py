@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labeling.agreement import Estimate, single_label_ceiling
 from labeling.counting import Counted, count_once
-from labeling.pairs import content_uid
 from labeling.pooling import Method, Pooled, pool
+from labeling.rater_agreement import Estimate, single_label_ceiling
 from rlhf.foundation.data_sets import Placed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.layouts import Texts, read_judged_rows
-from rlhf.foundation.records import LABELS, ORIGINS, Label, LabelName
+from rlhf.foundation.records import LABELS, ORIGINS, Label, LabelName, content_uid
 
 MINIMUM_LABELS = 20
 """Fewer labels than this are refused: even a perfect held-out share would prove nothing."""

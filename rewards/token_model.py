@@ -11,7 +11,7 @@ Shapes: N texts, B texts of a batch, T tokens, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -28,6 +28,7 @@ from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, replacing_directory
+from rlhf.foundation.tables import Report
 
 Target = Literal["positive", "negative"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -53,7 +54,7 @@ class TokenRewardModel:
     ) -> None:
         """Raises InputError when the tokenizer or the model's vocabulary lacks the two tokens, or BOS and EOS."""
         self.model, self.tokenizer, self.target = model, tokenizer, target
-        self.report: dict[str, Any] = report if report is not None else {}
+        self.report = Report(report or {})
         self.place: str | None = None
         self.__name__ = f"log_p_{target}"
         self.encoder = TextEncoder(
@@ -97,12 +98,16 @@ class TokenRewardModel:
 
         Raises InputError when `directory` holds something else, or when the disk refuses.
         """
-        self.report = {**report, "encoding": self.encoder.describe()}
+        self.describe(report)
         with replacing_directory(directory, marker=REWARD_FILE) as temporary:
             self.model.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
             self.report = write_reward_file(temporary, self.report)
         return directory
+
+    def describe(self, report: Mapping[str, Any]) -> None:
+        """Take a report as one's own, without writing it."""
+        self.report = Report({**report, "encoding": self.encoder.describe()})
 
     @property
     def device(self) -> torch.device:

@@ -14,8 +14,8 @@ import yaml
 
 import rlhf
 from rlhf.cli import COMMANDS
-from rlhf.options import RECIPES, recipe_names
-from rlhf.ppo.metrics import markdown_table
+from rlhf.foundation.recipes import RECIPES, recipe_names
+from rlhf.runs.metrics import markdown_table
 from tests.labeling.browser import chromium_browser
 
 ROOT = Path(__file__).parents[1]
@@ -98,8 +98,8 @@ def test_every_recipe_is_a_mapping_and_named_in_the_readme() -> None:
 
 @pytest.mark.parametrize("name", ["demo", "chapter7", "full_stop", "gpt2_full_stop"])
 def test_ppo_recipes_parse(name: str, tmp_path: Path) -> None:
-    from rlhf.options import parse
-    from rlhf.ppo.__main__ import PPOCommandConfig
+    from rlhf.commands.command_line import parse
+    from rlhf.ppo.finetune import PPOCommandConfig
 
     required = ["--output_dir", str(tmp_path / "run")]
     if name != "gpt2_full_stop":
@@ -137,7 +137,7 @@ def test_the_page_for_trl_users_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_options_that_the_page_for_trl_users_names_exist() -> None:
-    from rlhf.ppo.__main__ import PPOCommandConfig
+    from rlhf.ppo.finetune import PPOCommandConfig
 
     page = (ROOT / "docs" / "from_trl_ppo.md").read_text(encoding="utf-8")
     cells = [line.split("|")[2] for line in page.split("## Metrics")[0].splitlines() if line.startswith("| `")]

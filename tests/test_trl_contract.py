@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import trl
 
+from rlhf.commands.command_line import parse
 from rlhf.foundation.errors import InputError
-from rlhf.options import option, parse
+from rlhf.foundation.options import option
 
 
 @dataclasses.dataclass
@@ -29,14 +30,14 @@ def test_the_version_is_one_that_was_tested() -> None:
 
 def test_the_parser_takes_dataclasses_and_words() -> None:
     parameters = inspect.signature(trl.TrlParser.parse_args_and_config).parameters
-    fix = "TrlParser.parse_args_and_config changed: adapt rlhf/options.py, the one file that calls it"
+    fix = "TrlParser.parse_args_and_config changed: adapt rlhf/commands/command_line.py, the one file that calls it"
     assert {"args", "return_remaining_strings"} <= parameters.keys(), fix
     config = parse(Example, ["--output_dir", "x", "--names", "a", "b"], prog="rlhf example", description="")
     assert (config.output_dir, config.learning_rate, config.names) == ("x", 1e-3, ["a", "b"]), fix
 
 
 def test_mistakes_still_surface_as_we_wrap_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fix = "TrlParser reports mistakes in another way: adapt rlhf.options.parse"
+    fix = "TrlParser reports mistakes in another way: adapt rlhf.commands.command_line.parse"
     for words in (["--output_dir", "x", "--learning_rate", "fast"], ["--output_dir", "x", "stray"], []):
         with pytest.raises(InputError):
             parse(Example, words, prog="rlhf example", description="")

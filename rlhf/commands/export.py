@@ -2,105 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
+from rlhf.commands.command_line import parse
 from rlhf.commands.first_words import first_words
-from rlhf.foundation.errors import InputError
+from rlhf.evaluation.export import ExportConfig, export
 from rlhf.foundation.terminal import say
-from rlhf.option_fields import Options
-from rlhf.options import option, parse
-
-
-@dataclass(kw_only=True)
-class ExportConfig(Options):
-    """Options of `rlhf export`."""
-
-    run: str = option("", help="the run directory; also as first word: rlhf export RUN")
-    rung: str = option("", help="name of the rung, such as kl-06.25; default: the one that the report recommends")
-    output_dir: str = option("exported", help="where the model goes; a model that is there is replaced")
-    accept_changes: bool = option(
-        False,
-        help="go on though the run's records or evaluation changed since they were written (never the checkpoint)",
-    )
-    push_to_hub: str = option("", help="repository of the hub to upload to as well, such as name/model")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.run:
-            raise InputError("rlhf export", got="no run", expected="a run directory", fix="name it first")
-
-
-def run(config: ExportConfig) -> Path:
-    """Copy the rung's checkpoint, write its model card, upload if asked; the directory. Raises InputError."""
-    from rlhf.foundation.model_directory import load_tokenizer, replacing_directory
-    from rlhf.inspection.checkpoints import load_rung, require_whole
-    from rlhf.inspection.integrity import read_unchanged
-    from rlhf.inspection.model_card import model_card
-
-    parts = ("run.json", "ladder.json", "evaluation.json")
-    ladder, _ = read_unchanged(Path(config.run), parts, accept=config.accept_changes)
-    evaluation_path = ladder.directory / "evaluation.json"
-    name = config.rung or recommended(evaluation_path)
-    rungs = {rung.name: rung for rung in ladder.rungs}
-    if name not in rungs:
-        raise InputError("--rung", got=name, expected=f"one of {', '.join(rungs) or 'no rung yet'}", fix="check it")
-    require_whole(ladder, rungs[name])
-    checkpoint = ladder.directory / rungs[name].path
-    adapter = (checkpoint / "adapter_config.json").is_file()
-    if not adapter and not (checkpoint / "config.json").is_file():
-        raise InputError(
-            str(checkpoint), got="no model directory", expected="the rung's checkpoint", fix="restore it, or run again"
-        )
-    card = model_card(ladder, rungs[name], evaluation_path)
-    target = Path(config.output_dir)
-    with replacing_directory(target) as temporary:
-        if adapter:  # loaded with its base, and merged into it, so that the model stands alone
-            load_rung(ladder, rungs[name]).save_pretrained(temporary)
-            load_tokenizer(str(checkpoint)).save_pretrained(temporary)
-        else:
-            shutil.copytree(checkpoint, temporary, dirs_exist_ok=True)
-        (temporary / "README.md").write_text(card, encoding="utf-8")
-    if config.push_to_hub:
-        upload(target, config.push_to_hub)
-    return target
-
-
-def recommended(evaluation_path: Path) -> str:
-    """The rung that the report recommends. Raises InputError when the run was not evaluated."""
-    from rlhf.inspection.evaluation import read_evaluation
-    from rlhf.inspection.recommendation import recommend
-
-    advice = recommend(read_evaluation(evaluation_path)) if evaluation_path.exists() else None
-    if advice is None:
-        raise InputError(
-            "--rung", got="nothing", expected="a rung's name", fix="name one, or run `rlhf evaluate` for advice"
-        )
-    return advice.rung
-
-
-def upload(directory: Path, repository: str) -> None:
-    """Upload a model directory to the hub. Raises InputError when the hub refuses or is out of reach."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-
-    try:
-        api = HfApi()
-        api.create_repo(repository, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=str(directory))
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
-        first = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise InputError(
-            f"--push_to_hub {repository}",
-            got=first,
-            expected="a repository you may write to, and a network",
-            fix=f"`hf auth login`, then run the same command again; {directory} is written",
-        ) from error
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse, export, say where the model is."""
     config = parse(ExportConfig, first_words(argv, "run"), prog="rlhf export", description="One rung out.")
-    say(f"model: {run(config)}")
+    say(f"model: {export.run(config)}")

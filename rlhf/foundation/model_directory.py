@@ -6,6 +6,7 @@ or not there at all: it is written under a temporary name, flushed, and renamed.
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tempfile
@@ -24,16 +25,19 @@ from rlhf.foundation.files import current_umask, fsync_directory
 from rlhf.foundation.leftovers import sweep
 from rlhf.foundation.load_errors import LOAD_ERRORS, hub_in_silence, load_failure
 from rlhf.foundation.locks import take_lock
+from rlhf.foundation.model_pair import LanguageModel, Model
 
 # What libraries write beside the weights and what nobody should have to trust.
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl")
 
 
-def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model directory or hub name.
+def load_tokenizer(name_or_path: Model) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model directory or hub name; of a model in memory a copy of its own.
 
     Raises InputError when the directory is missing, holds no tokenizer or a damaged one, or the hub is unreachable.
     """
+    if isinstance(name_or_path, LanguageModel):
+        return cast(PreTrainedTokenizerBase, copy.deepcopy(name_or_path.tokenizer))
     _require_directory_or_hub_name(name_or_path)
     try:
         with hub_in_silence():
@@ -43,13 +47,15 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerBase:
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
-def load_causal_lm(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A causal language model in eval mode (so every dropout is off), from safetensors.
+def load_causal_lm(name_or_path: Model, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A causal language model in eval mode (so every dropout is off), from safetensors; of one in memory a copy.
 
     Attention is torch's SDPA where the architecture has it, else its own. A PEFT adapter is loaded with its base and
     merged into it. Raises InputError when the directory is missing, holds no such model, a damaged one, one that lacks
     weights or has more than its config, an adapter that cannot be merged, or when the hub is unreachable.
     """
+    if isinstance(name_or_path, LanguageModel):
+        return _copied(name_or_path.model, dtype)
     _require_directory_or_hub_name(name_or_path)
     base = adapter_base(name_or_path)
     if base is not None:
@@ -65,6 +71,12 @@ def load_causal_lm(name_or_path: str, *, dtype: torch.dtype = torch.float32) -> 
     _require_same_weights(name_or_path, report)
     settle(model)
     return model
+
+
+def _copied(model: Any, dtype: torch.dtype) -> PreTrainedModel:
+    copied: Any = copy.deepcopy(model).to(dtype).requires_grad_(True).eval()
+    settle(copied)
+    return cast(PreTrainedModel, copied)
 
 
 def _require_same_weights(name_or_path: str, report: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 import sys
@@ -44,6 +45,11 @@ SHARED = ("uid", "prompt", *COMPLETIONS, "created_at")
 def new_uid() -> str:
     """An opaque random id, 128 bits in hexadecimal."""
     return uuid.uuid4().hex
+
+
+def content_uid(*texts: str) -> str:
+    """An id (128 bits in hexadecimal) that depends on the texts alone: the same texts always get the same id."""
+    return hashlib.blake2b("\x1f".join(texts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def now() -> str:
@@ -292,7 +298,7 @@ def lazy_records(
 
 def read_samples(path: Path, advance: Advance | None = None) -> list[Sample]:
     """Read `samples.jsonl`. Raises InputError on a bad row, an empty file, or one uid used twice."""
-    return list(_distinct(path, _read(Sample, path, advance)))
+    return list(distinct(str(path), _read(Sample, path, advance)))
 
 
 def lazy_samples(
@@ -305,10 +311,10 @@ def lazy_samples(
         keys.add(sample.uid)
         watch(sample)
 
-    return _distinct(path, lazy_records(Sample, path, advance, seen), keys)
+    return distinct(str(path), lazy_records(Sample, path, advance, seen), keys)
 
 
-def _distinct(path: Path, samples: Sequence[Sample], keys: Keys | None = None) -> Sequence[Sample]:
+def distinct(place: str, samples: Sequence[Sample], keys: Keys | None = None) -> Sequence[Sample]:
     """The samples, no two of one uid. Raises InputError naming the first that repeats one."""
     if keys is None:
         keys = Keys()
@@ -318,7 +324,7 @@ def _distinct(path: Path, samples: Sequence[Sample], keys: Keys | None = None) -
     if repeats:
         number = int(min(repeats))
         raise InputError(
-            f"{path}, record {number + 1}",
+            f"{place}, record {number + 1}",
             got=f"uid {samples[number].uid} a second time",
             expected="one record a uid",
             fix="remove the duplicate",

@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from labeling.agreement import krippendorff_alpha
 from labeling.blind import Unblinded
+from labeling.rater_agreement import krippendorff_alpha
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.estimates import Floats
 

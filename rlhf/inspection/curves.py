@@ -26,8 +26,8 @@ from rlhf.inspection.figures import (
     rgba,
     titled,
 )
-from rlhf.inspection.run_directory import Run, sqrt_kl
 from rlhf.inspection.straightness import Straightness, straightness
+from rlhf.runs.reading import Run, sqrt_kl
 
 ITERATION = "iteration"
 HEALTHY_CLIP = (0.01, 0.20)  # below: the batch grows; above: the learning rate is halved

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlhf.inspection.best_of_n import BestOfN
 from rlhf.inspection.evaluation import Evaluation
-from rlhf.inspection.run_directory import sqrt_kl
+from rlhf.runs.reading import sqrt_kl
 
 TIES_THAT_MATTER = 0.01  # of the pool
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from rewards.gold import GoldRule
 from rewards.rules import RewardFunc, lexicon_sentiment
 from rlhf.foundation.digests import digest_files, write_sealed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json
 from rlhf.foundation.records import Sample, now
-from rlhf.gold import GoldRule
 from rlhf.inspection.best_of_n import BestOfN, best_of_n_curve, share_of_ties
 from rlhf.inspection.curve_fits import CurveFit, fit_curve, fit_points
 from rlhf.inspection.diversity import distinct_n, top_completion_share, verbatim_lines
@@ -28,9 +28,9 @@ from rlhf.inspection.estimates import Estimate, Floats, bootstrap_means, mean_es
 from rlhf.inspection.labelled_gold import LabelledGold
 from rlhf.inspection.memorisation import Corpus, compression_ratio
 from rlhf.inspection.overoptimisation import Course, Onset, find_onset
-from rlhf.inspection.run_directory import Run, read_ladder_samples, read_run, sqrt_kl
 from rlhf.inspection.scoring import PROXY, Scores, score_rung
 from rlhf.inspection.side_effects import SideEffects, Term, along_ladder
+from rlhf.runs.reading import Run, read_ladder_samples, read_run, sqrt_kl
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from rlhf.inspection.equal_kl import TIES_THAT_MATTER
 from rlhf.inspection.evaluation import Evaluation
 from rlhf.inspection.human_ladder import HumanLadder
 from rlhf.inspection.overoptimisation import Onset
-from rlhf.inspection.run_directory import Run, sqrt_kl
+from rlhf.runs.reading import Run, sqrt_kl
 
 PROXY, GOLD, BEST_OF_N, KL, OTHER, ALARM = "#3f7fd9", "#d9902f", "#2f9e8f", "#8a63d2", "#7a8699", "#d1495b"
 PALETTE = (PROXY, GOLD, BEST_OF_N, KL, ALARM, "#6a994e", "#b56576", "#577590")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rlhf.foundation.terminal import shown
 from rlhf.inspection.evaluation import RungEvaluation, read_evaluation
-from rlhf.inspection.run_directory import Run
-from rlhf.ppo.ladder import Rung
+from rlhf.runs.ladder import Rung
+from rlhf.runs.reading import Run
 
 LONGEST = 200  # characters of a name
 MARKUP = re.compile(r"[\\`*_{}\[\]()#+!|>~-]")

@@ -14,8 +14,8 @@ from rlhf.inspection.display import display_text
 from rlhf.inspection.evaluation import Evaluation
 from rlhf.inspection.figures import Chart, Story
 from rlhf.inspection.recommendation import recommend
-from rlhf.inspection.run_directory import Run, bad_file, read_ladder_samples, samples_folder
 from rlhf.inspection.side_effects import SideEffects, Term
+from rlhf.runs.reading import Run, bad_file, read_ladder_samples, samples_folder
 
 LONGEST_SAMPLE = 2000  # characters shown of one sample
 CHARACTER_BUDGET = 16_000_000  # of all samples together, to keep the file under 30 MB

@@ -22,12 +22,12 @@ from labeling.returned import Rating
 from rlhf.foundation.digests import SEAL, digest_files, seal_holds, write_sealed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, read_jsonl, write_jsonl
+from rlhf.foundation.recorded_paths import locate, recorded_paths
 from rlhf.foundation.records import Sample
 from rlhf.inspection.blind_verdict import Verdict, judge
 from rlhf.inspection.human_ladder import HumanLadder, score_ladder
-from rlhf.inspection.run_directory import sqrt_kl
-from rlhf.ppo.ladder import Rung
-from rlhf.ppo.run_paths import locate, recorded_paths
+from rlhf.runs.ladder import Rung
+from rlhf.runs.reading import sqrt_kl
 
 Kind = Literal["models", "ladder"]
 LADDER_RUNGS = 8

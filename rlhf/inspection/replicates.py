@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rlhf.foundation.recorded_paths import PATHS
 from rlhf.inspection.curve_fits import CurveFit
 from rlhf.inspection.evaluation import Evaluation, course
 from rlhf.inspection.figures import Story
 from rlhf.inspection.overoptimisation import Course, curve_of_runs, find_onset, run_coefficients
 from rlhf.inspection.scoring import PROXY
-from rlhf.ppo.provenance import is_lineage
-from rlhf.ppo.run_paths import PATHS
+from rlhf.runs.provenance import is_lineage
 
 DRAWS = 500
 # Options that may differ between repeats; what the named files hold is compared by its digest.

@@ -9,16 +9,17 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rlhf.foundation.files import write_text
+from rlhf.inspection.charts import charts_along_kl
 from rlhf.inspection.curves import training_charts
 from rlhf.inspection.display import script_json
 from rlhf.inspection.evaluation import Evaluation, evaluate_run, read_evaluation
-from rlhf.inspection.figures import Chart, Story, against_kl, human_chart
+from rlhf.inspection.figures import Chart, Story
 from rlhf.inspection.human_ladder import read_human_ladder
 from rlhf.inspection.page_data import page_data
 from rlhf.inspection.rating_packet import read_verdicts
-from rlhf.inspection.replicates import joint_curves, joint_onsets
+from rlhf.inspection.replicates import joint_onsets
 from rlhf.inspection.report_tables import meaning_of, story_facts
-from rlhf.inspection.run_directory import Run, read_run
+from rlhf.runs.reading import Run, read_run
 
 PAGE = Path(__file__).parent
 
@@ -42,10 +43,7 @@ def build_report(
         verdicts = tuple(f"Blind rating: {' '.join(said)}" for said in read_verdicts(directory).values())
         stories.append(Story(run, evaluation, read_human_ladder(directory / "human_ladder.json"), verdicts))
         told += [*([notice] if notice else []), *breaks(run), *accepted(run, evaluation)]
-    scored = [story.evaluation for story in stories if story.evaluation]
-    rewards = ["proxy", *dict.fromkeys(name for e in scored for name in (*e.golds, *e.qualities))]
-    together = joint_curves(stories, rewards)
-    along, curves = [*against_kl(stories, rewards, together), *human_chart(stories)], training_charts(stories)
+    along, curves = charts_along_kl(stories), training_charts(stories)
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
     html = page.get_template("report.html").render(
         title=" and ".join(story.run.name for story in stories),

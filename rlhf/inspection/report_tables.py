@@ -17,8 +17,8 @@ from rlhf.inspection.estimates import Estimate
 from rlhf.inspection.evaluation import Evaluation, RungEvaluation
 from rlhf.inspection.figures import Story
 from rlhf.inspection.recommendation import recommend
-from rlhf.inspection.run_directory import Run, read_ladder_samples, samples_folder
-from rlhf.ppo.metrics import METRICS
+from rlhf.runs.metrics import METRICS
+from rlhf.runs.reading import Run, read_ladder_samples, samples_folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf.foundation.errors import InputError
-from rlhf.option_fields import Options
-from rlhf.options import option
+from rlhf.foundation.options import REQUIRED, Options, option
 
 SMALLEST_VOCABULARY = 300
 """256 bytes, the end token and some room for merges."""
@@ -16,8 +16,8 @@ SMALLEST_VOCABULARY = 300
 class PretrainConfig(Options):
     """Which text, which model, how long."""
 
-    output_dir: str = option(help="directory of the new model")
-    corpus: str = option(
+    output_dir: str | None = option(None, help="directory of the new model", written=REQUIRED)
+    corpus: str | Sequence[str] = option(
         "embedded", help="`embedded` (a generated play), a UTF-8 text file, a data-set directory or a hub data set"
     )
     document_separator: str = option("\\n\\n", help="what stands between the documents of a text file; \\n: new line")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,19 @@ from rlhf.foundation.files import read_text
 from rlhf.foundation.layouts import require_encodable
 
 Rows = list[dict[str, Any]]
+
+
+Prompts = str | Sequence[Any]
+"""A prompt file, or prompts in memory: text, messages, or rows with a `prompt`."""
+
+
+def prompts_of(given: Prompts, option: str, column: str | None = None) -> Rows:
+    """The rows of a prompt file or in memory. Raises InputError as `read_prompts`."""
+    if isinstance(given, str):
+        return read_prompts(given, column)
+    rows = [{"prompt": row} if isinstance(row, (str, list)) else dict(row) for row in given]
+    placed = [(f"{option}, item {number}", row) for number, row in enumerate(rows, start=1)]
+    return as_rows([row for _, row in renamed(placed, {"prompt": column})], option)
 
 
 def read_prompts(path: str, column: str | None = None) -> Rows:
@@ -56,3 +69,40 @@ def read_prompt(value: object, place: str) -> Any:
     prompt = prompt_from_text(as_prompt(value, f"{place}, prompt"))
     require_encodable(prompt, f"{place}, prompt")
     return prompt
+
+
+def as_rows(dataset: Iterable[Any], name: str) -> list[dict[str, Any]]:
+    """The rows of a data set, their prompts text or messages with text as content; a column that a row lacks is None.
+
+    Raises InputError naming the row that has no such prompt, and for a data set of several splits.
+    """
+    if isinstance(dataset, Mapping):
+        splits = ", ".join(map(str, dataset))
+        raise InputError(
+            name, got=f"splits ({splits})", expected="the rows of one split", fix=f"give {name}['train'], for example"
+        )
+    if not isinstance(dataset, Iterable) or isinstance(dataset, str | bytes):
+        got = f"a {type(dataset).__name__}"
+        raise InputError(name, got=got, expected="rows with a `prompt`", fix="give a list or a data set")
+    rows = [_as_row(row, f"{name}, row {number}") for number, row in enumerate(dataset, start=1)]
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def as_both_rows(train: Iterable[Any] | None, evaluation: Iterable[Any] | None) -> tuple[list[dict[str, Any]], ...]:
+    """Training rows (None: one unconditional prompt) and evaluation rows (None: the training rows), as `as_rows` has.
+
+    Both have the same columns, so that a reward function finds what it names on the rungs too: None where it is not.
+    """
+    train_rows = as_rows([{"prompt": ""}] if train is None else train, "train_dataset")
+    eval_rows = train_rows if evaluation is None else as_rows(evaluation, "eval_dataset")
+    columns = dict.fromkeys(column for rows in (train_rows, eval_rows) for row in rows[:1] for column in row)
+    return tuple([{column: row.get(column) for column in columns} for row in rows] for rows in (train_rows, eval_rows))
+
+
+def _as_row(row: Any, place: str) -> dict[str, Any]:
+    if not isinstance(row, Mapping):
+        raise InputError(
+            place, got=f"a {type(row).__name__}", expected="a row with a `prompt`", fix="check the data set's columns"
+        )
+    return {**row, "prompt": read_prompt(row.get("prompt"), place)}

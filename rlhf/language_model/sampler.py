@@ -20,13 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labeling.pairs import content_uid
 from rlhf.foundation.causal_lm import cache_name, reads_left_padding, require_usable
 from rlhf.foundation.conversation import prompt_from_text
 from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.progress import progress_bar
-from rlhf.foundation.records import Sample
+from rlhf.foundation.records import Sample, content_uid
 from rlhf.language_model.endings import Ending, ending_of, never_sampled, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
 

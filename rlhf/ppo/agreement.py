@@ -14,9 +14,10 @@ from typing import Any
 from rlhf.foundation.digests import file_digest, value_digest
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.host import versions
+from rlhf.foundation.model_digests import Inputs
 from rlhf.ppo.distributed import Processes
-from rlhf.ppo.provenance import OUR_PACKAGES, Inputs
 from rlhf.ppo.state import State
+from rlhf.runs.provenance import OUR_PACKAGES
 
 GO_ON = "then start again; a run that had begun goes on with --resume"
 LONGEST = 200  # characters of an option's value in a message

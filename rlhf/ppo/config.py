@@ -17,8 +17,7 @@ from typing import Any, ClassVar
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.memory import of_completions, require_memory
-from rlhf.option_fields import LOWEST_TEMPERATURE, Options
-from rlhf.options import option
+from rlhf.foundation.options import LOWEST_TEMPERATURE, Options, option
 
 
 @dataclass(kw_only=True)
@@ -215,4 +214,4 @@ class PPOConfig(Options):
 
     def resolved(self) -> dict[str, Any]:
         """Every option with the value the run uses, for run.json."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return self.recorded()

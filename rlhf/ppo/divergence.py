@@ -10,8 +10,8 @@ import torch
 
 from rlhf.foundation.errors import InputError
 from rlhf.ppo.config import PPOConfig
-from rlhf.ppo.ladder import Ladder
 from rlhf.ppo.rollout import Rollout
+from rlhf.runs.ladder import Ladder
 
 
 def all_finite(model: torch.nn.Module) -> bool:

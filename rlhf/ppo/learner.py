@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from rlhf.foundation.encoding import beginning_token
+from rlhf.foundation.model_digests import Inputs, model_inputs
 from rlhf.language_model.endings import never_sampled
 from rlhf.ppo import critic, policy
 from rlhf.ppo.config import PPOConfig
-from rlhf.ppo.provenance import Inputs, model_inputs
 
 
 class Learner(NamedTuple):

@@ -13,6 +13,7 @@ from rlhf.foundation.adapters import copied, is_adapter, merged
 from rlhf.foundation.causal_lm import next_token_logprobs, probe_ids, require_usable, settle
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+from rlhf.foundation.model_pair import LanguageModel
 
 
 class Original(NamedTuple):
@@ -28,12 +29,19 @@ def load_original(model: Any, tokenizer: Any, *, dtype: str, another: bool) -> O
 
     Raises InputError when it is not, or an object comes without a tokenizer.
     """
+    if isinstance(model, LanguageModel):
+        tokenizer, source = tokenizer or load_tokenizer(model), model.name
+        return _usable(load_causal_lm(model, dtype=getattr(torch, dtype)), tokenizer, source, another=another)
     name = os.fspath(model) if isinstance(model, (str, os.PathLike)) else None
     if name is None and tokenizer is None:
         raise InputError("processing_class", got="None", expected="a tokenizer", fix="give one beside a model object")
     source = name if name is not None else str(getattr(model.config, "_name_or_path", "") or "an object")
     tokenizer = tokenizer if tokenizer is not None else load_tokenizer(source)
     model = load_causal_lm(name, dtype=getattr(torch, dtype)) if name is not None else model
+    return _usable(model, tokenizer, source, another=another)
+
+
+def _usable(model: Any, tokenizer: Any, source: str, *, another: bool) -> Original:
     model = without_adapter(model, source, another=another).eval()
     settle(model)
     require_usable(model, tokenizer, source)

@@ -13,10 +13,10 @@ from pathlib import Path
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import append_jsonl, write_jsonl
 from rlhf.foundation.leftovers import sweep
-from rlhf.ppo.ladder import NAME, Rung, read_rungs, to_rungs
-from rlhf.ppo.metrics_file import read_metrics_file
-from rlhf.ppo.run_directory import RunDirectory
 from rlhf.ppo.state import State, remove_older
+from rlhf.runs.ladder import NAME, Rung, read_rungs, to_rungs
+from rlhf.runs.metrics_file import read_metrics_file
+from rlhf.runs.writing import RunDirectory
 
 
 def require_whole(run: RunDirectory, saved: State | None) -> None:

@@ -6,9 +6,9 @@ import torch
 
 from rlhf.foundation.conversation import prompt_to_text
 from rlhf.foundation.records import Sample
-from rlhf.ppo.ladder import Rung
 from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.statistics import mean_and_error
+from rlhf.runs.ladder import Rung
 
 
 def describe(

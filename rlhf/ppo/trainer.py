@@ -29,26 +29,29 @@ from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.progress import progress_bar
 from rlhf.foundation.records import write_records
+from rlhf.inspection.opened_run import OpenedRun
+from rlhf.language_model.prompt_files import as_both_rows
 from rlhf.language_model.randomness import Stream
 from rlhf.language_model.sampler import LogitsNotFinite, check_context
-from rlhf.ppo import agreement, critic, distributed, divergence, normalization, provenance, resuming, rungs, state
+from rlhf.ppo import agreement, critic, distributed, divergence, normalization, resuming, rungs, state
 from rlhf.ppo.advantages import Targets, targets
 from rlhf.ppo.checkpoints import Checkpoints
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.doctor import Doctor
 from rlhf.ppo.kl_control import KLController
-from rlhf.ppo.ladder import Ladder
 from rlhf.ppo.learner import load_learner
-from rlhf.ppo.made_from import made_from
 from rlhf.ppo.normalization import Normalization
-from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row, as_both_rows
+from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row
 from rlhf.ppo.reward_functions import require_scores, score, veto_share, weights_of
 from rlhf.ppo.rollout import Rollout, RolloutWorker
-from rlhf.ppo.run_directory import RunDirectory
 from rlhf.ppo.statistics import finite_or_null, rollout_statistics, update_statistics
 from rlhf.ppo.tracking import Tracking, progress
 from rlhf.ppo.update import UpdateStatistics, update
+from rlhf.runs import provenance
+from rlhf.runs.ladder import Ladder
+from rlhf.runs.made_from import made_from
+from rlhf.runs.writing import RunDirectory
 
 
 class PPOTrainer:
@@ -113,12 +116,9 @@ class PPOTrainer:
         with self.processes.meeting():
             self.train_model = self.processes.accelerator.prepare_model(self.learner)
         self.controller = ClipFractionController(
-            args.iteration_batch_size,
-            args.learning_rate,
-            args.max_iteration_batch_size,
-            args.clip_ratio_low,
+            args.iteration_batch_size, args.learning_rate, args.max_iteration_batch_size, args.clip_ratio_low,
             args.clip_ratio_high,
-        )
+        )  # fmt: skip
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
@@ -143,7 +143,7 @@ class PPOTrainer:
 
     # -- the algorithm -------------------------------------------------------------------------------------------
 
-    def train(self) -> RunDirectory:
+    def train(self) -> OpenedRun:
         """Run to the KL budget or the last iteration. Raises InputError; KeyboardInterrupt says how to go on."""
         try:
             self.begin()
@@ -157,7 +157,7 @@ class PPOTrainer:
             raise KeyboardInterrupt(f"continue with the same command and --resume ({self.run.root})") from None
         finally:
             self.close()
-        return self.run
+        return OpenedRun(self.run.root, self.reward_funcs)
 
     def rollout(self) -> Rollout:
         """Sample an iteration's completions with the present policy and measure them; begins the run if need be."""

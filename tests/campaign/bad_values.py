@@ -6,7 +6,7 @@ import dataclasses
 import typing
 from typing import Any
 
-from rlhf.option_fields import Expected
+from rlhf.foundation.options import Expected
 from tests.campaign.commands import Command
 
 DIGITS = "1" + "0" * 400

@@ -7,7 +7,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf.option_fields import Options
+from rlhf.foundation.options import Options
 from tests.campaign.material import SMALL
 
 MODEL = ("--model_name_or_path", "model")

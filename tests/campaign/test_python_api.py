@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from labeling.answers import collect
+from labeling.by_rule import simulate_labels
 from labeling.folder import Folder
-from labeling.simulate import simulate_labels
 from rewards.calling import call_reward
 from rewards.loading import load_reward, load_reward_model
 from rewards.rules import full_stop, length

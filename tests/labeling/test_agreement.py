@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from labeling.agreement import (
+from labeling.by_rule import simulate_labels
+from labeling.rater_agreement import (
     alpha_of,
     coincidences,
     krippendorff_alpha,
@@ -15,7 +16,6 @@ from labeling.agreement import (
     rater_counts,
     single_label_ceiling,
 )
-from labeling.simulate import simulate_labels
 from rlhf.foundation.records import Label, Sample
 
 

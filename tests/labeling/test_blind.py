@@ -9,9 +9,9 @@ import pytest
 
 from labeling.blind import blind, make_packet, read_key, unblind, unrated
 from labeling.campaign import push_all
+from labeling.fetching import check_config, pull
 from labeling.folder import Folder
-from labeling.page import page_plan, write_page
-from labeling.pull import check_config, pull
+from labeling.page_file import page_plan, write_page
 from labeling.returned import Rating
 from labeling.server_raters import result_of
 from rlhf.foundation.errors import InputError

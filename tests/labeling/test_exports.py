@@ -10,8 +10,8 @@ import pytest
 
 from labeling.annotations import UNTIMED
 from labeling.importing import REFERENCE, Imported, import_comparisons, import_labels
+from labeling.steps import import_labels as label_import
 from labeling.tables import Columns
-from rlhf.commands import label_import
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import read_labels
 

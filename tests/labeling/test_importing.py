@@ -10,9 +10,9 @@ import pytest
 
 from labeling.annotations import UNTIMED
 from labeling.importing import import_comparisons, import_labels, parse_map
-from labeling.pairs import content_uid
 from labeling.tables import Columns
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import content_uid
 
 CSV = 'text,mood,who\n"O joy,\nindeed",happy,ana\nAlas,sad,ana\nHm,,ben\n"  ",sad,ben\nAlas,happy,ana\nBread,meh,ben\n'
 MOODS = {"happy": "positive", "sad": "negative", "meh": "skip"}

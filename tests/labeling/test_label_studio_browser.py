@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from labeling.campaign import comparison_tasks, plan_tasks, push_all
+from labeling.fetching import check_config, pull
 from labeling.folder import Folder
 from labeling.pairs import Pair
-from labeling.pull import check_config, pull
 from labeling.screens import COMPARISON
 from labeling.server import Account
-from rlhf.commands import label_pull, label_push
+from labeling.steps import pull as label_pull
+from labeling.steps import push as label_push
 from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
 from tests.labeling.browser import chromium_browser, label_by_key, log_in
 from tests.labeling.conftest import Live

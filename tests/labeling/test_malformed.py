@@ -12,8 +12,8 @@ import pytest
 
 from labeling.answers import collect
 from labeling.folder import Folder
+from labeling.steps import page as label_page
 from rlhf import cli
-from rlhf.commands import label_page
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, write_records
 

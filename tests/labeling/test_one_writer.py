@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.commands import label_import
+from labeling.steps import import_labels as label_import
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.locks import one_writer
 from rlhf.foundation.records import read_labels

@@ -13,9 +13,10 @@ from playwright.sync_api import Page
 from labeling.answers import collect
 from labeling.campaign import plan_tasks
 from labeling.folder import Folder, Task
-from labeling.page import page_plan
+from labeling.page_file import page_plan
 from labeling.screens import RATING
-from rlhf.commands import label_import, label_page
+from labeling.steps import import_labels as label_import
+from labeling.steps import page as label_page
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
 from tests.labeling.browser import chromium_browser

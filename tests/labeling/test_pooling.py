@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from labeling.by_rule import simulate_labels
 from labeling.pooling import chance_raters, dawid_skene, pool, second_look
-from labeling.simulate import simulate_labels
 from rlhf.foundation.records import LABELS, Label, LabelName, Sample
 
 

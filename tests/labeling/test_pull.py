@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from labeling.campaign import comparison_tasks, judgement_tasks, plan_tasks, push_all
+from labeling.fetching import check_config, pull
 from labeling.folder import Folder, Project, Task
 from labeling.pairs import Pair
-from labeling.pull import check_config, pull
 from labeling.returned import REFERENCE
 from labeling.screens import COMPARISON, SENTIMENT, Screen, label_config
 from labeling.studio import Studio

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from labeling.campaign import judgement_tasks, plan_tasks, push_all
+from labeling.fetching import check_config
 from labeling.folder import Folder, Task
-from labeling.pull import check_config
-from labeling.push import Pushed
 from labeling.screens import SENTIMENT
+from labeling.sending import Pushed
 from labeling.server_raters import result_of
 from labeling.studio import Studio
 from rlhf.foundation.errors import InputError

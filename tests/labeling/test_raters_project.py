@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 
 from labeling.annotations import Annotation
+from labeling.fetching import of_rater
 from labeling.folder import Project
-from labeling.pull import of_rater
 from labeling.studio import Studio
 
 

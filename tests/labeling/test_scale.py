@@ -15,18 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labeling.agreement import coincidences, krippendorff_alpha
 from labeling.annotations import UNTIMED, Annotation, latest
 from labeling.answer_table import AnswerTable, Outcome
-from labeling.pairs import content_uid
+from labeling.rater_agreement import coincidences, krippendorff_alpha
+from labeling.steps import import_labels as label_import
+from labeling.steps import page as label_page
+from labeling.steps import simulate as label_simulate
+from labeling.steps import status as label_status
 from labeling.union import union
 from labeling.votes import votes_of
 from rewards import targets
+from rewards.steps.reward_data import DataOptions, load_reward_data
 from rlhf import cli
-from rlhf.commands import label_import, label_page, label_simulate, label_status
-from rlhf.commands.reward_data import DataOptions, load_reward_data
 from rlhf.foundation.lazy import Lazy
-from rlhf.foundation.records import LABELS, Label, Sample, write_records
+from rlhf.foundation.records import LABELS, Label, Sample, content_uid, write_records
 
 WORDS = "the moon is kind to lovers and it\u2019s a good, happy, sad or terrible night for the old river"
 TIMES = ("", "2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00", "2026-01-02T00:00:00Z")
@@ -274,7 +276,7 @@ def test_drawing_kinds_of_units_spreads_as_drawing_units_does() -> None:
     paired = [unit for unit in units if len(unit) > 1]
     tables = coincidences(paired, 3)
     drawn = [tables[rng.integers(len(paired), size=len(paired))].sum(axis=0) for _ in range(4_000)]
-    from labeling.agreement import alpha_of
+    from labeling.rater_agreement import alpha_of
 
     low, high = np.percentile([alpha_of(table) for table in drawn], [2.5, 97.5])  # type: ignore[type-var]
     # Standard error of a 2.5 % quantile of 4,000 draws: about 0.04 of the spread, here 0.002 on either side.

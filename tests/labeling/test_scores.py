@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labeling.folder import Task
-from rlhf.commands.label_scores import p_positive
+from labeling.steps.scores import p_positive
 from rlhf.foundation.errors import InputError
 
 TASKS = [Task("a", "", "x"), Task("b", "", "y")]

@@ -19,7 +19,7 @@ import pytest
 
 from labeling import server
 from labeling.connection import connect
-from rlhf.commands import label_serve
+from labeling.steps import serve as label_serve
 from rlhf.foundation.errors import InputError
 from tests.labeling.conftest import Live
 

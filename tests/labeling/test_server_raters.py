@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from labeling.agreement import label_alpha, rater_counts
+from labeling.by_rule import simulate_labels
 from labeling.campaign import judgement_tasks, plan_tasks, push_all
+from labeling.fetching import check_config, pull
 from labeling.folder import Folder
 from labeling.pooling import pool
-from labeling.pull import check_config, pull
+from labeling.rater_agreement import label_alpha, rater_counts
 from labeling.screens import SENTIMENT
 from labeling.server_raters import annotate_as, simulated_judgements
-from labeling.simulate import simulate_labels
-from rlhf.commands import label_annotate, label_pull, label_push, label_status
+from labeling.steps import annotate as label_annotate
+from labeling.steps import pull as label_pull
+from labeling.steps import push as label_push
+from labeling.steps import status as label_status
 from rlhf.foundation.records import LABELS, Label, LabelName, Sample, read_comparisons, read_labels, write_records
 from tests.labeling.conftest import RATERS, Live
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from labeling.by_rule import simulate_answers, simulate_labels
 from labeling.pairs import pair_samples
-from labeling.simulate import simulate_answers, simulate_labels
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import LabelName, Sample
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.commands.label_simulate import SimulateConfig, run
+from labeling.steps.simulate import SimulateConfig, run
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
 

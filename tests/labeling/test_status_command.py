@@ -10,10 +10,10 @@ import pytest
 from labeling.annotations import Annotation
 from labeling.folder import Folder, Plan, Project, Task
 from labeling.screens import COMPARISON, own_question
+from labeling.steps.status import StatusConfig, run
 from rewards.preference_pooling import pool_preferences
 from rewards.preferences import read_preferences
 from rewards.targets import pool_labels
-from rlhf.commands.label_status import StatusConfig, run
 from rlhf.foundation.files import write_json
 from rlhf.foundation.records import LABELS, Label, LabelName, read_labels, write_records
 

@@ -19,11 +19,11 @@ import torch
 from rewards.attribution import score as attributed
 from rewards.calling import FailedOnSample, call_reward, reward_name
 from rewards.combination import CombinedReward, read_combination
+from rewards.gold import GoldRule
 from rewards.loading import as_reward_functions, load_reward
 from rewards.rules import full_stop
 from rlhf.foundation.conversation import prompt_to_text
 from rlhf.foundation.errors import InputError
-from rlhf.gold import GoldRule
 from rlhf.ppo.reward_functions import veto_share
 
 MORNING = [{"role": "user", "content": "Good morning"}]

@@ -16,8 +16,10 @@ from rewards.loading import load_reward_model
 from rewards.preference_model import PreferenceRewardModel, encoder_for
 from rewards.preference_training import SoftPreferenceCollator, as_dataset
 from rewards.preferences import Preference, answers_of, read_preferences
+from rewards.steps.fit import run
+from rewards.steps.reward_config import RewardConfig
 from rlhf import PPOConfig, PPOTrainer
-from rlhf.commands.reward import RewardConfig, run, summary
+from rlhf.commands.reward import summary
 from rlhf.foundation.conversation import prompt_to_text
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_jsonl

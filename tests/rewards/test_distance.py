@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from rewards.distance import centred, pearson_distance, reward_distance
+from rewards.steps.compare import CompareConfig, run
 from rlhf import cli
-from rlhf.commands.compare import CompareConfig, run
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, write_records
 

@@ -10,11 +10,12 @@ import torch
 
 from rewards.ensemble import RewardEnsemble, aggregate, fit_ensemble
 from rewards.loading import load_reward_model
+from rewards.steps.fit import run
+from rewards.steps.reward_config import RewardConfig
 from rewards.targets import pool_labels
 from rewards.token_model import TokenRewardModel
 from rewards.token_recipe import Recipe
 from rewards.token_training import FitSettings
-from rlhf.commands.reward import RewardConfig, run
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import write_records
 

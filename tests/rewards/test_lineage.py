@@ -10,11 +10,12 @@ import pytest
 
 from rewards.lineage import BASE, LABELS, NORMALIZATION, labelled, lineage_digests, lineage_lines, samples_digest
 from rewards.loading import load_reward_model
-from rlhf.commands.reward import RewardConfig, run
+from rewards.steps.fit import run
+from rewards.steps.reward_config import RewardConfig
 from rlhf.foundation.digests import damage, seal_holds
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_samples, write_records
-from rlhf.inspection.origins import origins_of_reward
+from rlhf.whole_loop.origins import origins_of_reward
 
 from .conftest import toy_labels
 

@@ -10,9 +10,11 @@ import pytest
 
 from rewards.loading import load_reward_model
 from rewards.preference_model import PreferenceRewardModel
+from rewards.steps.fit import run
+from rewards.steps.reward_config import RewardConfig
 from rewards.token_model import TokenRewardModel
 from rlhf import cli
-from rlhf.commands.reward import RewardConfig, run, summary
+from rlhf.commands.reward import summary
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import LABELS, Label, Sample, write_records
 

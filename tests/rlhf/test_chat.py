@@ -24,7 +24,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_jsonl
 from rlhf.foundation.model_directory import save_model
 from rlhf.foundation.records import read_samples
-from rlhf.ppo.ladder import read_rungs
+from rlhf.runs.ladder import read_rungs
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz .,\n!|"
 TEMPLATE = (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.commands.staged import StagedWork, is_done
 from rlhf.foundation.errors import InputError
+from rlhf.whole_loop.staged import StagedWork, is_done
 
 DEMO = [sys.executable, "-m", "rlhf.cli", "demo", "--reward", "full_stop", "--quiet", "--output_dir"]
 

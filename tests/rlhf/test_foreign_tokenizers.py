@@ -19,10 +19,10 @@ from rlhf.foundation.records import Label, LabelName, Sample, read_samples, writ
 from rlhf.inspection.display import display_text
 from rlhf.inspection.evaluation import read_evaluation
 from rlhf.inspection.page_data import run_data
-from rlhf.inspection.run_directory import read_run
 from rlhf.language_model.endings import ending_of, never_sampled, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
+from rlhf.runs.reading import read_run
 
 from .test_one_encoding import CHAT, independent_text, rows_of
 from .tokenizer_kinds import CHATS, KINDS, build

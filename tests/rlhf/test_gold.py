@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from rlhf.commands.evaluate import EvaluateConfig, load_functions
-from rlhf.gold import GoldRule, compound
+from rewards.gold import GoldRule, compound
+from rlhf.evaluation.evaluate import EvaluateConfig, load_functions
 from rlhf.language_model.grammar import generate_corpus
 
 # Lexicon values: love 3.2, joy 2.8, cruel -2.8, grief -2.2; compound = s / sqrt(s^2 + 15), rounded to 4 places.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.commands.loop import Loop, LoopConfig, main
-from rlhf.commands.reproduce import ReproduceConfig
-from rlhf.commands.reproduce import run as reproduce
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Label, read_labels, read_samples, write_records
+from rlhf.whole_loop.reproduce import ReproduceConfig
+from rlhf.whole_loop.reproduce import run as reproduce
+from rlhf.whole_loop.rounds import Loop, LoopConfig, main
 
 REWARD = {"num_train_epochs": 1.0, "allow_weak": True}
 PPO = {
@@ -30,7 +30,7 @@ PPO = {
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A language model that has seen the play for a moment."""
-    from rlhf.commands.pretrain import run
+    from rlhf.language_model.pretrain import run
     from rlhf.language_model.pretrain_config import PretrainConfig
 
     directory = tmp_path_factory.mktemp("loop") / "model"

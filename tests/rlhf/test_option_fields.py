@@ -14,10 +14,10 @@ import pytest
 
 import rlhf.commands
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.options import Expected, Options
 from rlhf.language_model.pretrain_config import PretrainConfig
-from rlhf.option_fields import Expected, Options
-from rlhf.ppo.__main__ import PPOCommandConfig
 from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.finetune import PPOCommandConfig
 
 for module in pkgutil.iter_modules(rlhf.commands.__path__):
     importlib.import_module(f"rlhf.commands.{module.name}")

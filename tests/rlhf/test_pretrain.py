@@ -13,13 +13,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rlhf.commands.pretrain import main, run
 from rlhf.foundation.errors import InputError
 from rlhf.language_model.corpus import Split, pack
 from rlhf.language_model.grammar import generate_corpus
-from rlhf.language_model.pretrain import build_language_model, held_out_loss, new_model, next_token_loss, schedule
+from rlhf.language_model.pretrain import main, run
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.language_model.tokenizer import train_tokenizer
+from rlhf.language_model.training import build_language_model, held_out_loss, new_model, next_token_loss, schedule
 
 TINY: dict[str, Any] = {
     "hidden_size": 16,
@@ -186,7 +186,7 @@ def test_corpus_shorter_than_a_block(tmp_path: Path) -> None:
 
 def test_help_is_quick_and_loads_no_torch() -> None:
     code = (
-        "import sys; from rlhf.commands import pretrain\n"
+        "import sys; from rlhf.language_model import pretrain\n"
         "try: pretrain.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from rlhf import PPOConfig, PPOTrainer, cli
-from rlhf.commands.reproduce import ReproduceConfig, Reproduction, run
 from rlhf.foundation.digests import write_sealed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Label, write_records
-from rlhf.ppo.__main__ import PPOCommandConfig
-from rlhf.ppo.__main__ import run as ppo
+from rlhf.ppo.finetune import PPOCommandConfig
+from rlhf.ppo.finetune import run as ppo
+from rlhf.whole_loop.reproduce import ReproduceConfig, Reproduction, run
 
 SMALL: dict[str, Any] = {
     "iteration_batch_size": 32, "max_iteration_batch_size": 64, "minibatch_size": 16, "max_completion_length": 8,
@@ -32,8 +32,8 @@ REWARD = """def stops(prompts, completions, completion_ids, **kwargs):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """model/, samples.jsonl, labels.jsonl and reward.py."""
-    from rlhf.commands.pretrain import run as pretrain
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+    from rlhf.language_model.pretrain import run as pretrain
     from rlhf.language_model.pretrain_config import PretrainConfig
     from rlhf.language_model.sampler import sample_texts
 
@@ -117,8 +117,8 @@ def test_a_resumed_run_whose_end_moved(place: Path) -> None:
 
 
 def test_a_reward_model_and_its_constants(place: Path) -> None:
-    from rlhf.commands.reward import RewardConfig
-    from rlhf.commands.reward import run as fit
+    from rewards.steps.fit import run as fit
+    from rewards.steps.reward_config import RewardConfig
 
     fit(
         RewardConfig(
@@ -181,7 +181,7 @@ def test_what_cannot_be_made_again_says_why(place: Path) -> None:
 
 
 def test_threads_and_versions_are_those_of_then(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlhf.ppo import replay
+    from rlhf.whole_loop import replay
 
     go()
     info = json.loads((place / "run" / "run.json").read_text())

@@ -9,10 +9,10 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from rewards.token_model import TokenRewardModel, add_reward_tokens
-from rlhf.commands.sample import SampleConfig, keep_best, run
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
 from rlhf.foundation.records import read_samples
 from rlhf.language_model.tokenizer import train_tokenizer
+from rlhf.sampling import SampleConfig, keep_best, run
 
 
 @pytest.fixture(scope="module")

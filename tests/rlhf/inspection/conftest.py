@@ -142,7 +142,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
     from rlhf.foundation.model_directory import save_model
-    from rlhf.ppo.__main__ import PPOCommandConfig, run
+    from rlhf.ppo.finetune import PPOCommandConfig, run
 
     folder = tmp_path_factory.mktemp("trained")
     vocabulary = {"<end>": 0, **{c: i for i, c in enumerate(CHARACTERS, start=1)}}

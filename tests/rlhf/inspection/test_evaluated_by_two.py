@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.commands.evaluate import EvaluateConfig, run
+from rlhf.evaluation.evaluate import EvaluateConfig, run
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.locks import sole_writer
 

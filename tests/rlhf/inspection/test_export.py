@@ -10,14 +10,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf.cli import main as console
-from rlhf.commands.evaluate import EvaluateConfig
-from rlhf.commands.evaluate import run as evaluate
-from rlhf.commands.export import ExportConfig, run
+from rlhf.evaluation.evaluate import EvaluateConfig
+from rlhf.evaluation.evaluate import run as evaluate
+from rlhf.evaluation.export import ExportConfig, run
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.model_card import code, plain
-from rlhf.inspection.run_directory import read_run
-from rlhf.ppo.__main__ import PPOCommandConfig
-from rlhf.ppo.__main__ import run as ppo
+from rlhf.ppo.finetune import PPOCommandConfig
+from rlhf.ppo.finetune import run as ppo
+from rlhf.runs.reading import read_run
 
 
 def test_an_exported_rung_is_a_model_with_a_card(trained_run: Path, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.commands.evaluate import EvaluateConfig, main, run
+from rlhf.evaluation.evaluate import EvaluateConfig, main, run
+from rlhf.evaluation.fresh_samples import samples_for_error
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import read_samples
 from rlhf.inspection.evaluation import Evaluation, read_evaluation
-from rlhf.inspection.fresh_samples import samples_for_error
-from rlhf.inspection.run_directory import read_run
+from rlhf.runs.reading import read_run
 
 from .conftest import MakeRun
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.commands.evaluate import EvaluateConfig, run
+from rlhf.evaluation.evaluate import EvaluateConfig, run
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import LABELS, Label, LabelName, Sample, read_samples, write_records
 from rlhf.inspection.labelled_gold import LabelledGold

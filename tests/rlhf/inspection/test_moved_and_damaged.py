@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from rlhf.commands.evaluate import EvaluateConfig
-from rlhf.commands.evaluate import run as evaluate
-from rlhf.commands.export import ExportConfig
-from rlhf.commands.export import run as export
-from rlhf.commands.loop import last_checkpoint
+from rlhf.evaluation.evaluate import EvaluateConfig
+from rlhf.evaluation.evaluate import run as evaluate
+from rlhf.evaluation.export import ExportConfig
+from rlhf.evaluation.export import run as export
 from rlhf.foundation.errors import InputError
-from rlhf.inspection.run_directory import read_run
-from rlhf.ppo.__main__ import PPOCommandConfig
-from rlhf.ppo.__main__ import run as ppo
+from rlhf.ppo.finetune import PPOCommandConfig
+from rlhf.ppo.finetune import run as ppo
+from rlhf.runs.reading import read_run
+from rlhf.whole_loop.rounds import last_checkpoint
 
 REWARD = """def stops(prompts, completions, completion_ids=None, **kwargs):
     return [float('.' in c) for c in completions]

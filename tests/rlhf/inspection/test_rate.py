@@ -14,17 +14,18 @@ from labeling.folder import Folder
 from labeling.returned import Rating
 from labeling.server_raters import annotate_as
 from rlhf.cli import main as console
-from rlhf.commands import rate, rate_plan, rate_pull, rate_push, rate_score
-from rlhf.commands.evaluate import EvaluateConfig
-from rlhf.commands.evaluate import run as evaluate
+from rlhf.commands import rate
+from rlhf.evaluation import rate_plan, rate_pull, rate_push, rate_score
+from rlhf.evaluation.evaluate import EvaluateConfig
+from rlhf.evaluation.evaluate import run as evaluate
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_samples, write_records
 from rlhf.inspection.blind_verdict import Verdict
 from rlhf.inspection.human_ladder import HumanLadder
 from rlhf.inspection.rating_packet import ladder_rungs, read_study, write_ratings
 from rlhf.inspection.report import build_report
-from rlhf.inspection.run_directory import read_run
-from rlhf.inspection.verification import verify
+from rlhf.runs.reading import read_run
+from rlhf.whole_loop.verification import verify
 from tests.labeling.browser import chromium_browser
 from tests.labeling.conftest import Live, label_studio  # noqa: F401  (a fixture)
 

@@ -13,7 +13,7 @@ from rlhf.inspection.evaluation import evaluate_run
 from rlhf.inspection.figures import Story
 from rlhf.inspection.overoptimisation import Course, curve_of_runs, run_coefficients
 from rlhf.inspection.replicates import joint_curves, joint_onsets, replicates
-from rlhf.inspection.run_directory import read_run
+from rlhf.runs.reading import read_run
 
 from .conftest import MakeRun
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from rlhf.commands.evaluate import EvaluateConfig, run
+from rlhf.evaluation.evaluate import EvaluateConfig, run
 from rlhf.inspection.report import build_report
 
 from .conftest import WORDS, MakeRun

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-from rlhf.commands.inspect import InspectConfig, main, run
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.reward_page import binomial_error, correlation
+from rlhf.whole_loop.inspect_runs import InspectConfig, main, run
 
 HOSTILE = "</script><script>document.title='owned'</script>"
 

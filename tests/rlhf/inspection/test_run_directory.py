@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlhf.foundation.errors import InputError
-from rlhf.inspection.run_directory import read_ladder_samples, read_run
+from rlhf.runs.reading import read_ladder_samples, read_run
 
 from .conftest import MakeRun, write_lines
 

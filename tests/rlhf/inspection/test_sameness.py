@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rlhf.inspection.sameness import compare_directories
+from rlhf.whole_loop.sameness import compare_directories
 
 
 @pytest.fixture

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from rlhf import cli
-from rlhf.commands.evaluate import EvaluateConfig
-from rlhf.commands.evaluate import run as evaluate
-from rlhf.commands.export import ExportConfig
-from rlhf.commands.export import run as export
-from rlhf.commands.inspect import InspectConfig
-from rlhf.commands.inspect import run as inspect
-from rlhf.commands.rate_push import RatePushConfig
-from rlhf.commands.rate_push import run as rate_push
+from rlhf.evaluation.evaluate import EvaluateConfig
+from rlhf.evaluation.evaluate import run as evaluate
+from rlhf.evaluation.export import ExportConfig
+from rlhf.evaluation.export import run as export
+from rlhf.evaluation.rate_push import RatePushConfig
+from rlhf.evaluation.rate_push import run as rate_push
 from rlhf.foundation.digests import SEAL, digest_files, write_sealed
 from rlhf.foundation.errors import InputError
-from rlhf.inspection.run_directory import read_run
-from rlhf.inspection.verification import verify
+from rlhf.runs.reading import read_run
+from rlhf.whole_loop.inspect_runs import InspectConfig
+from rlhf.whole_loop.inspect_runs import run as inspect
+from rlhf.whole_loop.verification import verify
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_causal_lm, save_model
-from rlhf.ppo.ladder import read_rungs
 from rlhf.ppo.policy import AdapterOff
+from rlhf.runs.ladder import read_rungs
 
 TEXT = torch.tensor([[1, 5, 9, 20, 3, 28, 7]])
 

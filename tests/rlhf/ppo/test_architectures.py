@@ -19,7 +19,7 @@ from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
 from rlhf.foundation.causal_lm import cache_name, reads_left_padding
 from rlhf.foundation.model_directory import save_model
-from rlhf.ppo.ladder import read_rungs
+from rlhf.runs.ladder import read_rungs
 
 COMMON: dict[str, Any] = {
     "vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from rlhf.ppo.ladder import read_rungs
+from rlhf.runs.ladder import read_rungs
 
 OPTIONS = shlex.split(
     "--reward_func full_stop --iteration_batch_size 128 --max_iteration_batch_size 512 --minibatch_size 32 "

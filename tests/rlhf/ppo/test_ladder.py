@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlhf.foundation.errors import InputError
-from rlhf.ppo.ladder import Ladder, Rung, read_rungs, rung_name
+from rlhf.runs.ladder import Ladder, Rung, read_rungs, rung_name
 
 
 def rung(target: float, iteration: int) -> Rung:

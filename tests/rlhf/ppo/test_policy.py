@@ -18,8 +18,8 @@ from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
 from rlhf.foundation.errors import InputError
-from rlhf.ppo.ladder import read_rungs
 from rlhf.ppo.policy import AdapterOff, train_last_layer_only
+from rlhf.runs.ladder import read_rungs
 
 Build = Callable[..., GPT2LMHeadModel]
 

@@ -14,7 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from safetensors.torch import load_file
 
-from rlhf.ppo.ladder import read_rungs
+from rlhf.runs.ladder import read_rungs
 
 ROOT = Path(__file__).parents[3]
 OPTIONS = shlex.split(

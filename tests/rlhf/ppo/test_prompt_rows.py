@@ -11,13 +11,12 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from rlhf import PPOConfig, PPOTrainer
-from rlhf.commands.sample import SampleConfig, load_rows
 from rlhf.foundation.errors import InputError
-from rlhf.language_model.prompt_files import load_prompt_dataset, read_prompts
-from rlhf.ppo.__main__ import PPOCommandConfig
-from rlhf.ppo.__main__ import load_rows as load_training_rows
+from rlhf.language_model.prompt_files import as_both_rows, load_prompt_dataset, read_prompts
+from rlhf.ppo.finetune import PPOCommandConfig
+from rlhf.ppo.finetune import load_rows as load_training_rows
 from rlhf.ppo.normalization import from_reward_file
-from rlhf.ppo.prompts import as_both_rows
+from rlhf.sampling import SampleConfig, load_rows
 
 HI = [{"role": "user", "content": "hi"}]
 ROWS: list[dict[str, Any]] = [{"prompt": "a"}, {"prompt": HI, "answer": 7}]

@@ -12,15 +12,14 @@ import pytest
 import torch
 
 from rewards.rules import full_stop, load_reward_func
-from rlhf.commands.evaluate import EvaluateConfig
-from rlhf.commands.evaluate import run as evaluate
+from rlhf.evaluation.evaluate import EvaluateConfig
+from rlhf.evaluation.evaluate import run as evaluate
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
 from rlhf.foundation.records import LABELS, Label, Sample, write_records
-from rlhf.inspection.verification import verify
-from rlhf.ppo.__main__ import PPOCommandConfig
-from rlhf.ppo.__main__ import run as ppo
-from rlhf.ppo.provenance import (
+from rlhf.ppo.finetune import PPOCommandConfig
+from rlhf.ppo.finetune import run as ppo
+from rlhf.runs.provenance import (
     changed_inputs,
     is_lineage,
     model_inputs,
@@ -30,6 +29,7 @@ from rlhf.ppo.provenance import (
     training_inputs,
     weights_digest,
 )
+from rlhf.whole_loop.verification import verify
 
 REWARD = """def stops(prompts, completions, completion_ids, **kwargs):
     return [float(c.count('.')) for c in completions]
@@ -187,8 +187,8 @@ def test_adapter_settings_and_columns_count(build_model: Callable[..., Any], tok
 
 def fit_reward(rater: str = "ana", samples: int = 40) -> None:
     """rm/ from the same labels under a rater's name, and so many samples: its weights are always the same."""
-    from rlhf.commands.reward import RewardConfig
-    from rlhf.commands.reward import run as fit
+    from rewards.steps.fit import run as fit
+    from rewards.steps.reward_config import RewardConfig
 
     texts = [f"{'my lord' if i % 2 else 'a knave'} {'abcdefghij'[i % 10]}{'klmno'[i % 5]}" for i in range(40)]
     labels = [Label(str(i), "", text, LABELS[2 * (i % 2)], rater) for i, text in enumerate(texts)]

@@ -14,7 +14,7 @@ import torch
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.foundation.errors import InputError
-from rlhf.ppo.ladder import read_rungs
+from rlhf.runs.ladder import read_rungs
 
 Resume = Callable[..., Path]
 SMALL: dict[str, Any] = {

@@ -17,7 +17,7 @@ from rlhf import PPOConfig, PPOTrainer
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import save_model
 from rlhf.foundation.records import read_samples
-from rlhf.ppo.ladder import read_rungs
+from rlhf.runs.ladder import read_rungs
 
 
 def configure(directory: Path, **options: Any) -> PPOConfig:

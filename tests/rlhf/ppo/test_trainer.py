@@ -19,9 +19,9 @@ from rlhf import PPOConfig, PPOTrainer
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import read_samples
 from rlhf.language_model.randomness import Stream
-from rlhf.ppo.ladder import read_rungs
-from rlhf.ppo.metrics import METRICS
-from rlhf.ppo.run_directory import RunDirectory
+from rlhf.runs.ladder import read_rungs
+from rlhf.runs.metrics import METRICS
+from rlhf.runs.writing import RunDirectory
 
 Build = Callable[..., GPT2LMHeadModel]
 RATIO_TOLERANCE = 1e-4  # float32: scoring in another batch shape rounds differently

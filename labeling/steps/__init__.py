@@ -1,0 +1,1 @@
+"""What one does with labels, a function each: simulate, import, push, pull, page, serve, annotate, status."""

@@ -1,0 +1,1 @@
+"""What one does with rewards, a function each: fit, compare, probe."""

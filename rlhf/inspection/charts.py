@@ -1,0 +1,37 @@
+"""Every chart of a run under a name, for whoever wants one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlhf.inspection.curves import training_charts
+from rlhf.inspection.evaluation import read_evaluation
+from rlhf.inspection.figures import Chart, Story, against_kl, human_chart
+from rlhf.inspection.human_ladder import read_human_ladder
+from rlhf.inspection.replicates import joint_curves
+from rlhf.runs.reading import read_run
+
+
+def rewards_of(stories: Sequence[Story]) -> list[str]:
+    """The proxy and every gold and quality that one of the runs was scored by."""
+    scored = [story.evaluation for story in stories if story.evaluation]
+    return ["proxy", *dict.fromkeys(name for e in scored for name in (*e.golds, *e.qualities))]
+
+
+def charts_along_kl(stories: Sequence[Story]) -> list[Chart]:
+    """Rewards, and blind ratings where there are some, along √KL."""
+    rewards = rewards_of(stories)
+    return [*against_kl(stories, rewards, joint_curves(stories, rewards)), *human_chart(stories)]
+
+
+def named_charts(directory: Path) -> dict[str, Chart]:
+    """The charts of one run by name, as `reward` (by iteration) or `proxy along KL`. Nothing is written.
+
+    Raises InputError when the directory is no run, or before its first iteration.
+    """
+    path = directory / "evaluation.json"
+    evaluation = read_evaluation(path) if path.exists() else None
+    stories = [Story(read_run(directory), evaluation, read_human_ladder(directory / "human_ladder.json"))]
+    along = {chart.title[0].lower() + chart.title[1:]: chart for chart in charts_along_kl(stories)}
+    return {**{chart.id: chart for chart in training_charts(stories)}, **along}
