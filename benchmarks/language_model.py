@@ -24,7 +24,7 @@ from rlhf.commands.command_line import parse
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 from rlhf.language_model.endings import ending_of
 from rlhf.language_model.grammar import OPENING, generate_corpus, is_header, is_well_formed
-from rlhf.language_model.pretrain import run
+from rlhf.language_model.pretrain import pretrain
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
@@ -65,7 +65,7 @@ def line_shares(samples: Texts, corpus_lines: set[str]) -> tuple[float, float, i
 def measure(config: PretrainConfig, samples: int, corpus_lines: set[str]) -> dict[str, float]:
     """Train one model and measure it."""
     started, cpu = time.perf_counter(), time.process_time()
-    figures = run(config).figures
+    figures = pretrain.run(config).figures
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     free = sample(Path(config.output_dir), "", samples, config.seed)
     well_formed, verbatim, lines = line_shares(free, corpus_lines)

@@ -22,7 +22,7 @@ from rlhf import environment
 environment.prepare()
 
 from rlhf.commands.command_line import parse
-from rlhf.ppo.finetune import PPOCommandConfig, run
+from rlhf.ppo.finetune import PPOCommandConfig, finetune
 from rlhf.runs.ladder import Rung, read_rungs
 
 NATS = 10.0
@@ -62,7 +62,7 @@ def measure(model: str, directory: Path, options: list[str], seed: int) -> Outco
     words += ["--seed", str(seed), "--max_iterations", "300", "--num_eval_samples", "1024", "--ladder_step", "0.5"]
     words += ["--kl_budget", str(NATS), *options]
     started = time.perf_counter()
-    done = run(parse(PPOCommandConfig, words, prog="benchmarks/train_scopes.py", description=""))
+    done = finetune.run(parse(PPOCommandConfig, words, prog="benchmarks/train_scopes.py", description=""))
     seconds = time.perf_counter() - started
     rungs = read_rungs(done.ladder)
     reward, error = reward_at(rungs, NATS)

@@ -70,25 +70,25 @@ COMMANDS = [
         "--max_new_tokens", "4", "--quiet",
     ),
     _command(
-        "label simulate", "commands.label_simulate", "SimulateConfig", "--samples", "samples.jsonl", "--output",
+        "label simulate", "commands.label.simulate", "SimulateConfig", "--samples", "samples.jsonl", "--output",
         "new.jsonl", "--gold", "lexicon",
     ),
     _command(
-        "label import", "commands.label_import", "ImportConfig", "--input", "table.csv", "--output", "new.jsonl",
+        "label import", "commands.label.import_labels", "ImportConfig", "--input", "table.csv", "--output", "new.jsonl",
         "--label", "label",
     ),
-    _command("label page", "commands.label_page", "PageConfig", "--samples", "samples.jsonl", "--output_dir", "new"),
-    _command("label serve", "commands.label_serve", "ServeConfig", "--server_dir", "server", "--status"),
+    _command("label page", "commands.label.page", "PageConfig", "--samples", "samples.jsonl", "--output_dir", "new"),
+    _command("label serve", "commands.label.serve", "ServeConfig", "--server_dir", "server", "--status"),
     _command(
-        "label push", "commands.label_push", "PushConfig", "--samples", "samples.jsonl", "--output_dir", "new",
+        "label push", "commands.label.push", "PushConfig", "--samples", "samples.jsonl", "--output_dir", "new",
         "--server_dir", "server",
     ),
-    _command("label pull", "commands.label_pull", "PullConfig", "--output_dir", "page", "--server_dir", "server"),
+    _command("label pull", "commands.label.pull", "PullConfig", "--output_dir", "page", "--server_dir", "server"),
     _command(
-        "label annotate", "commands.label_annotate", "AnnotateConfig", "--output_dir", "page", "--server_dir", "server",
+        "label annotate", "commands.label.annotate", "AnnotateConfig", "--output_dir", "page", "--server_dir", "server",
         "--gold", "lexicon",
     ),
-    _command("label status", "commands.label_status", "StatusConfig", "--labels", "labels.jsonl"),
+    _command("label status", "commands.label.status", "StatusConfig", "--labels", "labels.jsonl"),
     _command(
         "reward", "commands.reward", "RewardConfig", *MODEL, "--labels", "labels.jsonl", "--output_dir", "new",
         "--allow_weak", "--num_train_epochs", "1", "--num_folds", "2", "--quiet",
@@ -112,13 +112,13 @@ COMMANDS = [
     ),
     _command("inspect", "commands.inspect", "InspectConfig", "--runs", "run", "--output_path", "new.html"),
     _command("loop", "commands.loop", "LoopConfig", *MODEL, "--output_dir", "new", "--quiet"),
-    _command("rate plan", "commands.rate_plan", "RatePlanConfig"),
+    _command("rate plan", "commands.rate.plan", "RatePlanConfig"),
     _command(
-        "rate push", "commands.rate_push", "RatePushConfig", "--run", "run", "--output_dir", "new", "--page",
+        "rate push", "commands.rate.push", "RatePushConfig", "--run", "run", "--output_dir", "new", "--page",
         "--num_samples", "2", "--quiet",
     ),
-    _command("rate pull", "commands.rate_pull", "RatePullConfig", "--output_dir", "rating", "--answers", "rated.json"),
-    _command("rate score", "commands.rate_score", "RateScoreConfig", "--output_dir", "rating"),
+    _command("rate pull", "commands.rate.pull", "RatePullConfig", "--output_dir", "rating", "--answers", "rated.json"),
+    _command("rate score", "commands.rate.score", "RateScoreConfig", "--output_dir", "rating"),
     _command("export", "commands.export", "ExportConfig", "--run", "run", "--rung", "kl-00.00", "--output_dir", "new"),
 ]  # fmt: skip
 BY_NAME = {command.name: command for command in COMMANDS}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labeling.steps.simulate import SimulateConfig, run
+from labeling.steps.simulate import SimulateConfig, simulate
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
 
@@ -22,7 +22,7 @@ def paths(tmp_path: Path) -> dict[str, str]:
 
 
 def test_every_annotator_labels_everything(paths: dict[str, str]) -> None:
-    run(SimulateConfig(**paths, gold="lexicon", annotators=["ana,ben"], noise=[0.0, 0.25]))
+    simulate.run(SimulateConfig(**paths, gold="lexicon", annotators=["ana,ben"], noise=[0.0, 0.25]))
     labels = read_labels(Path(paths["output"]))
     assert Counter(x.annotator for x in labels) == {"ana": 12, "ben": 12}
     truth = {f"s{i}": ("positive", "negative", "neutral")[i % 3] for i in range(12)}
@@ -33,14 +33,14 @@ def test_every_annotator_labels_everything(paths: dict[str, str]) -> None:
 @pytest.mark.parametrize("each", [1, 2])
 def test_samples_are_dealt_in_turn(paths: dict[str, str], each: int) -> None:
     config = SimulateConfig(**paths, gold="lexicon", annotators=["a", "b", "c"], noise=[0.0], raters_per_sample=each)
-    run(config)
+    simulate.run(config)
     labels = read_labels(Path(paths["output"]))
     assert set(Counter(x.uid for x in labels).values()) == {each}
     assert set(Counter(x.annotator for x in labels).values()) == {4 * each}
 
 
 def test_comparisons(paths: dict[str, str]) -> None:
-    run(SimulateConfig(**paths, gold="lexicon", kind="comparison", noise=[0.0]))
+    simulate.run(SimulateConfig(**paths, gold="lexicon", kind="comparison", noise=[0.0]))
     comparisons = read_comparisons(Path(paths["output"]))
     # Pairs (0, 1), (2, 3), ...: love-hate, table-love, hate-table, twice over.
     assert [(c.chosen[2:6], c.rejected[2:6]) for c in comparisons[:3]] == [
@@ -60,7 +60,7 @@ def test_options(paths: dict[str, str]) -> None:
         with pytest.raises(InputError, match=message):
             SimulateConfig(**paths, **options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="noise: got -1"):
-        run(SimulateConfig(**paths, gold="lexicon", noise=[-1.0]))
+        simulate.run(SimulateConfig(**paths, gold="lexicon", noise=[-1.0]))
     assert not Path(paths["output"]).exists()
 
 
@@ -73,7 +73,7 @@ def simulated(
 ) -> tuple[Counter[str], str]:
     """Labels of the texts by name, and what was warned of."""
     write_records(tmp_path / "s.jsonl", [Sample(f"s{i}", "", text, "m") for i, text in enumerate(texts)])
-    run(SimulateConfig(str(tmp_path / "s.jsonl"), str(tmp_path / "o.jsonl"), overwrite=True, **options))  # type: ignore[arg-type]
+    simulate.run(SimulateConfig(str(tmp_path / "s.jsonl"), str(tmp_path / "o.jsonl"), overwrite=True, **options))  # type: ignore[arg-type]
     return Counter(x.label for x in read_labels(tmp_path / "o.jsonl")), capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ import pytest
 from labeling.annotations import Annotation
 from labeling.folder import Folder, Plan, Project, Task
 from labeling.screens import COMPARISON, own_question
-from labeling.steps.status import StatusConfig, run
+from labeling.steps.status import StatusConfig, status
 from rewards.preference_pooling import pool_preferences
 from rewards.preferences import read_preferences
 from rewards.targets import pool_labels
@@ -48,15 +48,15 @@ def folder(tmp_path: Path) -> Folder:
 def test_one_pooling_for_status_and_reward(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     write_records(path, judged(36, {"ana": 2.0, "ben": 2.0, "coin": 2.0}))
-    status, trained = run(StatusConfig(labels=str(path))), pool_labels(read_labels(path))
-    assert status.pooled == trained.pooled
-    assert list(status.pooled.left_out) == ["coin"]
+    found, trained = status.run(StatusConfig(labels=str(path))), pool_labels(read_labels(path))
+    assert found.pooled == trained.pooled
+    assert list(found.pooled.left_out) == ["coin"]
     assert status.ceiling == trained.ceiling
     assert status.ceiling.value == 1.0  # of those who count; with coin it would be far lower
-    text = "\n".join(status.lines)
+    text = "\n".join(found.lines)
     assert "verdict: NO BETTER THAN CHANCE, kappa 0.00 ± 0.12 on 36 tasks that others labelled too: left out" in text
     assert text.count("verdict: counts, right on about") == 2
-    shares = run(StatusConfig(labels=str(path), pooling="share"))
+    shares = status.run(StatusConfig(labels=str(path), pooling="share"))
     assert shares.pooled == pool_labels(read_labels(path), "share").pooled
     assert shares.pooled.left_out == {}
 
@@ -76,7 +76,7 @@ def test_the_words_on_the_screen_haste_and_addresses(folder: Folder) -> None:
         for id, name in ((3, "ana"), (4, "coin"))
     }
     write_json(folder.path / "pulled.json", known)
-    lines = run(StatusConfig(output_dir=str(folder.path), second_look=1)).lines
+    lines = status.run(StatusConfig(output_dir=str(folder.path), second_look=1)).lines
     assert lines[0] == "labelled: 36 of 36 tasks, 108 labels (36 Yes, 36 Unsure, 36 No)"
     text = "\n".join(lines)
     assert "  ana: 36 labels (12 Yes, 12 Unsure, 12 No), 10.0 s a label (median, n=36)" in text
@@ -109,14 +109,14 @@ def test_a_side_is_told_by_what_was_shown(folder: Folder) -> None:
         rows.append(task.comparison("tie", annotator="tied", origin="manual"))
     path = folder.path / "comparisons.jsonl"
     write_records(path, rows)
-    status = run(StatusConfig(output_dir=str(folder.path)))
-    text = "\n".join(status.lines)
+    found = status.run(StatusConfig(output_dir=str(folder.path)))
+    text = "\n".join(found.lines)
     # Wilson for 40 of 40: 40/(40 + 1.96²) = 91 %; for 20 of 40: 35 % to 65 %.
     assert "PREFERS A SIDE: chose the text on the left in 100% of 40 decided pairs (95 % interval 91% to 100%" in text
     assert "      chose the text on the left in 50% of 40 decided pairs (95 % interval 35% to 65%" in text
     assert text.count("on the left") == 3  # who only ties has no side
-    assert status.pooled == pool_preferences(read_preferences(path), place=str(path)).pooled
-    assert "lefty" in status.pooled.left_out
+    assert found.pooled == pool_preferences(read_preferences(path), place=str(path)).pooled
+    assert "lefty" in found.pooled.left_out
 
 
 def test_other_peoples_strings_are_no_orders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,10 +141,10 @@ def test_names_that_look_alike_are_told_and_all_at_chance_is_said(tmp_path: Path
     rows = judged(36, {"Ana": 1.0, "coin": 1.0})
     rows += [dataclasses.replace(rows[0], annotator="Ana "), dataclasses.replace(rows[0], annotator="ana")]
     write_records(path, rows)
-    text = "\n".join(run(StatusConfig(labels=str(path))).lines)
+    text = "\n".join(status.run(StatusConfig(labels=str(path))).lines)
     assert "Ana is written in 2 ways ('Ana', 'Ana '): counted as one rater" in text
     assert "'Ana', 'ana' differ by case only: counted as 2 raters" in text
     assert "rows that repeat a rater's row on the same task: 1; the later one counts" in text
     assert "`rlhf reward` refuses" not in text  # ana's single label is left
     write_records(path, judged(36, {"Ana": 1.0, "coin": 1.0}))
-    assert "`rlhf reward` refuses" in "\n".join(run(StatusConfig(labels=str(path))).lines)
+    assert "`rlhf reward` refuses" in "\n".join(status.run(StatusConfig(labels=str(path))).lines)

@@ -16,7 +16,7 @@ from rewards.loading import load_reward_model
 from rewards.preference_model import PreferenceRewardModel, encoder_for
 from rewards.preference_training import SoftPreferenceCollator, as_dataset
 from rewards.preferences import Preference, answers_of, read_preferences
-from rewards.steps.fit import run
+from rewards.steps.fit import fit
 from rewards.steps.reward_config import RewardConfig
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.commands.reward import summary
@@ -69,7 +69,7 @@ def small_run(directory: Path, **given: Any) -> PPOConfig:
 def test_a_chat_pair_scores_in_ppo_as_in_training(chat_model: str, tmp_path: Path) -> None:
     rows = chat_comparisons(30)
     write_records(tmp_path / "comparisons.jsonl", rows)
-    result = run(options(tmp_path, chat_model, comparisons=str(tmp_path / "comparisons.jsonl")))
+    result = fit.run(options(tmp_path, chat_model, comparisons=str(tmp_path / "comparisons.jsonl")))
     assert result.report["encoding"]["texts"] == ["conversation"]
     reward = load_reward_model(result.directory, device="cpu")
     assert isinstance(reward, PreferenceRewardModel)
@@ -100,7 +100,7 @@ def test_a_chat_pair_scores_in_ppo_as_in_training(chat_model: str, tmp_path: Pat
 def test_chat_judgements_end_in_ppo(chat_model: str, tmp_path: Path) -> None:
     labels = [Label(f"u{i}", PROMPT, x.completion, x.label, "ana") for i, x in enumerate(toy_labels(80))]
     write_records(tmp_path / "labels.jsonl", labels)
-    result = run(options(tmp_path, chat_model, labels=str(tmp_path / "labels.jsonl"), dense_weight=1.0))
+    result = fit.run(options(tmp_path, chat_model, labels=str(tmp_path / "labels.jsonl"), dense_weight=1.0))
     assert result.report["encoding"]["texts"] == ["conversation"]
     trainer = PPOTrainer(
         load_causal_lm(chat_model),
@@ -121,7 +121,7 @@ def test_samples_of_another_kind_are_refused_before_fitting(chat_model: str, tmp
     write_records(tmp_path / "samples.jsonl", [Sample(str(i), "the ", "joy", "base") for i in range(4)])
     files = {"comparisons": str(tmp_path / "comparisons.jsonl"), "samples": str(tmp_path / "samples.jsonl")}
     with pytest.raises(InputError, match="got plain text to score; expected conversations"):
-        run(options(tmp_path, chat_model, **files, num_train_epochs=10_000.0))
+        fit.run(options(tmp_path, chat_model, **files, num_train_epochs=10_000.0))
     encoder = encoder_for(chat_model, load_tokenizer(chat_model))
     check_texts(encoder, [ASKED], ["joy"])
     require_same_kind(encoder, [Sample("s", PROMPT, "woe", "base")])
@@ -158,9 +158,9 @@ def test_a_data_set_on_disk(chat_model: str, tmp_path: Path) -> None:
         tmp_path / "data"
     )
     with pytest.raises(InputError, match="got the split 'nowhere'; expected one of train, preferences"):
-        run(options(tmp_path, chat_model, dataset_name=str(tmp_path / "data"), dataset_split="nowhere"))
+        fit.run(options(tmp_path, chat_model, dataset_name=str(tmp_path / "data"), dataset_split="nowhere"))
     named = options(tmp_path, chat_model, dataset_name=str(tmp_path / "data"), dataset_split="preferences")
-    result = run(named)
+    result = fit.run(named)
     assert result.report["kind"] == "preference"
     assert result.report["comparisons"]["pairs"] == 24
     assert result.report["comparisons"]["file"] == str(tmp_path / "data")
@@ -174,16 +174,16 @@ def test_a_data_set_of_judgements_with_other_columns(chat_model: str, tmp_path: 
     write_jsonl(tmp_path / "data" / "train.jsonl", rows)
     columns = {"prompt_column": "ask", "completion_column": "text", "label_column": "ok"}
     for name in (tmp_path / "data", tmp_path / "data" / "train.jsonl"):
-        result = run(options(tmp_path, chat_model, dataset_name=str(name), overwrite=True, **columns))
+        result = fit.run(options(tmp_path, chat_model, dataset_name=str(name), overwrite=True, **columns))
         assert result.report["kind"] == "token"
         assert result.report["labels"]["rows"] == len(judged)
         assert result.report["encoding"]["texts"] == ["conversation"]
     with pytest.raises(InputError, match="--label_column: got good; expected one of the columns ask, ok, text"):
-        run(options(tmp_path, chat_model, dataset_name=str(tmp_path / "data"), label_column="good"))
+        fit.run(options(tmp_path, chat_model, dataset_name=str(tmp_path / "data"), label_column="good"))
     with pytest.raises(InputError, match="got the columns ask, ok, text; expected chosen and rejected, or completion"):
-        run(options(tmp_path, chat_model, dataset_name=str(tmp_path / "data")))
+        fit.run(options(tmp_path, chat_model, dataset_name=str(tmp_path / "data")))
     with pytest.raises(InputError, match=r"\(.*Error: .*; check the name, the split 'train' and the network"):
-        run(options(tmp_path, chat_model, dataset_name=str(tmp_path / "nowhere")))
+        fit.run(options(tmp_path, chat_model, dataset_name=str(tmp_path / "nowhere")))
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,12 @@ def test_pairs_that_differ_beyond_the_context_alone(chat_model: str, tmp_path: P
     with pytest.raises(
         InputError, match=r"got 0 pairs .* differ: 60 have the same tokens, cut to 64 tokens of context"
     ):
-        run(options(tmp_path, chat_model, comparisons=str(tmp_path / "comparisons.jsonl")))
+        fit.run(options(tmp_path, chat_model, comparisons=str(tmp_path / "comparisons.jsonl")))
 
     rows += [Comparison(f"v{i}", "", f"joy {word}", f"woe {word}", "ana") for i, word in enumerate(sorted(words(24)))]
     rows += [Comparison("w", "", "joy", "", "ana"), Comparison("x", "", "queen go", "queen go", "ana")]
     write_records(tmp_path / "comparisons.jsonl", rows)
-    result = run(options(tmp_path, chat_model, comparisons=str(tmp_path / "comparisons.jsonl")))
+    result = fit.run(options(tmp_path, chat_model, comparisons=str(tmp_path / "comparisons.jsonl")))
     # 60 + 24 + 1 pairs of different texts; of the first 60 both texts were cut.
     assert result.report["comparisons"]["encoding"] == {
         "max_tokens": 64, "texts": 170, "cut": 120, "empty": 1, "pairs_encoded_equal": 60,
@@ -240,7 +240,7 @@ def test_cut_texts_of_labels_are_told(chat_model: str, tmp_path: Path) -> None:
     tail = " the king" * 35
     long = [Label(f"l{i}", "", f"{word}{tail}", "neutral", "ana") for i, word in enumerate(("joy", "woe"))]
     write_records(tmp_path / "labels.jsonl", [*toy_labels(60), *long])
-    result = run(options(tmp_path, chat_model, labels=str(tmp_path / "labels.jsonl")))
+    result = fit.run(options(tmp_path, chat_model, labels=str(tmp_path / "labels.jsonl")))
     encoding = result.report["labels"]["encoding"]
     assert (encoding["cut"], encoding["texts_encoded_equal"]) == (2, 1)
     assert "texts cut to 64 tokens of context: 2 of" in summary(result)

@@ -10,7 +10,7 @@ import torch
 
 from rewards.ensemble import RewardEnsemble, aggregate, fit_ensemble
 from rewards.loading import load_reward_model
-from rewards.steps.fit import run
+from rewards.steps.fit import fit
 from rewards.steps.reward_config import RewardConfig
 from rewards.targets import pool_labels
 from rewards.token_model import TokenRewardModel
@@ -84,9 +84,9 @@ def test_command(tmp_path: Path, base_directory: Path) -> None:
         allow_weak=True,  # eleven held-out texts decide little
         quiet=True,
     )
-    result = run(config)
+    result = fit.run(config)
     assert result.report["kind"] == "ensemble"
     assert result.report["members"] == ["member-0", "member-1"]
     assert load_reward_model(tmp_path / "out", device="cpu")([""], ["joy joy"])[0] > -0.6
     with pytest.raises(InputError, match="--overwrite"):
-        run(config)
+        fit.run(config)

@@ -10,7 +10,7 @@ import pytest
 
 from rewards.lineage import BASE, LABELS, NORMALIZATION, labelled, lineage_digests, lineage_lines, samples_digest
 from rewards.loading import load_reward_model
-from rewards.steps.fit import run
+from rewards.steps.fit import fit
 from rewards.steps.reward_config import RewardConfig
 from rlhf.foundation.digests import damage, seal_holds
 from rlhf.foundation.errors import InputError
@@ -35,13 +35,13 @@ def files(tmp_path: Path, base_directory: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def fit(files: dict[str, str], **options: object) -> dict[str, object]:
+def fitted(files: dict[str, str], **options: object) -> dict[str, object]:
     settings = {"num_train_epochs": 1.0, "allow_weak": True, "quiet": True}
-    return run(RewardConfig(**{**files, **settings, **options})).report  # type: ignore[arg-type]
+    return fit.run(RewardConfig(**{**files, **settings, **options})).report  # type: ignore[arg-type]
 
 
 def test_raters_models_and_samples_are_named(files: dict[str, str], tmp_path: Path) -> None:
-    report = fit(files)
+    report = fitted(files)
     lineage = json.loads((tmp_path / "rm" / "reward_model.json").read_text())["lineage"]
     assert lineage == report["lineage"]
     assert lineage["labels"]["rows"] == 100
@@ -59,7 +59,7 @@ def test_raters_models_and_samples_are_named(files: dict[str, str], tmp_path: Pa
 
 
 def test_every_file_of_a_reward_model_has_a_digest(files: dict[str, str], tmp_path: Path) -> None:
-    report = fit(files)
+    report = fitted(files)
     assert seal_holds(report) is True
     there = {path.name for path in (tmp_path / "rm").iterdir()} - {"reward_model.json"}
     assert set(report["files"]) == there  # type: ignore[call-overload]
@@ -70,7 +70,7 @@ def test_every_file_of_a_reward_model_has_a_digest(files: dict[str, str], tmp_pa
 
 
 def test_what_changed_or_went_is_told(files: dict[str, str], tmp_path: Path) -> None:
-    report = fit(files)
+    report = fitted(files)
     labels = toy_labels(60, annotator="ana") + toy_labels(40, seed=1, annotator="eve")
     write_records(tmp_path / "labels.jsonl", labels)
     (tmp_path / "base.jsonl").unlink()
@@ -80,7 +80,7 @@ def test_what_changed_or_went_is_told(files: dict[str, str], tmp_path: Path) -> 
 
 
 def test_a_reward_model_moved_with_its_files_finds_them(files: dict[str, str], tmp_path: Path) -> None:
-    report = fit(files)
+    report = fitted(files)
     (tmp_path / "there").mkdir()
     for name in ("rm", "labels.jsonl", "base.jsonl", "base"):
         (tmp_path / name).rename(tmp_path / "there" / name)

@@ -10,7 +10,7 @@ import pytest
 
 from rewards.loading import load_reward_model
 from rewards.preference_model import PreferenceRewardModel
-from rewards.steps.fit import run
+from rewards.steps.fit import fit
 from rewards.steps.reward_config import RewardConfig
 from rewards.token_model import TokenRewardModel
 from rlhf import cli
@@ -44,7 +44,7 @@ def config(files: dict[str, str], **changes: object) -> RewardConfig:
 
 
 def test_from_files_to_a_tested_reward_model(files: dict[str, str]) -> None:
-    result = run(config(files))
+    result = fit.run(config(files))
     report = json.loads((result.directory / "reward_model.json").read_text())
     assert report == result.report
     assert report["kind"] == "token"
@@ -70,7 +70,7 @@ def test_from_files_to_a_tested_reward_model(files: dict[str, str]) -> None:
 def test_learning_curve_and_ceiling_on_request(files: dict[str, str], tmp_path: Path) -> None:
     labels = [*toy_labels(100), *toy_labels(100, annotator="bob")]
     write_records(tmp_path / "two.jsonl", labels)
-    result = run(config(files, labels=str(tmp_path / "two.jsonl"), learning_curve=True))
+    result = fit.run(config(files, labels=str(tmp_path / "two.jsonl"), learning_curve=True))
     curve = result.report["learning_curve"]
     assert len(curve["points"]) == 4
     assert curve["single_label_ceiling"]["value"] == 1.0  # both raters follow the rule
@@ -78,7 +78,7 @@ def test_learning_curve_and_ceiling_on_request(files: dict[str, str], tmp_path: 
 
 
 def test_the_negative_twin_pays_for_woe(files: dict[str, str]) -> None:
-    reward = run(config(files, target="negative")).reward
+    reward = fit.run(config(files, target="negative")).reward
     assert reward([""], ["woe woe"])[0] > reward([""], ["joy joy"])[0]
     assert reward.__name__ == "log_p_negative"
 
@@ -92,10 +92,10 @@ def test_labels_without_a_rule_are_refused_with_a_number(files: dict[str, str], 
     write_records(tmp_path / "random.jsonl", random_labels)
     weak = config(files, labels=str(tmp_path / "random.jsonl"), num_train_epochs=2.0)
     with pytest.raises(InputError, match=r"learning curve suggests .* \d+ labelled texts.*--allow_weak") as caught:
-        run(weak)
+        fit.run(weak)
     assert "\n" not in str(caught.value)
     assert not Path(files["output_dir"]).exists()
-    kept = run(config(files, labels=str(tmp_path / "random.jsonl"), num_train_epochs=1.0, allow_weak=True))
+    kept = fit.run(config(files, labels=str(tmp_path / "random.jsonl"), num_train_epochs=1.0, allow_weak=True))
     assert kept.report["better_than_chance"] is False
     assert "WEAK" in summary(kept)
 
@@ -111,7 +111,7 @@ def test_comparisons_from_file_to_directory(
     rows = [comparison("joy " + label.completion, label.completion) for label in toy_labels(60, seed=2)]
     write_records(tmp_path / "comparisons.jsonl", rows)
     options = {**files, "labels": None, "comparisons": str(tmp_path / "comparisons.jsonl")}
-    result = run(RewardConfig(**options, learning_rate=5e-3, num_train_epochs=10.0, quiet=True))  # type: ignore[arg-type]
+    result = fit.run(RewardConfig(**options, learning_rate=5e-3, num_train_epochs=10.0, quiet=True))  # type: ignore[arg-type]
     assert result.report["kind"] == "preference"
     assert result.report["held_out"]["accuracy"]["share"] > 0.9
     assert result.report["normalization"]["n"] == 64
@@ -152,24 +152,24 @@ def test_options_that_do_not_go_together(files: dict[str, str], changes: dict[st
 )
 def test_options_out_of_range_and_missing_files(files: dict[str, str], option: str, value: object) -> None:
     with pytest.raises(InputError) as caught:
-        run(config(files, **{option: value}))
+        fit.run(config(files, **{option: value}))
     assert "\n" not in str(caught.value)
 
 
 def test_what_stands_in_the_output_directory_is_kept(files: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="other files"):
-        run(config(files, output_dir=files["model_name_or_path"]))
+        fit.run(config(files, output_dir=files["model_name_or_path"]))
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").touch()
     with pytest.raises(InputError, match="other files"):
-        run(config(files, output_dir=str(tmp_path / "home")))
+        fit.run(config(files, output_dir=str(tmp_path / "home")))
 
 
 def test_a_reward_model_is_replaced_only_when_told(files: dict[str, str]) -> None:
-    run(config(files))
+    fit.run(config(files))
     with pytest.raises(InputError, match="--overwrite"):
-        run(config(files))
-    assert run(config(files, overwrite=True, seed=1)).report["training"]["seed"] == 1
+        fit.run(config(files))
+    assert fit.run(config(files, overwrite=True, seed=1)).report["training"]["seed"] == 1
 
 
 def test_exit_status_and_one_line(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from rlhf.commands.loop import main
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Label, read_labels, read_samples, write_records
-from rlhf.whole_loop.reproduce import ReproduceConfig
-from rlhf.whole_loop.reproduce import run as reproduce
-from rlhf.whole_loop.rounds import Loop, LoopConfig, main
+from rlhf.whole_loop.reproduce import ReproduceConfig, reproduce
+from rlhf.whole_loop.rounds import Loop, LoopConfig
 
 REWARD = {"num_train_epochs": 1.0, "allow_weak": True}
 PPO = {
@@ -30,11 +30,11 @@ PPO = {
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A language model that has seen the play for a moment."""
-    from rlhf.language_model.pretrain import run
+    from rlhf.language_model.pretrain import pretrain
     from rlhf.language_model.pretrain_config import PretrainConfig
 
     directory = tmp_path_factory.mktemp("loop") / "model"
-    run(PretrainConfig(output_dir=str(directory), max_steps=40, hidden_size=32, quiet=True))
+    pretrain.run(PretrainConfig(output_dir=str(directory), max_steps=40, hidden_size=32, quiet=True))
     return str(directory)
 
 
@@ -79,7 +79,7 @@ def test_rounds_relabel_the_policy_and_are_compared_at_one_kl(
     assert (root / "report.html").stat().st_size > 100_000
 
     # The whole loop once more, in another place: every number is the same, every label knows its model.
-    assert reproduce(ReproduceConfig(run=str(root), quiet=True)).sameness.same
+    assert reproduce.run(ReproduceConfig(run=str(root), quiet=True)).sameness.same
     lineage = json.loads((second / "reward_model" / "reward_model.json").read_text())["lineage"]
     assert set(lineage["labels"]["sources"]) == {options["model_name_or_path"], str(first / "ppo" / last)}
 

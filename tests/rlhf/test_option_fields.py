@@ -19,8 +19,8 @@ from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.finetune import PPOCommandConfig
 
-for module in pkgutil.iter_modules(rlhf.commands.__path__):
-    importlib.import_module(f"rlhf.commands.{module.name}")
+for module in pkgutil.walk_packages(rlhf.commands.__path__, "rlhf.commands."):
+    importlib.import_module(module.name)
 
 
 def subclasses(kind: type) -> list[type[Any]]:

@@ -13,10 +13,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rlhf.commands.pretrain import main
 from rlhf.foundation.errors import InputError
 from rlhf.language_model.corpus import Split, pack
 from rlhf.language_model.grammar import generate_corpus
-from rlhf.language_model.pretrain import main, run
+from rlhf.language_model.pretrain import pretrain
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.language_model.tokenizer import train_tokenizer
 from rlhf.language_model.training import build_language_model, held_out_loss, new_model, next_token_loss, schedule
@@ -143,8 +144,8 @@ def test_model_directory_loads_and_nothing_else_is_in_it(tmp_path: Path, capsys:
     assert "tokens/s" in printed
     assert printed.count("--- sample") == 4
     with pytest.raises(InputError, match=r"--output_dir: got .*which holds a model"):
-        run(PretrainConfig(output_dir=str(out), corpus=str(corpus), **TINY))
-    run(PretrainConfig(output_dir=str(out), corpus=str(corpus), overwrite=True, **TINY))
+        pretrain.run(PretrainConfig(output_dir=str(out), corpus=str(corpus), **TINY))
+    pretrain.run(PretrainConfig(output_dir=str(out), corpus=str(corpus), overwrite=True, **TINY))
 
 
 def test_text_file_with_more_words_than_the_vocabulary(tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_text_file_with_more_words_than_the_vocabulary(tmp_path: Path) -> None:
     config = PretrainConfig(
         output_dir=str(tmp_path / "model"), corpus=str(tmp_path / "text.txt"), **(TINY | {"vocab_size": 320})
     )
-    result = run(config)
+    result = pretrain.run(config)
     assert result.figures.vocabulary <= 320
     assert result.figures.held_out_documents == 15
 
@@ -180,7 +181,7 @@ def test_corpus_shorter_than_a_block(tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("one two\n\nthree four")
     config = PretrainConfig(output_dir=str(tmp_path / "m"), corpus=str(tmp_path / "short.txt"), **TINY)
     with pytest.raises(InputError, match="corpus: got 3 tokens to train on; expected at least one block of 48"):
-        run(config)
+        pretrain.run(config)
     assert not (tmp_path / "m").exists()
 
 
@@ -220,7 +221,7 @@ def test_demo_recipe_reads_as_play(tmp_path: Path) -> None:
     from rlhf.language_model.sampler import sample_texts
 
     out = str(tmp_path / "model")
-    run(PretrainConfig(output_dir=out, quiet=True))
+    pretrain.run(PretrainConfig(output_dir=out, quiet=True))
     samples = sample_texts(load_causal_lm(out), load_tokenizer(out), [""] * 1000, max_new_tokens=32, seed=0, source=out)
     known = {line for document in generate_corpus() for line in document.split("\n")}
     lines = [line for s in samples for line in s.completion.split("\n")[:-1] if not is_header(line)]

@@ -16,9 +16,8 @@ from rlhf import PPOConfig, PPOTrainer, cli
 from rlhf.foundation.digests import write_sealed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Label, write_records
-from rlhf.ppo.finetune import PPOCommandConfig
-from rlhf.ppo.finetune import run as ppo
-from rlhf.whole_loop.reproduce import ReproduceConfig, Reproduction, run
+from rlhf.ppo.finetune import PPOCommandConfig, finetune
+from rlhf.whole_loop.reproduce import ReproduceConfig, Reproduction, reproduce
 
 SMALL: dict[str, Any] = {
     "iteration_batch_size": 32, "max_iteration_batch_size": 64, "minibatch_size": 16, "max_completion_length": 8,
@@ -33,12 +32,12 @@ REWARD = """def stops(prompts, completions, completion_ids, **kwargs):
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """model/, samples.jsonl, labels.jsonl and reward.py."""
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
-    from rlhf.language_model.pretrain import run as pretrain
+    from rlhf.language_model.pretrain import pretrain
     from rlhf.language_model.pretrain_config import PretrainConfig
     from rlhf.language_model.sampler import sample_texts
 
     place = tmp_path_factory.mktemp("made")
-    pretrain(PretrainConfig(output_dir=str(place / "model"), max_steps=12, hidden_size=16, quiet=True))
+    pretrain.run(PretrainConfig(output_dir=str(place / "model"), max_steps=12, hidden_size=16, quiet=True))
     model, tokenizer = load_causal_lm(str(place / "model")), load_tokenizer(str(place / "model"))
     samples = sample_texts(model, tokenizer, [""] * 80, max_new_tokens=8, seed=0, source="model", quiet=True)
     write_records(place / "samples.jsonl", samples)
@@ -62,11 +61,11 @@ def length_of(completions: list[str], **kwargs: Any) -> list[float]:
 
 def go(**options: Any) -> None:
     given = {"output_dir": "run", "model_name_or_path": "model", "reward_func": ["reward.py:stops"], **SMALL}
-    ppo(PPOCommandConfig(**{**given, "max_iterations": 2, **options}))
+    finetune.run(PPOCommandConfig(**{**given, "max_iterations": 2, **options}))
 
 
 def again(name: str = "run", **options: Any) -> Reproduction:
-    return run(ReproduceConfig(run=name, quiet=True, **options))
+    return reproduce.run(ReproduceConfig(run=name, quiet=True, **options))
 
 
 def test_a_run_is_made_again_number_by_number(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,10 +116,10 @@ def test_a_resumed_run_whose_end_moved(place: Path) -> None:
 
 
 def test_a_reward_model_and_its_constants(place: Path) -> None:
-    from rewards.steps.fit import run as fit
+    from rewards.steps.fit import fit
     from rewards.steps.reward_config import RewardConfig
 
-    fit(
+    fit.run(
         RewardConfig(
             model_name_or_path="model", labels="labels.jsonl", samples="samples.jsonl", output_dir="rm",
             num_train_epochs=1.0, allow_weak=True, quiet=True,

@@ -12,7 +12,7 @@ from rewards.token_model import TokenRewardModel, add_reward_tokens
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
 from rlhf.foundation.records import read_samples
 from rlhf.language_model.tokenizer import train_tokenizer
-from rlhf.sampling import SampleConfig, keep_best, run
+from rlhf.sampling import SampleConfig, keep_best, sample
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_samples_are_repeatable_and_their_logprobs_are_the_model_s(model: str, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("the lord\na merry\n")
     common = {"model_name_or_path": model, "prompts": str(tmp_path / "prompts.txt"), "num_return_sequences": 3}
-    first = run(SampleConfig(**common, max_new_tokens=6, quiet=True, output_path=str(tmp_path / "a.jsonl")))
-    again = run(
+    first = sample.run(SampleConfig(**common, max_new_tokens=6, quiet=True, output_path=str(tmp_path / "a.jsonl")))
+    again = sample.run(
         SampleConfig(
             **common, max_new_tokens=6, quiet=True, output_path=str(tmp_path / "b.jsonl"), per_device_eval_batch_size=4
         )
@@ -42,15 +42,15 @@ def test_samples_are_repeatable_and_their_logprobs_are_the_model_s(model: str, t
     assert len({s.uid for s in first}) == len(first)
     assert [s.uid for s in read_samples(tmp_path / "a.jsonl")] == [s.uid for s in first]
     tokenizer, lm = load_tokenizer(model), load_causal_lm(model)
-    for sample in first:
-        prompt = tokenizer(sample.prompt)["input_ids"]
-        ids = tokenizer(sample.completion, add_special_tokens=False)["input_ids"]
+    for one in first:
+        prompt = tokenizer(one.prompt)["input_ids"]
+        ids = tokenizer(one.completion, add_special_tokens=False)["input_ids"]
         with torch.no_grad():
             logp = lm(torch.tensor([prompt + ids])).logits[0].log_softmax(-1)
         total = sum(float(logp[len(prompt) - 1 + i, token]) for i, token in enumerate(ids))
         if len(ids) < 6:
             total += float(logp[len(prompt) + len(ids) - 1, 0])  # the end token
-        assert sample.logprob == pytest.approx(total, abs=1e-4)
+        assert one.logprob == pytest.approx(total, abs=1e-4)
 
 
 def test_best_of_n_keeps_what_the_reward_model_likes_best(model: str, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_best_of_n_keeps_what_the_reward_model_likes_best(model: str, tmp_path: 
     add_reward_tokens(lm, tokenizer, seed=0)
     reward = TokenRewardModel(lm, tokenizer, target="positive")
     reward.save(tmp_path / "rm", {"kind": "token", "target": "positive"})
-    pool = run(
+    pool = sample.run(
         SampleConfig(
             model_name_or_path=model,
             num_samples=24,

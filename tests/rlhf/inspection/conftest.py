@@ -142,7 +142,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
     from rlhf.foundation.model_directory import save_model
-    from rlhf.ppo.finetune import PPOCommandConfig, run
+    from rlhf.ppo.finetune import PPOCommandConfig, finetune
 
     folder = tmp_path_factory.mktemp("trained")
     vocabulary = {"<end>": 0, **{c: i for i, c in enumerate(CHARACTERS, start=1)}}
@@ -156,7 +156,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initializer_range=0.2,
     )  # fmt: skip
     save_model(GPT2LMHeadModel(size).eval(), tokenizer, folder / "model")
-    run(
+    finetune.run(
         PPOCommandConfig(
             output_dir=str(folder / "run"),
             model_name_or_path=str(folder / "model"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rewards.gold import GoldRule
-from rlhf.evaluation.evaluate import main
+from rlhf.commands.evaluate import main
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.diversity import Share, distinct_n, lines_of, top_completion_share, verbatim_lines
 from rlhf.inspection.evaluation import evaluate_run, read_evaluation

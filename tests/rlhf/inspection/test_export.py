@@ -10,13 +10,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf.cli import main as console
-from rlhf.evaluation.evaluate import EvaluateConfig
-from rlhf.evaluation.evaluate import run as evaluate
-from rlhf.evaluation.export import ExportConfig, run
+from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
+from rlhf.evaluation.export import ExportConfig, export
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.model_card import code, plain
-from rlhf.ppo.finetune import PPOCommandConfig
-from rlhf.ppo.finetune import run as ppo
+from rlhf.ppo.finetune import PPOCommandConfig, finetune
 from rlhf.runs.reading import read_run
 
 
@@ -35,9 +33,9 @@ def test_an_exported_rung_is_a_model_with_a_card(trained_run: Path, tmp_path: Pa
 def test_the_recommended_rung_is_the_default(trained_run: Path, tmp_path: Path) -> None:
     directory = Path(shutil.copytree(trained_run, tmp_path / "run"))
     with pytest.raises(InputError, match="--rung: got nothing"):
-        run(ExportConfig(run=str(directory), output_dir=str(tmp_path / "out")))
-    evaluate(EvaluateConfig(run=str(directory), stored_samples=True, gold_reward_func=["length"]))
-    out = run(ExportConfig(run=str(directory), output_dir=str(tmp_path / "out")))
+        export.run(ExportConfig(run=str(directory), output_dir=str(tmp_path / "out")))
+    evaluate.run(EvaluateConfig(run=str(directory), stored_samples=True, gold_reward_func=["length"]))
+    out = export.run(ExportConfig(run=str(directory), output_dir=str(tmp_path / "out")))
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "| length |" in card
     assert "| proxy |" in card
@@ -45,7 +43,7 @@ def test_the_recommended_rung_is_the_default(trained_run: Path, tmp_path: Path) 
 
 def test_a_lora_rung_stands_alone(trained_run: Path, tmp_path: Path) -> None:
     model = trained_run.parent / "model"
-    ppo(
+    finetune.run(
         PPOCommandConfig(
             output_dir=str(tmp_path / "lora"), model_name_or_path=str(model), reward_func=["full_stop"], use_peft=True,
             iteration_batch_size=64, minibatch_size=32, max_completion_length=12, learning_rate=1e-2, kl_budget=0.3,
@@ -54,7 +52,7 @@ def test_a_lora_rung_stands_alone(trained_run: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     last = read_run(tmp_path / "lora").rungs[-1]
     adapted = AutoModelForCausalLM.from_pretrained(tmp_path / "lora" / last.path)
-    out = run(ExportConfig(run=str(tmp_path / "lora"), rung=last.name, output_dir=str(tmp_path / "out")))
+    out = export.run(ExportConfig(run=str(tmp_path / "lora"), rung=last.name, output_dir=str(tmp_path / "out")))
     assert not (out / "adapter_config.json").exists()
     alone = AutoModelForCausalLM.from_pretrained(out)
     ids = torch.arange(20)[None]
@@ -72,15 +70,17 @@ def test_names_in_the_card_are_no_markup() -> None:
 
 def test_mistakes(trained_run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--rung: got kl-77; expected one of kl-00\.00"):
-        run(ExportConfig(run=str(trained_run), rung="kl-77"))
+        export.run(ExportConfig(run=str(trained_run), rung="kl-77"))
     with pytest.raises(InputError, match="got no run"):
         ExportConfig()
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "diary.txt").write_text("mine")
     with pytest.raises(InputError, match="a directory with other files"):
-        run(ExportConfig(run=str(trained_run), rung="kl-00.00", output_dir=str(taken)))
+        export.run(ExportConfig(run=str(trained_run), rung="kl-00.00", output_dir=str(taken)))
     out = tmp_path / "out"
     with pytest.raises(InputError, match="--push_to_hub"):
-        run(ExportConfig(run=str(trained_run), rung="kl-00.00", output_dir=str(out), push_to_hub="someone/model"))
+        export.run(
+            ExportConfig(run=str(trained_run), rung="kl-00.00", output_dir=str(out), push_to_hub="someone/model")
+        )
     assert (out / "config.json").exists()  # nothing lost

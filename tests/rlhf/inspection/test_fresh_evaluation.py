@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.evaluation.evaluate import EvaluateConfig, main, run
+from rlhf.commands.evaluate import main
+from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
 from rlhf.evaluation.fresh_samples import samples_for_error
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import read_samples
@@ -55,7 +56,7 @@ def test_fresh_samples_measure_the_ladder_again(copied_run: Path, capsys: pytest
 
 def test_the_colours_add_up_to_the_kl(copied_run: Path) -> None:
     options = {"num_samples": 24, "heat_samples": 24, "best_of_n_samples": 0, "quiet": True}
-    evaluation = run(EvaluateConfig(run=str(copied_run), **options))  # type: ignore[arg-type]
+    evaluation = evaluate.run(EvaluateConfig(run=str(copied_run), **options))  # type: ignore[arg-type]
     heat = json.loads((copied_run / "evaluation" / "heat.json").read_text())
     for rung in evaluation.rungs:
         sums = [sum(row["kl"]) for row in heat[rung.name]]
@@ -69,7 +70,7 @@ def test_the_same_draw_is_the_same_and_another_is_not(copied_run: Path) -> None:
         config = EvaluateConfig(
             run=str(copied_run), num_samples=20, draw=draw, heat_samples=0, best_of_n_samples=0, quiet=True
         )
-        return run(config).scores["kl-00.00"]["proxy"]
+        return evaluate.run(config).scores["kl-00.00"]["proxy"]
 
     assert proxies(1) == proxies(1) != proxies(2)
 
@@ -77,7 +78,7 @@ def test_the_same_draw_is_the_same_and_another_is_not(copied_run: Path) -> None:
 def test_best_of_n_has_a_pool_of_its_own(copied_run: Path) -> None:
     def evaluate(pool: int) -> Evaluation:
         options = {"num_samples": 20, "best_of_n_samples": pool, "heat_samples": 0, "quiet": True}
-        return run(EvaluateConfig(run=str(copied_run), gold_reward_func=["length"], **options))
+        return evaluate.run(EvaluateConfig(run=str(copied_run), gold_reward_func=["length"], **options))
 
     small, large = evaluate(0), evaluate(300)
     assert (small.best_of_n_pool, small.best_of_n[-1].n) == (20, 16)
@@ -91,7 +92,7 @@ def test_best_of_n_has_a_pool_of_its_own(copied_run: Path) -> None:
 
 def test_stored_samples_need_no_model(copied_run: Path) -> None:
     shutil.rmtree(copied_run / "checkpoints")
-    evaluation = run(EvaluateConfig(run=str(copied_run), stored_samples=True, gold_reward_func=["length"]))
+    evaluation = evaluate.run(EvaluateConfig(run=str(copied_run), stored_samples=True, gold_reward_func=["length"]))
     assert evaluation.samples == "samples"
     assert len(evaluation.scores["kl-00.00"]["length"]) == 32
 
@@ -107,7 +108,7 @@ def test_the_error_wanted_decides_the_number() -> None:
 def test_a_run_whose_rewards_were_objects(make_run: MakeRun) -> None:
     directory = make_run(rungs=2, samples=4)
     with pytest.raises(InputError, match="no reward model path and no reward function's name"):
-        run(EvaluateConfig(run=str(directory), num_samples=4, quiet=True))
+        evaluate.run(EvaluateConfig(run=str(directory), num_samples=4, quiet=True))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf.evaluation.evaluate import EvaluateConfig, run
+from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import LABELS, Label, LabelName, Sample, read_samples, write_records
 from rlhf.inspection.labelled_gold import LabelledGold
@@ -46,7 +46,7 @@ def test_a_ladder_by_labels_of_some_samples(make_run: MakeRun, tmp_path: Path) -
         samples = read_samples(directory / "samples" / f"{rung}.jsonl")[place * 8 : place * 8 + 10]
         rows += [label(sample, "positive" if i < share else "negative") for i, sample in enumerate(samples)]
     write_records(tmp_path / "people.jsonl", rows)
-    evaluation = run(
+    evaluation = evaluate.run(
         EvaluateConfig(run=str(directory), stored_samples=True, gold_labels=[str(tmp_path / "people.jsonl")])
     )
     means = [rung.gold["people"] for rung in evaluation.rungs]
@@ -69,7 +69,7 @@ def test_labels_of_other_texts_are_refused(make_run: MakeRun, tmp_path: Path) ->
         run=str(make_run(rungs=2, samples=4)), stored_samples=True, gold_labels=[str(tmp_path / "others.jsonl")]
     )
     with pytest.raises(InputError, match="reward 'others': got no score for any sample"):
-        run(config)
+        evaluate.run(config)
 
 
 def test_a_rater_at_chance_is_left_out_of_gold_too_and_named(make_run: MakeRun, tmp_path: Path) -> None:

@@ -10,13 +10,10 @@ from typing import Any
 
 import pytest
 
-from rlhf.evaluation.evaluate import EvaluateConfig
-from rlhf.evaluation.evaluate import run as evaluate
-from rlhf.evaluation.export import ExportConfig
-from rlhf.evaluation.export import run as export
+from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
+from rlhf.evaluation.export import ExportConfig, export
 from rlhf.foundation.errors import InputError
-from rlhf.ppo.finetune import PPOCommandConfig
-from rlhf.ppo.finetune import run as ppo
+from rlhf.ppo.finetune import PPOCommandConfig, finetune
 from rlhf.runs.reading import read_run
 from rlhf.whole_loop.rounds import last_checkpoint
 
@@ -40,7 +37,7 @@ def work(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def begin(output: str, **options: Any) -> None:
-    ppo(
+    finetune.run(
         PPOCommandConfig(
             output_dir=output, model_name_or_path="model", reward_func=["reward.py:stops"], iteration_batch_size=64,
             minibatch_size=32, max_completion_length=8, learning_rate=1e-2, num_eval_samples=16, max_iterations=1,
@@ -50,33 +47,33 @@ def begin(output: str, **options: Any) -> None:
 
 
 def test_evaluated_from_another_working_directory_and_after_a_move(work: Path, tmp_path: Path) -> None:
-    first = evaluate(EvaluateConfig(run=str(work / "run"), **FEW)).scores
+    first = evaluate.run(EvaluateConfig(run=str(work / "run"), **FEW)).scores
     shutil.move(work, tmp_path / "moved")
     run = tmp_path / "moved" / "run"
-    assert evaluate(EvaluateConfig(run=str(run), **FEW)).scores == first
-    out = export(ExportConfig(run=str(run), rung=read_run(run).rungs[-1].name, output_dir=str(tmp_path / "out")))
+    assert evaluate.run(EvaluateConfig(run=str(run), **FEW)).scores == first
+    out = export.run(ExportConfig(run=str(run), rung=read_run(run).rungs[-1].name, output_dir=str(tmp_path / "out")))
     assert not (out / "adapter_config.json").exists()  # its base was found too
 
 
 def test_a_reward_that_is_nowhere_is_named_with_the_option(work: Path, tmp_path: Path) -> None:
     shutil.move(work / "reward.py", tmp_path / "reward.py")
     with pytest.raises(InputError, match=r"--reward_func: got neither .*reward\.py nor \.\./reward\.py from the run"):
-        evaluate(EvaluateConfig(run=str(work / "run"), **FEW))
+        evaluate.run(EvaluateConfig(run=str(work / "run"), **FEW))
     here = [f"{tmp_path / 'reward.py'}:stops"]
-    assert evaluate(EvaluateConfig(run=str(work / "run"), reward_func=here, **FEW)).rungs
+    assert evaluate.run(EvaluateConfig(run=str(work / "run"), reward_func=here, **FEW)).rungs
 
 
 def test_a_reward_that_changed_is_no_proxy_any_more(work: Path) -> None:
     (work / "reward.py").write_text(REWARD.replace("'.'", "'e'"))
     with pytest.raises(InputError, match="changed since the run was trained: reward 1, stops"):
-        evaluate(EvaluateConfig(run=str(work / "run"), **FEW))
+        evaluate.run(EvaluateConfig(run=str(work / "run"), **FEW))
 
 
 def test_an_adapter_on_another_base_is_refused(work: Path, trained_run: Path) -> None:
     shutil.rmtree(work / "model")
     shutil.copytree(trained_run / read_run(trained_run).rungs[-1].path, work / "model")
     with pytest.raises(InputError, match="an adapter whose base is no longer what it was"):
-        evaluate(EvaluateConfig(run=str(work / "run"), **FEW))
+        evaluate.run(EvaluateConfig(run=str(work / "run"), **FEW))
 
 
 def cut(path: Path) -> None:
@@ -103,10 +100,10 @@ def test_weights_that_are_not_what_was_written_go_nowhere(
     rung = read_run(damaged).rungs[-1]
     spoil(damaged / rung.path / "model.safetensors")
     with pytest.raises(InputError, match=f"rung {rung.name} of .*model.safetensors.* {wrong}"):
-        export(ExportConfig(run=str(damaged), rung=rung.name, output_dir=str(tmp_path / "out")))
+        export.run(ExportConfig(run=str(damaged), rung=rung.name, output_dir=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match=f"rung {rung.name} of .* {wrong}"):
-        evaluate(EvaluateConfig(run=str(damaged), **FEW))
+        evaluate.run(EvaluateConfig(run=str(damaged), **FEW))
     with pytest.raises(InputError, match=wrong):
         last_checkpoint(damaged)
 

@@ -16,8 +16,7 @@ from labeling.server_raters import annotate_as
 from rlhf.cli import main as console
 from rlhf.commands import rate
 from rlhf.evaluation import rate_plan, rate_pull, rate_push, rate_score
-from rlhf.evaluation.evaluate import EvaluateConfig
-from rlhf.evaluation.evaluate import run as evaluate
+from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_samples, write_records
 from rlhf.inspection.blind_verdict import Verdict
@@ -176,7 +175,9 @@ def test_a_rung_is_confirmed_on_samples_that_did_not_choose_it(trained_run: Path
 
     push(run, tmp_path / "early", stored_samples=False, num_samples=3)
     assert draw_of(tmp_path / "early") == 1  # nothing has chosen yet
-    evaluate(EvaluateConfig(run=str(run), num_samples=10, best_of_n_samples=0, heat_samples=0, quiet=True))  # draw 1
+    evaluate.run(
+        EvaluateConfig(run=str(run), num_samples=10, best_of_n_samples=0, heat_samples=0, quiet=True)
+    )  # draw 1
     with pytest.raises(InputError, match="--draw: got 1, on which the rung may have been chosen"):
         push(run, tmp_path / "late", stored_samples=False, num_samples=3, draw=1)
     push(run, tmp_path / "ladder", stored_samples=False, ladder=True, per_rung=3)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from rlhf.commands.first_words import first_words
+from rlhf.commands.inspect import main
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.display import display_text, script_json
 from rlhf.inspection.evaluation import evaluate_run, read_evaluation
 from rlhf.inspection.report import breaks, build_report
 from rlhf.runs.reading import Run
-from rlhf.whole_loop.inspect_runs import main
 
 from .conftest import MakeRun
 

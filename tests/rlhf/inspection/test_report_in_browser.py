@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from rlhf.evaluation.evaluate import EvaluateConfig, run
+from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
 from rlhf.inspection.report import build_report
 
 from .conftest import WORDS, MakeRun
@@ -138,7 +138,7 @@ def test_a_real_run_with_colours_and_side_effects(trained_run: Path, tmp_path: P
         "best_of_n_samples": 0,
         "quiet": True,
     }
-    run(EvaluateConfig(run=str(directory), **options))  # type: ignore[arg-type]
+    evaluate.run(EvaluateConfig(run=str(directory), **options))  # type: ignore[arg-type]
     page = watched.page
     page.goto(build_report(directory).as_uri())
     page.wait_for_selector("body[data-ready=true]")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
+from rlhf.commands.inspect import main
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.reward_page import binomial_error, correlation
-from rlhf.whole_loop.inspect_runs import InspectConfig, main, run
+from rlhf.whole_loop.inspect_runs import InspectConfig, inspect
 
 HOSTILE = "</script><script>document.title='owned'</script>"
 
@@ -91,7 +92,7 @@ def test_it_says_what_the_file_says(reward: Path, probe: Path, capsys: pytest.Ca
 
 @pytest.mark.real
 def test_it_draws_in_a_browser_and_hostile_words_stay_text(reward: Path, probe: Path, chromium: str) -> None:
-    page_file = run(InspectConfig(runs=[str(reward)], probe=str(probe)))
+    page_file = inspect.run(InspectConfig(runs=[str(reward)], probe=str(probe)))
     faults: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox"])
@@ -110,12 +111,12 @@ def test_it_draws_in_a_browser_and_hostile_words_stay_text(reward: Path, probe: 
 
 def test_mistakes(reward: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--probe: got no"):
-        run(InspectConfig(runs=[str(reward)], probe=str(tmp_path)))
+        inspect.run(InspectConfig(runs=[str(reward)], probe=str(tmp_path)))
     with pytest.raises(InputError, match="beside a reward model"):
-        run(InspectConfig(runs=[str(tmp_path)], probe=str(tmp_path)))
+        inspect.run(InspectConfig(runs=[str(tmp_path)], probe=str(tmp_path)))
     (reward / "reward_model.json").write_text("{}")
     with pytest.raises(InputError, match="reward_model"):
-        run(InspectConfig(runs=[str(reward)]))
+        inspect.run(InspectConfig(runs=[str(reward)]))
 
 
 def test_errors_by_hand() -> None:

@@ -10,17 +10,13 @@ from pathlib import Path
 import pytest
 
 from rlhf import cli
-from rlhf.evaluation.evaluate import EvaluateConfig
-from rlhf.evaluation.evaluate import run as evaluate
-from rlhf.evaluation.export import ExportConfig
-from rlhf.evaluation.export import run as export
-from rlhf.evaluation.rate_push import RatePushConfig
-from rlhf.evaluation.rate_push import run as rate_push
+from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
+from rlhf.evaluation.export import ExportConfig, export
+from rlhf.evaluation.rate_push import RatePushConfig, rate_push
 from rlhf.foundation.digests import SEAL, digest_files, write_sealed
 from rlhf.foundation.errors import InputError
 from rlhf.runs.reading import read_run
-from rlhf.whole_loop.inspect_runs import InspectConfig
-from rlhf.whole_loop.inspect_runs import run as inspect
+from rlhf.whole_loop.inspect_runs import InspectConfig, inspect
 from rlhf.whole_loop.verification import verify
 
 
@@ -30,7 +26,7 @@ def evaluated(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     place = tmp_path_factory.mktemp("evaluated")
     shutil.copytree(trained_run.parent, place / "work")
     run = place / "work" / "run"
-    evaluate(EvaluateConfig(run=str(run), num_samples=8, heat_samples=2, best_of_n_samples=0, quiet=True))
+    evaluate.run(EvaluateConfig(run=str(run), num_samples=8, heat_samples=2, best_of_n_samples=0, quiet=True))
     return run
 
 
@@ -185,10 +181,10 @@ CASES = [(command, part) for command, parts in READ.items() for part in parts]
 def call(command: str, run: Path, out: Path, *, accept: bool) -> object:
     name = read_run(run, tell=False).rungs[-1].name
     calls: dict[str, Callable[[], object]] = {
-        "inspect": lambda: inspect(InspectConfig(runs=[str(run)], accept_changes=accept)),
-        "evaluate": lambda: evaluate(EvaluateConfig(run=str(run), stored_samples=True, accept_changes=accept)),
-        "export": lambda: export(ExportConfig(run=str(run), rung=name, output_dir=str(out), accept_changes=accept)),
-        "rate": lambda: rate_push(
+        "inspect": lambda: inspect.run(InspectConfig(runs=[str(run)], accept_changes=accept)),
+        "evaluate": lambda: evaluate.run(EvaluateConfig(run=str(run), stored_samples=True, accept_changes=accept)),
+        "export": lambda: export.run(ExportConfig(run=str(run), rung=name, output_dir=str(out), accept_changes=accept)),
+        "rate": lambda: rate_push.run(
             RatePushConfig(
                 run=str(run), output_dir=str(out), page=True, stored_samples=True, num_samples=4, accept_changes=accept
             )
@@ -222,7 +218,7 @@ def test_what_a_command_reads_is_compared(
 def test_accepted_changes_stand_in_evaluation_and_report(run: Path) -> None:
     rung = read_run(run).rungs[-1]
     turn_a_bit(run / rung.samples, -10)
-    found = evaluate(EvaluateConfig(run=str(run), stored_samples=True, accept_changes=True))
+    found = evaluate.run(EvaluateConfig(run=str(run), stored_samples=True, accept_changes=True))
     assert found.accepted_changes == [f"{rung.samples} was changed since it was written"]
-    page = inspect(InspectConfig(runs=[str(run)], accept_changes=True)).read_text()
+    page = inspect.run(InspectConfig(runs=[str(run)], accept_changes=True)).read_text()
     assert "evaluated though this had changed, which was accepted" in page

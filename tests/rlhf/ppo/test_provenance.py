@@ -12,23 +12,13 @@ import pytest
 import torch
 
 from rewards.rules import full_stop, load_reward_func
-from rlhf.evaluation.evaluate import EvaluateConfig
-from rlhf.evaluation.evaluate import run as evaluate
+from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_digests import model_inputs, tokenizer_digest, weights_digest
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
 from rlhf.foundation.records import LABELS, Label, Sample, write_records
-from rlhf.ppo.finetune import PPOCommandConfig
-from rlhf.ppo.finetune import run as ppo
-from rlhf.runs.provenance import (
-    changed_inputs,
-    is_lineage,
-    model_inputs,
-    prompt_inputs,
-    reward_inputs,
-    tokenizer_digest,
-    training_inputs,
-    weights_digest,
-)
+from rlhf.ppo.finetune import PPOCommandConfig, finetune
+from rlhf.runs.provenance import changed_inputs, is_lineage, prompt_inputs, reward_inputs, training_inputs
 from rlhf.whole_loop.verification import verify
 
 REWARD = """def stops(prompts, completions, completion_ids, **kwargs):
@@ -46,7 +36,7 @@ def place(model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def go(place: Path, iterations: int, **options: Any) -> Path:
-    ppo(
+    finetune.run(
         PPOCommandConfig(
             **{
                 "output_dir": "run", "model_name_or_path": "model", "reward_func": ["reward.py:stops"],
@@ -187,14 +177,14 @@ def test_adapter_settings_and_columns_count(build_model: Callable[..., Any], tok
 
 def fit_reward(rater: str = "ana", samples: int = 40) -> None:
     """rm/ from the same labels under a rater's name, and so many samples: its weights are always the same."""
-    from rewards.steps.fit import run as fit
+    from rewards.steps.fit import fit
     from rewards.steps.reward_config import RewardConfig
 
     texts = [f"{'my lord' if i % 2 else 'a knave'} {'abcdefghij'[i % 10]}{'klmno'[i % 5]}" for i in range(40)]
     labels = [Label(str(i), "", text, LABELS[2 * (i % 2)], rater) for i, text in enumerate(texts)]
     write_records(Path("labels.jsonl"), labels)
     write_records(Path("drawn.jsonl"), [Sample(str(i), "", f"{texts[i % 40]} {i}", "model") for i in range(samples)])
-    fit(
+    fit.run(
         RewardConfig(
             model_name_or_path="model", labels="labels.jsonl", samples="drawn.jsonl", output_dir="rm",
             num_train_epochs=1.0, allow_weak=True, overwrite=True, quiet=True,
@@ -217,9 +207,9 @@ def test_the_origin_of_a_reward_model_is_the_runs_own(place: Path) -> None:
         with pytest.raises(InputError, match=f"changed since the run began: reward 1, rm: {part}; expected"):
             go(place, 3, resume=True, **there)
         with pytest.raises(InputError, match=rf"changed since the run was trained: reward 1, .*rm: {part}; expected"):
-            evaluate(EvaluateConfig(run="run", **few))
+            evaluate.run(EvaluateConfig(run="run", **few))
         assert verify(place / "run").wrong[0].startswith("reward 1, log_p_positive: changed")
-    accepted = evaluate(EvaluateConfig(run="run", accept_changes=True, **few)).accepted_changes
+    accepted = evaluate.run(EvaluateConfig(run="run", accept_changes=True, **few)).accepted_changes
     assert accepted == ["reward 1, log_p_positive: samples of offset and scale"]
 
 
