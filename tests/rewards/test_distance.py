@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from rewards.distance import centred, pearson_distance, reward_distance
-from rewards.steps.compare import CompareConfig, compare
 from rlhf import cli
+from rlhf.evaluation.compare import CompareConfig, compare
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, write_records
 
