@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from labeling.steps.page import page as label_page
 from labeling.steps.push import PushConfig, push
 from labeling.steps.serve import ServeConfig
 

@@ -60,7 +60,7 @@ LAYERS = (
     ("rlhf.ppo",),
     ("rlhf.evaluation",),
     ("rlhf.whole_loop",),
-    ("rlhf.commands", "rlhf.cli", "rlhf.environment", "rlhf.ppo.__main__"),
+    ("rlhf.commands", "rlhf.cli", "rlhf.environment", "rlhf.ppo.__main__", "rlhf.__main__"),
 )
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
 FRONT_DOORS = ("rlhf", "labeling", "rewards")  # each names what lies behind it, to load on first use
