@@ -168,7 +168,7 @@ def test_a_table_without_names_is_one_persons_and_two_such_files_are_said(tmp_pa
 
 def run(tmp_path: Path, value: object, name: str = "a.json", **options: Any) -> Imported:
     source = save(tmp_path / name, value)
-    return label_import.run(ImportConfig(str(source), str(tmp_path / "labels.jsonl"), **options))
+    return label_import(str(source), str(tmp_path / "labels.jsonl"), **options).imported
 
 
 def test_one_person_in_two_exports(tmp_path: Path) -> None:

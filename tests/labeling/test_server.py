@@ -117,7 +117,8 @@ def test_the_running_server_keeps_its_secrets(label_studio: Live) -> None:
 @pytest.mark.real
 def test_serving_again_finds_the_server_that_runs(label_studio: Live) -> None:
     config = ServeConfig(server_dir=str(label_studio.directory), quiet=True)
-    running = serve.run(config)
+    running = serve.run(config).running
+    assert running is not None
     assert running == server.status(label_studio.directory)
     lines = handout(running, label_studio.accounts, passwords=False)
     assert any(line.startswith("from another machine: ssh -N -L") for line in lines)

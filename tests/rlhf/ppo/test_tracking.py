@@ -65,7 +65,7 @@ def test_a_callback_can_stop_the_run(model: GPT2LMHeadModel, tokenizer: Any, tmp
         model, full_stop, configure(tmp_path / "run"), processing_class=tokenizer, callbacks=[Witness(stop_after=1)]
     ).train()
     assert len((run.directory / "metrics.jsonl").read_text().splitlines()) == 2
-    assert json.loads(run.directory / "run.json".read_text())["stop_reason"] == "a callback asked to stop"
+    assert run.stop_reason == "a callback asked to stop"
 
 
 def test_tensorboard_holds_the_metrics(model: GPT2LMHeadModel, tokenizer: Any, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import read_samples
+from rlhf.inspection.opened_run import OpenedRun
 from rlhf.language_model.randomness import Stream
 from rlhf.runs.ladder import read_rungs
 from rlhf.runs.metrics import METRICS
@@ -44,12 +45,12 @@ def configure(directory: Path, **options: Any) -> PPOConfig:
     return PPOConfig(output_dir=str(directory), **(small | options))
 
 
-def train(model: Any, tokenizer: Any, directory: Path, reward: Any = full_stop, **options: Any) -> RunDirectory:
+def train(model: Any, tokenizer: Any, directory: Path, reward: Any = full_stop, **options: Any) -> OpenedRun:
     return PPOTrainer(model, reward, configure(directory, **options), processing_class=tokenizer).train()
 
 
-def lines(run: RunDirectory | Path) -> list[dict[str, Any]]:
-    path = run if isinstance(run, Path) else run.metrics
+def lines(run: OpenedRun | Path) -> list[dict[str, Any]]:
+    path = run if isinstance(run, Path) else run.directory / "metrics.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -65,7 +66,7 @@ def test_run_directory_is_complete(model: GPT2LMHeadModel, tokenizer: Any, tmp_p
     assert logged[-1]["clip_ratio/outside_mean"] is None
     assert [line["iteration"] for line in logged] == [0, 1, 2, 3, 4]
     assert [line["completions_seen"] for line in logged][:3] == [0, 128, 128 + logged[1]["iteration_batch_size"]]
-    record = json.loads(run.directory / "run.json".read_text())
+    record = run.record
     assert record["status"] == "finished"
     assert record["world_size"] == 1
     assert record["normalization"]["n"] == 256
@@ -120,11 +121,13 @@ def test_dropout_left_on_would_be_seen(build_model: Build, tokenizer: Any, tmp_p
     model = build_model(dropout=0.1)
     trainer = PPOTrainer(model, full_stop, configure(tmp_path / "run"), processing_class=tokenizer)
     trainer.train()
-    assert lines(trainer.run)[0]["ratio_first_update_max_dev"] < RATIO_TOLERANCE  # the trainer turned it off
+    assert (
+        lines(trainer.run.root / "metrics.jsonl")[0]["ratio_first_update_max_dev"] < RATIO_TOLERANCE
+    )  # the trainer turned it off
     again = PPOTrainer(model, full_stop, configure(tmp_path / "noisy"), processing_class=tokenizer)
     again.model.train()  # planted
     again.train()
-    assert lines(again.run)[0]["ratio_first_update_max_dev"] > 100 * RATIO_TOLERANCE
+    assert lines(again.run.root / "metrics.jsonl")[0]["ratio_first_update_max_dev"] > 100 * RATIO_TOLERANCE
 
 
 def enumerated_kl(policy: Any, reference: Any, length: int) -> float:
