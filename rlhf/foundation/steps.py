@@ -43,7 +43,7 @@ def step(options: Callable[P, Config]) -> Callable[[Callable[[Config], Result]],
         def from_recipe(recipe: str, **given: Any) -> Result:
             return work(cast(type[Config], options).from_recipe(recipe, **given))
 
-        signature = inspect.signature(options).replace(return_annotation=work.__annotations__.get("return"))
+        signature = _signature(cast(type[Options], options), work)
         described = f"{inspect.cleandoc(work.__doc__ or '')}\n\n{_listed(cast(type[Options], options))}"
         attributes = {"__signature__": signature, "__doc__": described, "run": work, "from_recipe": from_recipe}
         del called.__wrapped__  # whoever unwraps it would see a function of one options object
@@ -52,6 +52,15 @@ def step(options: Callable[P, Config]) -> Callable[[Callable[[Config], Result]],
         return cast(Step[P, Config, Result], called)
 
     return of
+
+
+def _signature(options: type[Options], work: Callable[..., Any]) -> inspect.Signature:
+    """The options as parameters, each list with what it holds, what every step has (`quiet`) last."""
+    made = {f.name: f.default_factory() for f in dataclasses.fields(options) if callable(f.default_factory)}
+    given = inspect.signature(options).parameters.values()
+    shown = [one.replace(default=made.get(one.name, one.default)) for one in given if one.name != "quiet"]
+    shown += [one for one in given if one.name == "quiet"]
+    return inspect.Signature(shown, return_annotation=work.__annotations__.get("return"))
 
 
 def _listed(options: type[Options]) -> str:
