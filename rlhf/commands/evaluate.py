@@ -14,6 +14,7 @@ from rlhf.commands.outputs import check_own
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
 from rlhf.foundation.locks import sole_writer
+from rlhf.foundation.long_texts import require_short
 from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.terminal import plus_minus, say
 from rlhf.option_fields import Options
@@ -187,6 +188,7 @@ def read_documents(name: str | None, *, heldout: bool) -> str | None:
     if not text.strip():
         option = "--heldout" if heldout else "--corpus"
         raise InputError(option, got=f"{name}, without any text", expected="a text file", fix="check the path")
+    require_short(text if heldout else text.split("\n\n"), name)
     return text
 
 

@@ -18,6 +18,7 @@ from labeling.selection import select
 from rlhf.commands.label_scores import p_positive
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
+from rlhf.foundation.long_texts import require_short
 from rlhf.foundation.progress import reading
 from rlhf.foundation.records import lazy_samples
 from rlhf.option_fields import Options, check_ranges
@@ -133,5 +134,6 @@ def make_tasks(config: TaskConfig) -> MadeTasks:
             version = "order-" + content_uid(*(f"{task.uid} {task.priority}" for task in tasks))[:12]
     if config.mix_corpus:
         snippets = read_text(Path(config.mix_corpus)).split("\n\n")
+        require_short(snippets, config.mix_corpus)
         tasks = mix_in(tasks, snippets, share=config.mix_share, seed=config.seed)
     return MadeTasks(list(tasks), screen, counts, version)
