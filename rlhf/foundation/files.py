@@ -314,7 +314,7 @@ def iter_jsonl(path: Path, advance: Advance | None = None) -> Iterator[JsonLine]
         try:
             row = json.loads(line.rstrip("\r\n"))
         except (ValueError, RecursionError) as error:
-            torn = not line.endswith(("\n", "\r"))
+            torn = isinstance(error, json.JSONDecodeError) and not line.endswith(("\n", "\r"))
             raise InputError(
                 f"{path}, line {number}",
                 got="a torn last line" if torn else f"no valid JSON ({json_problem(error)})",
