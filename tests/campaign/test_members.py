@@ -278,16 +278,3 @@ def test_file_names_that_a_terminal_would_obey(place: Place, what: str) -> None:
     shutil.copy(place.folder / f"{what}.jsonl", place.folder / name)
     outcome = place.works(*BY_NAME[command].call(**{what: name}))
     assert not CONTROL.search((outcome.out + outcome.err).replace("\n", "")), str(outcome)
-
-
-@pytest.mark.skipif(not Path("/proc/net/tcp6").exists(), reason="asks Linux")
-def test_the_store_of_torch_listens_on_all_interfaces_as_the_page_says() -> None:
-    """docs/processes.md tells how to close the port; once torch binds it, the page is to say so."""
-    from torch.distributed import TCPStore
-
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    listening = {line.split()[1] for name in ("tcp", "tcp6")
-                 for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:] if line.split()[3] == "0A"}  # fmt: skip
-    assert {f"{zeros}:{store.port:04X}" for zeros in ("0" * 8, "0" * 32)} & listening
-    page = (Path(__file__).parents[2] / "docs/processes.md").read_text()
-    assert "listens on all interfaces" in " ".join(page.split())
