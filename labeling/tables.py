@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labeling.annotations import Item
+from rlhf.foundation import long_texts
 from rlhf.foundation.conversation import prompt_from_text
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import Advance, byte_lines, iter_jsonl, not_utf8
+from rlhf.foundation.files import Advance, iter_jsonl, text_lines
 
 STUDIO = {"annotation_id", "annotator", "lead_time", "updated_at"}
 """Columns by which a table of Label Studio's is known."""
@@ -66,7 +67,7 @@ def read_rows(path: Path, advance: Advance | None = None) -> Iterator[Row]:
 
 def _read_csv(path: Path, delimiter: str, advance: Advance | None) -> Iterator[Row]:
     """A row is refused, never cut, padded or swallowed: strict quotes, as many cells as the header has."""
-    csv.field_size_limit(2**31 - 1)
+    csv.field_size_limit(long_texts.LONGEST)
     reader = csv.reader(_csv_lines(path, advance), delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
@@ -74,6 +75,8 @@ def _read_csv(path: Path, delimiter: str, advance: Advance | None) -> Iterator[R
         try:
             cells = next(reader, None)
         except csv.Error as error:
+            if "field limit" in str(error):
+                raise long_texts.too_long(f"{path}, line {line}", long_texts.LONGEST, at_least=True) from None
             fix = "close the quote; a quote inside a quoted cell is written twice"
             raise _refused(path, line, f"a broken quote ({error})", "quotes that open and close", fix) from None
         if cells is None:
@@ -92,13 +95,9 @@ def _read_csv(path: Path, delimiter: str, advance: Advance | None) -> Iterator[R
 
 def _csv_lines(path: Path, advance: Advance | None) -> Iterator[str]:
     """Lines of text for csv, each ending in "\\n" if it ends. Raises InputError for a NUL, and what is not UTF-8."""
-    for number, (offset, line) in enumerate(byte_lines(path, advance), start=1):
-        if b"\0" in line:
+    for number, _, text in text_lines(path, advance):
+        if "\0" in text:
             raise _refused(path, number, "a NUL character", "text", "save the table again as UTF-8")
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            raise not_utf8(path, offset + error.start) from error
         yield text if "\r" not in text else text.rstrip("\r\n") + "\n"
 
 

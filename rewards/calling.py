@@ -191,6 +191,12 @@ def _listed(values: Any, name: str, n: int) -> Sequence[Any]:
     if not isinstance(values, Sequence) or isinstance(values, (str, bytes, bytearray)):
         got = "nothing (None)" if values is None else f"one {kind}, {_shown(values)}"
         raise InputError(name, got=got, expected=EXPECTED.format(n=n), fix=FIX)
+    waiting = [value for value in values if isinstance(value, Coroutine)]
+    for coroutine in waiting:
+        coroutine.close()  # or Python warns, below the line, that nobody awaited it
+    if waiting:
+        fix = "let the function be `async def` and return `await asyncio.gather(...)` of them"
+        raise InputError(name, got="coroutines that it did not await", expected=EXPECTED.format(n=n), fix=fix)
     if len(values) != n:
         raise InputError(name, got=f"{len(values)} rewards", expected=EXPECTED.format(n=n), fix=FIX)
     return values

@@ -20,6 +20,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
 from rlhf.foundation.given_records import Samples, watched_samples
 from rlhf.foundation.held import place_of
+from rlhf.foundation.long_texts import require_short
 from rlhf.foundation.options import Options, check_ranges, option
 from rlhf.foundation.progress import reading
 from rlhf.foundation.records import content_uid
@@ -134,5 +135,6 @@ def make_tasks(config: TaskConfig) -> MadeTasks:
             version = "order-" + content_uid(*(f"{task.uid} {task.priority}" for task in tasks))[:12]
     if config.mix_corpus:
         snippets = read_text(Path(config.mix_corpus)).split("\n\n")
+        require_short(snippets, config.mix_corpus)
         tasks = mix_in(tasks, snippets, share=config.mix_share, seed=config.seed)
     return MadeTasks(list(tasks), screen, counts, version)

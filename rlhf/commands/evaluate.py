@@ -29,5 +29,5 @@ def main(argv: Sequence[str]) -> None:
                 f"{gold} against the original, same prompt and random numbers: {win_rates(evaluation, gold)[-1].text()}"
             )
     for onset in evaluation.onsets.values():
-        print(onset.statement())
+        say(onset.statement())
     say(f"written: {open_run(config.run).directory / 'evaluation.json'}")

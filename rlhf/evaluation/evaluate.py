@@ -12,6 +12,7 @@ from labeling.pooling import POOLING_HELP, Method
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
 from rlhf.foundation.locks import sole_writer
+from rlhf.foundation.long_texts import require_short
 from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.options import Options, option
 from rlhf.foundation.outputs import check_own
@@ -194,6 +195,7 @@ def read_documents(name: str | None, *, heldout: bool) -> str | None:
     if not text.strip():
         option = "--heldout" if heldout else "--corpus"
         raise InputError(option, got=f"{name}, without any text", expected="a text file", fix="check the path")
+    require_short(text if heldout else text.split("\n\n"), name)
     return text
 
 

@@ -12,6 +12,7 @@ from rlhf.foundation.cells import unix_lines
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import iter_jsonl, require_ordinary
 from rlhf.foundation.json_arrays import is_array, iter_array
+from rlhf.foundation.long_texts import require_short
 
 Row = dict[str, Any]
 Placed = tuple[str, Row]
@@ -69,7 +70,10 @@ def load_data_set(name: str, split: str, config: str | None = None, *, instead: 
             expected="a data set that can be loaded",
             fix=f"check the name, the split {split!r} and the network{instead and f', or give {instead}'}",
         ) from error
-    return [(f"{name}, row {number}", _unix(dict(row))) for number, row in enumerate(rows, start=1)]
+    placed = [(f"{name}, row {number}", _unix(dict(row))) for number, row in enumerate(rows, start=1)]
+    for place, row in placed:
+        require_short(row, place)
+    return placed
 
 
 def _load(path: Path, name: str, split: str, config: str | None) -> Any:

@@ -12,8 +12,9 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
+from rlhf.foundation import long_texts
 from rlhf.foundation.errors import InputError, write_failure
 from rlhf.foundation.leftovers import sweep
 from rlhf.foundation.memory import available
@@ -86,10 +87,13 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises InputError when it is missing, not UTF-8 or not JSON that Python can hold."""
+    """Read a JSON file.
+
+    Raises InputError when it is missing, not UTF-8, not JSON that Python can hold, or has a text beyond all length.
+    """
     text = read_text(path)  # its InputError is a ValueError too
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
             str(path),
@@ -97,6 +101,9 @@ def read_json(path: Path) -> Any:
             expected="a JSON file",
             fix="restore the file or make it anew with the command that wrote it",
         ) from error
+    if len(text) > long_texts.LONGEST:
+        long_texts.require_short(value, str(path))
+    return value
 
 
 Made = TypeVar("Made")
@@ -169,22 +176,64 @@ def byte_lines(path: Path, advance: Advance | None = None) -> Iterator[tuple[int
     """The lines of a file with their ends, one in memory at a time, each with the offset of its first byte.
 
     Lines end as `read_text` has it: "\\n", "\\r\\n" or "\\r". A byte-order mark is left out. Raises InputError when the
-    file cannot be read.
+    file cannot be read, and for a line beyond all length.
     """
     try:
         require_ordinary(path, in_memory=1)
         with path.open("rb") as stream:
             offset = 0
-            for read in stream:
+            for number, read in enumerate(_cut(stream, advance), start=1):
                 line = read.removeprefix(codecs.BOM_UTF8) if offset == 0 else read
                 offset += len(read) - len(line)
-                for piece in LINE.findall(line) if b"\r" in line else (line,):
-                    yield offset, piece
-                    offset += len(piece)
-                if advance is not None:
-                    advance(len(read))
+                if len(line) > long_texts.LONGEST:
+                    raise long_texts.too_long(f"{path}, line {number}", _whole_size(line, stream), "bytes")
+                yield offset, line
+                offset += len(line)
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _cut(stream: BinaryIO, advance: Advance | None) -> Iterator[bytes]:
+    """The lines of a stream with their ends; of one beyond all length, last of all, what was read of it."""
+    rest = b""
+    while read := stream.readline(long_texts.LONGEST):
+        line = rest + read
+        pieces = LINE.findall(line) if b"\r" in line else [line]
+        rest = b"" if line.endswith(b"\n") else pieces.pop()  # a "\r" at the end may belong to a "\r\n"
+        yield from pieces
+        if len(rest) > long_texts.LONGEST:
+            break
+        if advance is not None:
+            advance(len(read))
+    if rest:
+        yield rest
+
+
+def _whole_size(line: bytes, stream: BinaryIO) -> int:
+    """How long a line is of which `line` was read, its end not counted; what follows is read and let go."""
+    size = len(line.rstrip(b"\r\n"))
+    while line and not line.endswith((b"\r", b"\n")):
+        line = (LINE.findall(stream.readline(long_texts.LONGEST)) or [b""])[0]
+        size += len(line.rstrip(b"\r\n"))
+    return size
+
+
+class TextLine(NamedTuple):
+    """A line of text with its end, its number from 1, and the offset of its first byte."""
+
+    number: int
+    offset: int
+    text: str
+
+
+def text_lines(path: Path, advance: Advance | None = None) -> Iterator[TextLine]:
+    """The lines of `byte_lines` as text. Raises InputError as it does, and for what is not UTF-8."""
+    for number, (offset, line) in enumerate(byte_lines(path, advance), start=1):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise not_utf8(path, offset + error.start) from error
+        yield TextLine(number, offset, text)
 
 
 def require_ordinary(path: Path, in_memory: int = TEXT_IN_MEMORY) -> None:
@@ -259,17 +308,13 @@ def iter_jsonl(path: Path, advance: Advance | None = None) -> Iterator[JsonLine]
     parse is called torn (a writer was stopped in the middle of it).
     """
     # Not splitlines(): U+2028 inside a JSON string is no line end.
-    for number, (offset, line) in enumerate(byte_lines(path, advance), start=1):
-        try:
-            text = line.rstrip(b"\r\n").decode()
-        except UnicodeDecodeError as error:
-            raise not_utf8(path, offset + error.start) from error
-        if not text or text.isspace():
+    for number, offset, line in text_lines(path, advance):
+        if not line or line.isspace():
             continue
         try:
-            row = json.loads(text)
+            row = json.loads(line.rstrip("\r\n"))
         except (ValueError, RecursionError) as error:
-            torn = not line.endswith((b"\n", b"\r"))
+            torn = isinstance(error, json.JSONDecodeError) and not line.endswith(("\n", "\r"))
             raise InputError(
                 f"{path}, line {number}",
                 got="a torn last line" if torn else f"no valid JSON ({json_problem(error)})",

@@ -14,6 +14,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from rlhf.foundation import long_texts
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance, not_utf8, read_json, require_ordinary, unreadable
 
@@ -67,16 +68,17 @@ class _Reader:
         """The items, up to the end of the file. Raises ValueError for what is no list."""
         self._take("[")
         if self._next() != "]":
-            yield self._item()
+            yield self._item(number := 1)
             while self._next() == ",":
                 self._take(",")
-                yield self._item()
+                yield self._item(number := number + 1)
         self._take("]")
         if self._next():
             raise ValueError("more after the list's end")
 
-    def _item(self) -> Any:
+    def _item(self, number: int) -> Any:
         self._next()
+        place = f"{self.path}, item {number}"
         while True:
             try:
                 item, end = self.parse(self.text, self.at)
@@ -87,8 +89,12 @@ class _Reader:
             else:
                 goes_on = self.text[end : end + 1] not in AFTER and end >= len(self.text) - NEAR  # as 1 in 1.5e7 may
                 if self.ended or not goes_on:
+                    if end - self.at > long_texts.LONGEST:
+                        raise long_texts.too_long(place, end - self.at)
                     self.at = end
                     return item
+            if len(self.text) - self.at > long_texts.LONGEST:
+                raise long_texts.too_long(place, len(self.text) - self.at, at_least=True)
             self._read()
 
     def _next(self) -> str:

@@ -16,6 +16,7 @@ import yaml
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
 
+LONGEST = 1_000_000  # characters; PyYAML reads a hundred thousand in a second
 # Numbers of YAML 1.1 that YAML 1.2 and every reader take for something else: sexagesimal, octal, with underscores.
 AMBIGUOUS = re.compile(r"[-+]?([0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?|0[0-9_]+|[0-9]+_[0-9_]*)")
 
@@ -49,6 +50,9 @@ def read_yaml(path: Path, place: str) -> dict[str, Any]:
         text = read_text(path)
     except InputError as error:
         raise InputError(place, got=error.got, expected=error.expected, fix=error.fix) from error
+    if len(text) > LONGEST:
+        fix = "a file of options has a few lines"
+        raise InputError(place, got=f"{len(text):,} characters", expected=f"at most {LONGEST:,}", fix=fix)
     try:
         values = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from rlhf.foundation.terminal import shown
@@ -34,7 +35,7 @@ def model_card(run: Run, rung: Rung, evaluation_path: Path) -> str:
         f"- KL: {rung.kl_per_completion:.2f}{se} nats per completion at temperature 1 (n = {rung.n:,})",
         f"- iteration {rung.iteration}, {rung.completions_seen:,} completions and {rung.optimizer_steps:,} optimiser "
         "steps seen",
-        f"- seed {run.info.get('seed')}, code revision {code(str(run.info.get('git_revision')))}",
+        f"- seed {plain(str(run.info.get('seed')))}, code revision {code(str(run.info.get('git_revision')))}",
         "",
         *known_figures(rung, evaluation_path),
         "A proxy reward rises further than what it stands for. Rate samples blind before you rely on this model.",
@@ -71,8 +72,8 @@ def known_figures(rung: Rung, evaluation_path: Path) -> list[str]:
     return [
         "| mean ± standard error | original | this rung |",
         "|---|---|---|",
-        *(f"| {reward} | {cell(original, reward)} | {cell(here, reward)} |" for reward in rewards),
+        *(f"| {plain(reward)} | {cell(original, reward)} | {cell(here, reward)} |" for reward in rewards),
         f"| distinct-2 | {original.distinct_2 or 0:.3f} | {here.distinct_2 or 0:.3f} |",
         "",
-        *(onset.statement() + "\n" for onset in evaluation.onsets.values()),
+        *(replace(onset, gold=plain(onset.gold)).statement() + "\n" for onset in evaluation.onsets.values()),
     ]

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
+from rlhf.foundation.long_texts import require_short
 from rlhf.language_model.grammar import generate_corpus
 
 EMBEDDED = "embedded"
@@ -51,7 +52,7 @@ def read_corpus(
     """The documents of a corpus: `embedded`, a UTF-8 text file, a data-set directory, or a hub data set's name.
 
     `document_separator` cuts a text file; `text_column` and `dataset_split` belong to data sets. Raises InputError
-    when the corpus is missing, empty, binary, not reachable, or has no such column or split.
+    when the corpus is missing, empty, binary, not reachable, has no such column or split, or a document is too long.
     """
     path = Path(corpus)
     is_set = path.is_dir() or not (path.exists() or path.suffix or corpus.startswith((".", "/", "~")))
@@ -69,6 +70,7 @@ def read_corpus(
         raise InputError(
             f"corpus {corpus}", got="no text in it", expected="at least two documents", fix="check the file"
         )
+    require_short(documents, f"corpus {corpus}")
     return documents
 
 

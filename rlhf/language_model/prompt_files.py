@@ -9,7 +9,7 @@ from typing import Any
 from rlhf.foundation.conversation import as_prompt, prompt_from_text
 from rlhf.foundation.data_sets import Placed, is_table, load_data_set, renamed
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_text
+from rlhf.foundation.files import text_lines
 from rlhf.foundation.layouts import require_encodable
 
 Rows = list[dict[str, Any]]
@@ -38,8 +38,8 @@ def read_prompts(path: str, column: str | None = None) -> Rows:
     if column is not None:
         fix = "give a JSON, CSV or Parquet file, or leave it out"
         raise InputError("--prompt_column", got=f"a file of lines, {path}", expected="a file with columns", fix=fix)
-    lines = enumerate(read_text(Path(path)).split("\n"), start=1)
-    return _require_prompts([(f"{path}, line {n}", {"prompt": line}) for n, line in lines if line.strip()], path)
+    lines = ((f"{path}, line {line.number}", line.text.rstrip("\r\n")) for line in text_lines(Path(path)))
+    return _require_prompts([(place, {"prompt": text}) for place, text in lines if text.strip()], path)
 
 
 def load_prompt_dataset(

@@ -97,6 +97,7 @@ def load_rewards(config: PPOCommandConfig) -> list[RewardFunction]:
 
 def load_rows(config: PPOCommandConfig) -> list[dict[str, Any]]:
     """The training prompts as rows. Raises InputError."""
+    from rlhf.foundation.layouts import require_encodable
     from rlhf.language_model.prompt_files import load_prompt_dataset
 
     if config.prompts is not None:
@@ -108,6 +109,7 @@ def load_rows(config: PPOCommandConfig) -> list[dict[str, Any]]:
             config=config.dataset_config,
             column=config.prompt_column,
         )
+    require_encodable(config.prompt or "", "--prompt")
     return [{"prompt": config.prompt or ""}]
 
 

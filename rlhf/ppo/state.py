@@ -101,16 +101,20 @@ def load_state(directory: Path) -> State | None:
 
     Raises InputError when states are there but none is whole.
     """
-    numbered = _numbered(directory)
-    for path in numbered:
+    torn: list[str] = []
+    for path in _numbered(directory):
         try:
-            return _read(path)
+            state = _read(path)
         except (InputError, OSError, SafetensorError, KeyError) as error:
-            print(f"rlhf: {path} is torn ({error}); trying the state before it", file=sys.stderr)
-    if numbered:
+            torn.append(f"{path} is torn ({error})")
+            continue
+        for line in torn:
+            print(f"rlhf: {line}; trying the state before it", file=sys.stderr)
+        return state
+    if torn:
         raise InputError(
             str(directory),
-            got="no whole state",
+            got=f"no whole state: {', '.join(torn)}",
             expected="one that can be read",
             fix="start anew in another output directory",
         )

@@ -68,6 +68,8 @@ def read_run(directory: Path, *, tell: bool = True) -> Run:
     info = read_json(directory / "run.json")
     if not isinstance(info, dict):
         raise bad_file(directory / "run.json", f"a JSON {type(info).__name__}", "a JSON object")
+    if not isinstance(info.get("config"), dict):
+        raise bad_file(directory / "run.json", "JSON of another shape", "the `config` and outcome of a run")
     metrics = read_metrics(directory / "metrics.jsonl")
     rungs, budget = read_ladder(directory / "ladder.json")
     run = Run(directory, info, metrics, rungs, budget)

@@ -76,6 +76,12 @@ PERHAPS: dict[str, Condition] = {
 }
 
 
+# One word of 64 MB where the last letter o stood: a record's text, or a file of options with no end.
+LONG: dict[str, Condition] = {
+    "one long word": _holding(lambda good: good.rpartition(b"o")[0] + b"o" * 64_000_000 + good.rpartition(b"o")[2]),
+}
+
+
 def _sparse(path: Path) -> None:
     with path.open("wb") as stream:
         stream.truncate(1 << 42)
@@ -85,4 +91,4 @@ def make(name: str, path: Path, good: bytes) -> None:
     """Put the good file at `path` into the named condition; a condition of `good` bytes."""
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.unlink()
-    ({**NEVER, **JSON_NEVER, **PERHAPS})[name](path, good)
+    ({**NEVER, **JSON_NEVER, **PERHAPS, **LONG})[name](path, good)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import resource
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -107,6 +110,22 @@ def test_files_that_may_be_used(
         if condition in ("BOM", "CR LF", "blank lines", "no newline at the end") and option not in REFUSED_ANYWAY:
             assert outcome.status == 0, f"{condition}\n{outcome}"
         place.fill()
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    ("name", "option", "good", "without", "further", "kind"), FILES, ids=lambda v: v.replace(" ", "_")[:24]
+)
+def test_one_word_of_64_megabytes(
+    place: Place, name: str, option: str, good: str, without: str, further: str, kind: str
+) -> None:
+    """Named with its size, within half a minute and a gigabyte: a tokenizer would take minutes and five of them."""
+    file = in_condition(place, "one long word", good)
+    peak, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    line = place.refused(*words(name, option, file, without, further, kind), says="bad")
+    assert re.search(r"got (a record of )?(more than )?\d+,\d{3},\d{3} ", line), line
+    assert time.monotonic() - begun < 30
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 1_000_000  # kB
 
 
 @pytest.mark.campaign

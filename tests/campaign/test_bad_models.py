@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlhf.foundation.digests import SEAL
 from tests.campaign.bad_files import DEEP, LONG_NUMBER
 from tests.campaign.commands import BY_NAME
 from tests.campaign.told_in_one_line import Place
@@ -157,5 +158,25 @@ def test_normalisations_of_another_shape(place: Place, changed: object) -> None:
     report = json.loads(path.read_text())
     before = report["normalization"]
     report["normalization"] = {**before, **changed} if isinstance(changed, dict) and changed else changed
+    del report[SEAL]  # as one that a person wrote; a changed one is refused for its seal
     path.write_text(json.dumps(report))
-    place.refused(*USES["rm"][0], says="rm/reward_model.json")
+    for words in USES["rm"][:2]:
+        line = place.refused(*words, says="rm/reward_model.json: got ")
+        assert "got normalization" in line or "; expected two finite numbers, the scale above 0" in line
+
+
+@pytest.mark.parametrize("members", [[], 3, None, ["nowhere"], [5]], ids=str)
+def test_an_ensemble_without_its_members(place: Place, members: object) -> None:
+    path = place.folder / "many/reward_model.json"
+    report = json.loads(path.read_text())
+    del report[SEAL]
+    path.write_text(json.dumps({**report, "members": members}))
+    for words in (*USES["many"], BY_NAME["ppo"].call("reward_func", reward_model_path="many")):
+        place.refused(*words, says=["many/reward_model.json: got members", "the directories of its members"])
+
+
+def test_a_reward_file_that_was_changed(place: Place) -> None:
+    path = place.folder / "rm/reward_model.json"
+    path.write_text(path.read_text().replace('"scale": ', '"scale": 1', 1))
+    for words in USES["rm"]:
+        place.refused(*words, says="rm/reward_model.json: got contents that changed")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from rlhf.foundation.digests import write_sealed
 from rlhf.foundation.files import write_jsonl
 from tests.campaign.commands import BY_NAME, COMMANDS
 from tests.campaign.told_in_one_line import CONTROL, Place
@@ -86,12 +88,26 @@ def test_a_hostile_run_in_the_report_and_the_card(place: Place) -> None:
     html = (place.folder / "new.html").read_text(encoding="utf-8")
     assert "<img src=x" not in html
     assert "run <b>x" not in html
-    outcome = place.run(*BY_NAME["export"].call(run="run <b>x`"))
+
+
+@pytest.mark.parametrize("name", ["model", "git_revision", "reward_functions", "seed"])
+def test_a_card_quotes_what_a_run_is_called(place: Place, name: str) -> None:
+    """Each name is one line inside a code span or escaped: nothing of it is markup, nothing ends the span."""
+    info = json.loads((place.folder / "run/run.json").read_text())
+    info[name] = [HOSTILE] if isinstance(info[name], list) else HOSTILE
+    write_sealed(place.folder / "run/run.json", info)
+    shutil.copy(place.folder / "both.yaml", place.folder / "<b>|x`\x07.yaml")
+    outcome = place.works(*BY_NAME["evaluate"].call(), "--gold_reward_func", "<b>|x`\x07.yaml")
     assert not CONTROL.search((outcome.err + outcome.out).replace("\n", "")), str(outcome)
-    if outcome.status == 0:
-        card = (place.folder / "new/README.md").read_text(encoding="utf-8")
-        assert "<img src=x" not in card
-        assert "\x1b" not in card
+    (place.folder / "run").rename(place.folder / "run <b>x`")
+    outcome = place.works(*BY_NAME["export"].call(run="run <b>x`"))
+    assert not CONTROL.search((outcome.err + outcome.out).replace("\n", "")), str(outcome)
+    card = (place.folder / "new/README.md").read_text(encoding="utf-8")
+    outside = re.sub(r"`[^`\n]*`", "", card)
+    assert "second line" in card
+    assert not CONTROL.search(card.replace("\n", ""))
+    assert not re.search(r"(?<!\\)(<[a-z/]|\[a\]\(|`)", outside), outside
+    assert not any(line.startswith("second line") for line in card.splitlines())
 
 
 @pytest.mark.parametrize("name", [c.name for c in COMMANDS if c.name not in ("demo", "loop")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from rewards.rules import full_stop, length
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_comparisons, read_labels, read_samples
+from tests.campaign.bad_values import expected_of
 from tests.campaign.commands import BY_NAME
 from tests.campaign.told_in_one_line import Place
 
@@ -59,6 +61,9 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "size float": lambda: PPOConfig(output_dir="a", iteration_batch_size=16.0),  # type: ignore[arg-type]
     "size true": lambda: PPOConfig(output_dir="a", iteration_batch_size=True),
     "rate nan": lambda: PPOConfig(output_dir="a", learning_rate=math.nan),
+    "iterations text": lambda: PPOConfig(output_dir="a", max_iterations="1"),  # type: ignore[arg-type]
+    "size 32.0": lambda: PPOConfig(output_dir="a", iteration_batch_size=32.0),  # type: ignore[arg-type]
+    "seed of 70 bits": lambda: PPOConfig(output_dir="a", seed=2**70),
     "rate none": lambda: PPOConfig(output_dir="a", learning_rate=None),  # type: ignore[arg-type]
     "directory none": lambda: PPOConfig(output_dir=None),  # type: ignore[arg-type]
     "directory empty": lambda: PPOConfig(output_dir=""),
@@ -97,8 +102,19 @@ def test_refused_in_one_line(place: Place, call: Callable[[], Any]) -> None:
     assert not (place.folder / "new").exists()
 
 
+FLOATS = [field.name for field in dataclasses.fields(PPOConfig) if expected_of(BY_NAME["ppo"], field).item is float]
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, 10**400])
+@pytest.mark.parametrize("name", FLOATS)
+def test_no_float_is_infinite(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"^--{name}: got .*; expected a"):
+        PPOConfig(output_dir="a", **{name: value})  # type: ignore[arg-type]
+
+
 def test_paths_and_single_values_are_taken(place: Place) -> None:
     trainer(Path("model"), full_stop)
+    assert PPOConfig(output_dir=Path("a")).output_dir == "a"  # type: ignore[arg-type]
     trainer(reward="length")
     trainer(reward=[length, "mine.py:mine"], reward_weights=[1, 2])
 

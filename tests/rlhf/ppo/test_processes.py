@@ -13,6 +13,7 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from safetensors.torch import load_file
+from torch.distributed import TCPStore
 
 from rlhf.runs.ladder import read_rungs
 
@@ -256,3 +257,12 @@ def test_a_killed_process_is_told_once_without_a_traceback(model_directory: Path
         assert f"got the end of rank {victim};" in ours[0]
     assert "this is a fault of ours" not in done.stderr
     assert "rlhf/cli.py" not in done.stderr  # no traceback but the launcher's
+
+
+def test_the_store_listens_on_all_interfaces_as_the_page_says() -> None:
+    """docs/processes.md says how to close the port; once torch can bind it, the page is to say that."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()]
+    listening = {row[1] for row in rows if row[3] == "0A"}
+    assert listening & {f"{'0' * 8}:{store.port:04X}", f"{'0' * 32}:{store.port:04X}"}
+    assert "listens on all interfaces" in (ROOT / "docs/processes.md").read_text()
