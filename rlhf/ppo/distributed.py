@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlhf.foundation.errors import InputError, Told
+from rlhf.ppo.arrival import await_all
 from rlhf.ppo.company import Company, company
 from rlhf.ppo.failing_together import fail_together, of_rank, outcome_of
 from rlhf.ppo.siblings import ended_ranks
@@ -157,14 +158,14 @@ class Processes:
             self.company.watch_no_longer()
 
 
-def start(*, use_cpu: bool) -> Processes:
+def start(*, use_cpu: bool, straggler_timeout: float) -> Processes:
     """The processes of this run, their kind said on stderr where a launcher started them.
 
     Raises InputError when they are not what the launcher was asked for. Every process finds the same fault; the one
     that is there first tells it (the launcher ends the others as soon as one has failed), the others raise Told.
     """
     try:
-        processes = _start(use_cpu)
+        processes = _start(use_cpu, straggler_timeout)
     except InputError:
         if not first_to_tell():
             raise Told(2) from None
@@ -252,10 +253,14 @@ def _processes_asked_for() -> int:
     return 1
 
 
-def _start(use_cpu: bool) -> Processes:
+def _start(use_cpu: bool, straggler_timeout: float) -> Processes:
     launched = _processes_asked_for()
     try:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
+            await_all(straggler_timeout)
         accelerator = Accelerator(cpu=use_cpu)
+    except InputError:
+        raise
     except (ImportError, RuntimeError, ValueError, AssertionError) as error:  # no GPU, no deepspeed, a port in use
         raise InputError(
             "accelerate launch",

@@ -119,7 +119,7 @@ def finetune(config: PPOCommandConfig) -> OpenedRun:
     from rlhf.ppo import agreement, distributed
     from rlhf.ppo.trainer import PPOTrainer
 
-    processes = distributed.start(use_cpu=config.use_cpu)
+    processes = distributed.start(use_cpu=config.use_cpu, straggler_timeout=config.straggler_timeout)
     processes.watch(config.straggler_timeout)
     agreement.require_same_program(processes)
     agreement.require_same_options(processes, config.resolved())

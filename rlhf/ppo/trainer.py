@@ -85,7 +85,7 @@ class PPOTrainer:
         others = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "peft_config": peft_config}
         others |= {"processing_class": processing_class, "callbacks": callbacks, "reward_constants": reward_constants}
         self.made_from = made_from(args, model, reward_funcs, others)
-        self.processes = distributed.start(use_cpu=args.use_cpu)
+        self.processes = distributed.start(use_cpu=args.use_cpu, straggler_timeout=args.straggler_timeout)
         self.processes.require_divisor_of(args.minibatch_size)
         self.processes.watch(args.straggler_timeout)
         agreement.require_same_options(self.processes, args.resolved())
