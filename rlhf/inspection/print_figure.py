@@ -177,7 +177,10 @@ def _limit(axes: Axes, plotly: go.Figure) -> None:
     for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
         described = plotly.layout[f"{name}axis"]
         values = [value for trace in plotly.data for value in trace[name] if value is not None]
-        if not any(isinstance(value, str) for value in values):
+        if any(isinstance(value, str) for value in values):
+            axes.margins(**{name: 0.12})
+            axis.set_tick_params(rotation=30 if len({*values}) > 4 else 0)
+        else:
             whole = name == "x" and all(float(value).is_integer() for value in values)
             axis.set_major_locator(MaxNLocator(TICKS, integer=whole, steps=[1, 2, 2.5, 5, 10]))
         if described.tickformat:

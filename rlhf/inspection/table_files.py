@@ -138,10 +138,10 @@ def _flat(column: Series[Any]) -> Series[Any]:
 
 
 def write_csv(table: DataFrame, path: Path) -> None:
-    """UTF-8, a line of names first, an empty cell where there is no value, every number with all its digits."""
+    """UTF-8, a line of names first, texts in quotes, every number with all its digits, "" where there is no value."""
     numeric = table.select_dtypes(["number", "bool"]).columns
     safe = table.apply(lambda column: column if column.name in numeric else column.map(defused, na_action="ignore"))
-    safe.rename(columns=defused).to_csv(path, index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+    safe.rename(columns=defused).to_csv(path, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
 
 
 def _write_parquet(table: DataFrame, path: Path) -> None:

@@ -32,8 +32,8 @@ class Progress:
         """`iteration 12 of at most 200, KL 3.20 of 10 nats; about 9 iterations or 6 minutes left, an estimate ...`."""
         most = f" of at most {self.most_iterations}" if self.most_iterations is not None else ""
         budget = f" of {self.budget:g}" if self.budget is not None else ""
-        left = "no estimate yet of the time left"
-        if self.iterations_left is not None and self.seconds_left is not None:
+        left = "about to end" if self.iterations_left == 0 else "no estimate yet of the time left"
+        if self.iterations_left and self.seconds_left is not None:
             count = f"{self.iterations_left:,} iteration{'s' if self.iterations_left > 1 else ''}"
             left = f"about {count} or {duration(self.seconds_left)} left, an estimate from the growth of √KL"
         return f"iteration {self.iteration}{most}, KL {self.kl:.2f}{budget} nats; {left}"
@@ -51,13 +51,13 @@ def progress_of(run: Run) -> Progress:
 
 
 def iterations_to_budget(run: Run) -> list[int]:
-    """(√budget - √KL) / slope of √KL by iteration, at least one; [] without a budget, or where KL does not grow."""
+    """(√budget - √KL) / slope of √KL by iteration; [] without a budget, or where KL does not grow."""
     roots = np.array([sqrt_kl(row["kl_per_completion"]) for row in run.metrics[-RECENT:]])
     steps = np.arange(len(roots)) - (len(roots) - 1) / 2
     slope = float((steps * roots).sum() / (steps**2).sum()) if len(roots) > 1 else 0.0
     if run.budget_nats is None or slope <= 0:
         return []
-    return [max(1, math.ceil((math.sqrt(run.budget_nats) - float(roots[-1])) / slope))]
+    return [max(0, math.ceil((math.sqrt(run.budget_nats) - float(roots[-1])) / slope))]
 
 
 def seconds_an_iteration(run: Run) -> float:
