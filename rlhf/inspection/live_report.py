@@ -52,7 +52,7 @@ class LiveReport:
                 try:
                     self._page, self._version = self._made("" if ended else version), version
                 except InputError as error:
-                    self._page = self._page or self._waiting(version, str(error))
+                    self._page = self._page if self._version else self._waiting(version, str(error))
             self.shown_last |= ended and self._version == version
             return self._page
 

@@ -117,6 +117,16 @@ class OpenedRun:
         return stored_evaluation(self._read())
 
     @property
+    def scores(self) -> DataFrame:
+        """Mean, standard error and n of proxy, golds and qualities, a row a rung and reward; empty before evaluation.
+
+        Units in `.attrs["units"]`. Raises InputError for a torn file.
+        """
+        from rlhf.inspection.table_files import scores_of
+
+        return scores_of(self.evaluation)
+
+    @property
     def figures(self) -> list[str]:
         """The names that `figure` takes."""
         return list(self._charts())

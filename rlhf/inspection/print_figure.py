@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -49,7 +50,7 @@ LEGEND: Mapping[str, Any] = {
     "handletextpad": 0.5,
     "columnspacing": 1.2,
 }
-LONGEST = 48  # characters of a legend entry on one line
+LONGEST, UPRIGHT = 48, 32  # characters on one line, across the figure and along its height
 TICKS = 6
 
 
@@ -62,8 +63,8 @@ def printed(plotly: go.Figure, quantity: str = "") -> Figure:
     FigureCanvasAgg(figure)  # it measures texts
     axes = figure.add_subplot()
     x, y = plotly.layout.xaxis, plotly.layout.yaxis
-    axes.set_xlabel(x.title.text or "")
-    axes.set_ylabel(",\n".join(filter(None, (quantity, y.title.text))))
+    axes.set_xlabel(_in_lines(x.title.text or ""))
+    axes.set_ylabel(_in_lines(",\n".join(filter(None, (quantity, y.title.text))), UPRIGHT))
     entries = _draw_traces(axes, plotly)
     for shape in plotly.layout.shapes:
         _draw_shape(axes, shape)
@@ -92,7 +93,7 @@ def _draw_traces(axes: Axes, plotly: go.Figure) -> list[Entry]:
     for trace in plotly.data:
         handle = _draw_bars(axes, trace, heights) if trace.type == "bar" else _draw_scatter(axes, trace)
         if handle is not None and trace.name and trace.showlegend is not False:
-            entries.append((handle, display_text(trace.name, 200)))
+            entries.append((handle, trace.name))
     return entries
 
 
@@ -178,7 +179,7 @@ def _limit(axes: Axes, plotly: go.Figure) -> None:
         described = plotly.layout[f"{name}axis"]
         values = [value for trace in plotly.data for value in trace[name] if value is not None]
         if any(isinstance(value, str) for value in values):
-            axes.margins(**{name: 0.12})
+            axes.set(**{f"{name}margin": 0.12})
             axis.set_tick_params(rotation=30 if len({*values}) > 4 else 0)
         else:
             whole = name == "x" and all(float(value).is_integer() for value in values)
@@ -206,6 +207,7 @@ def _draw_legend(figure: Figure, entries: Sequence[Entry]) -> None:
         drawn.remove()
 
 
-def _in_lines(name: str) -> str:
-    """A name in lines that fit one column; file names have no spaces to break at."""
-    return "\n".join(name[start : start + LONGEST] for start in range(0, len(name), LONGEST))
+def _in_lines(text: str, width: int = LONGEST) -> str:
+    """A text in lines that fit, safe to look at; names of files have no spaces to break at."""
+    shown = display_text(text, 200).split("\n")
+    return "\n".join(part for line in shown for part in textwrap.wrap(line, width))

@@ -65,13 +65,16 @@ def _sorted_out(value: Any) -> dict[str, Any]:
 def tables_of(directory: Path) -> dict[str, DataFrame]:
     """The tables of one run by name; some may have no rows yet."""
     run = read_run(directory)
-    evaluation = stored_evaluation(run)
-    evaluated = framed(evaluation_rows(evaluation) if evaluation else (), EVALUATION_UNITS)
-    return {"metrics": metrics_of(run), "ladder": ladder_of(run), "samples": samples_of(run), "evaluation": evaluated}
+    scores = scores_of(stored_evaluation(run))
+    return {"metrics": metrics_of(run), "ladder": ladder_of(run), "samples": samples_of(run), "evaluation": scores}
 
 
-def evaluation_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """A row a rung and reward; `samples` is the folder of the run that holds what was scored."""
+def scores_of(evaluation: Evaluation | None) -> DataFrame:
+    """A row a rung and reward with units; `samples` is the folder of the run that holds what was scored."""
+    return framed(_score_rows(evaluation) if evaluation else (), EVALUATION_UNITS)
+
+
+def _score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     kinds = {PROXY: "proxy"} | dict.fromkeys(evaluation.golds, "gold") | dict.fromkeys(evaluation.qualities, "quality")
     rows = []
     for rung in evaluation.rungs:

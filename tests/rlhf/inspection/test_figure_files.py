@@ -127,6 +127,14 @@ def test_a_long_name_is_broken_and_the_axes_keep_their_height() -> None:
     assert drawn(figure).get_figheight() > drawn(go.Figure(figure.data[1:])).get_figheight()
 
 
+def test_long_and_hostile_titles_of_axes_stay_on_the_page() -> None:
+    figure = titled(go.Figure(go.Scatter(x=[0], y=[1])), "step", f"mean \x07{'long ' * 12}")
+    with matplotlib.rc_context(STYLE):
+        lines = printed(figure).axes[0].get_ylabel().split("\n")
+    assert lines[0] == "mean ␇long long long long long"
+    assert max(map(len, lines)) <= 32
+
+
 def test_lines_dashes_gaps_and_steps() -> None:
     figure = go.Figure()
     figure.add_scatter(x=[0, 1, 2], y=[1.0, None, 3.0], mode="lines", line={"color": "#3f7fd9", "dash": "dot"})

@@ -150,6 +150,8 @@ def test_a_run_without_an_iteration_waits(going: Path) -> None:
     report = LiveReport([going])
     assert "Nothing to show yet" in report.page()
     assert report.progress() == []
+    os.utime(going / "run.json")
+    assert f'!== "{report.version}"' in report.page()
     (going / "metrics.jsonl").write_text(lines)
     assert "Nothing to show yet" not in report.page()
 

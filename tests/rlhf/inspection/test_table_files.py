@@ -95,6 +95,14 @@ def test_the_evaluation_has_a_row_a_rung_and_reward(make_run: MakeRun, tmp_path:
     )
 
 
+def test_a_notebook_has_the_evaluation_as_a_frame(make_run: MakeRun) -> None:
+    run = OpenedRun(make_run(rungs=2, samples=10))
+    assert run.scores.empty
+    evaluate_run(run.directory)
+    assert run.scores.reward.tolist() == ["proxy", "gold"] * 2
+    assert run.scores.attrs["units"]["se"] == "reward's own"
+
+
 def test_an_evaluation_of_rungs_that_are_gone_is_not_shown(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(rungs=3, samples=5)
     evaluate_run(run)
