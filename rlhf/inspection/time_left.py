@@ -70,4 +70,4 @@ def duration(seconds: float) -> str:
     for unit, size, digits in (("hours", 3600, 1), ("minutes", 60, 0)):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.{digits}f} {unit}"
-    return f"{seconds:.0f} seconds"
+    return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"

@@ -11,14 +11,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from rlhf.foundation.errors import InputError
 from rlhf.inspection import live_server
 from rlhf.inspection.live_report import LiveReport
-from rlhf.inspection.live_server import HEADERS, LiveServer, watch
+from rlhf.inspection.live_server import LiveServer, watch
 from rlhf.whole_loop.inspect_runs import inspect
 
 from .conftest import MakeRun
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 def ask(server: LiveServer, path: str, host: str | None = None, method: str = "GET") -> http.client.HTTPResponse:
@@ -224,6 +234,28 @@ def test_a_run_that_has_ended_gets_its_report(make_run: MakeRun, capsys: pytest.
     run = make_run(samples=5)
     assert inspect(str(run), watch=True).report == run / "report.html"
     assert "KL budget of 10 nats reached; there is nothing to wait for" in capsys.readouterr().out
+
+
+@pytest.mark.real
+def test_a_browser_loads_the_page_again_by_itself(server: LiveServer, going: Path, chromium: str) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox"])
+        page = browser.new_page()
+        faults: list[str] = []
+        page.on("console", lambda m: faults.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.clock.install()
+        page.goto(server.url)
+        assert page.locator("tr[data-rung]").count() == 2
+        next_rung(going)
+        page.clock.run_for(15_000)
+        page.wait_for_selector('tr[data-rung="kl-10.00"]')
+        server.shutdown()
+        server.server_close()
+        page.clock.run_for(15_000)
+        page.wait_for_function("document.body.innerText.includes('No longer live')")
+        browser.close()
+    assert [fault for fault in faults if "ERR_CONNECTION_REFUSED" not in fault] == []
 
 
 def test_what_cannot_be_watched(going: Path, tmp_path: Path) -> None:

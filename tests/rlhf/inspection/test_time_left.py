@@ -56,8 +56,9 @@ def test_what_is_said(roots: list[float], said: str) -> None:
 
 
 def test_durations() -> None:
-    assert [duration(seconds) for seconds in (0, 89, 90, 5399, 5400, 36_000)] == [
+    assert [duration(seconds) for seconds in (0, 1, 89, 90, 5399, 5400, 36_000)] == [
         "0 seconds",
+        "1 second",
         "89 seconds",
         "2 minutes",
         "90 minutes",
