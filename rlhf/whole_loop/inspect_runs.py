@@ -74,6 +74,9 @@ class InspectConfig(Options):
                 expected="one run directory or more",
                 fix="give the --output_dir of `rlhf ppo`",
             )
+        for name in ("tables", "figures"):
+            if getattr(self, name) == "":
+                raise InputError(f"--{name}", got="an empty name", expected="a directory", fix="name one")
         if self.port and not 1024 <= self.port <= 65535:
             raise InputError("--port", got=self.port, expected="0 or 1024 to 65535", fix="leave it out for a free port")
         if self.probe and not self.writes_report:
