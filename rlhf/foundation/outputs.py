@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.files import read_json
+from rlhf.foundation.files import read_json, replacing, write_json
+from rlhf.foundation.locks import made_for
 
 
 def check_output(option: str, path: Path, *, overwrite: bool, inputs: Sequence[str | None] = ()) -> None:
@@ -53,3 +55,56 @@ def is_comparison_table(path: Path) -> bool:
     except InputError:
         return False
     return isinstance(content, dict) and content.keys() == {"rewards", "rows"}
+
+
+Writer = Callable[[Path], object]
+
+
+class OwnFiles:
+    """Files by name in a directory, with a `record` beside that says what they are and which names are ours.
+
+    Files that an earlier call wrote there, as its record says, are replaced, and go where they are not written again.
+    Raises InputError, before anything is written, where a name is taken by another file.
+    """
+
+    def __init__(
+        self, option: str, directory: Path, record: str, writers: Mapping[str, Writer], about: Mapping[str, Any]
+    ) -> None:
+        """Each writer writes a whole file at the path it gets; `about` is what the record says of them."""
+        self.directory, self.record, self.writers, self.about = directory, directory / record, writers, about
+        kinds = {Path(name).suffix for name in writers}
+        self._known = {name for name in _recorded(option, directory, self.record) if Path(name).suffix in kinds}
+        for name in writers:
+            check_own(option, directory / name, lambda path: path.name in self._known)
+
+    def write(self) -> list[Path]:
+        """Write them, each atomically; returns their paths."""
+        with made_for(self.directory):
+            self._record({*self._known, *self.writers})  # what a killed call has written stays ours
+            for name, write in self.writers.items():
+                with replacing(self.directory / name) as temporary:
+                    write(temporary)
+            for name in self._known - self.writers.keys():
+                (self.directory / name).unlink(missing_ok=True)
+            self._record({*self.writers})
+        return [self.directory / name for name in self.writers]
+
+    def _record(self, names: Collection[str]) -> None:
+        write_json(self.record, {**self.about, "files": sorted(names)})
+
+
+def _recorded(option: str, directory: Path, record: Path) -> list[str]:
+    """Names of the files that the record of an earlier call claims. Raises InputError where it is no such record."""
+    if directory.exists() and not directory.is_dir():
+        raise InputError(option, got=f"{directory}, a file", expected="a directory", fix="choose another path")
+    check_own(option, record, _is_record)
+    return [name for name in read_json(record)["files"] if Path(name).name == name] if record.exists() else []
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        content = read_json(path)
+    except InputError:
+        return False
+    listed = content.get("files") if isinstance(content, dict) else None
+    return isinstance(listed, list) and all(isinstance(name, str) for name in listed)

@@ -88,12 +88,28 @@ def _leaves(above: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def framed(rows: Iterable[Mapping[str, Any]], units: Mapping[str, str] = UNITS) -> DataFrame:
-    """Rows as a frame; `.attrs["units"]` has the units of those of its columns that have one."""
-    from pandas import DataFrame
+    """Rows as a frame; `.attrs["units"]` has the units of those of its columns that have one.
 
-    frame = DataFrame(list(rows))
+    Whole numbers stay exact where some are missing; a lone surrogate, which pandas cannot hold, stands as its escape.
+    """
+    from pandas import DataFrame, array
+
+    listed = list(rows)
+    try:
+        frame = DataFrame(listed)
+    except UnicodeEncodeError:
+        listed = [{key: _encodable(value) for key, value in row.items()} for row in listed]
+        frame = DataFrame(listed)
+    for column in frame.columns[frame.dtypes == "float64"]:
+        values = [row.get(column) for row in listed]
+        if all(value is None or type(value) is int for value in values):
+            frame[column] = array(values, dtype="Int64")
     frame.attrs["units"] = {column: units[column] for column in frame.columns if column in units}
     return frame
+
+
+def _encodable(value: Any) -> Any:
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _as_row(record: Any) -> Mapping[str, Any]:

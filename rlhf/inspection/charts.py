@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlhf.inspection.curves import training_charts
-from rlhf.inspection.evaluation import read_evaluation
+from rlhf.inspection.evaluation import stored_evaluation
 from rlhf.inspection.figures import Chart, Story, against_kl, human_chart
 from rlhf.inspection.human_ladder import read_human_ladder
 from rlhf.inspection.replicates import joint_curves
@@ -25,13 +25,17 @@ def charts_along_kl(stories: Sequence[Story]) -> list[Chart]:
     return [*against_kl(stories, rewards, joint_curves(stories, rewards)), *human_chart(stories)]
 
 
-def named_charts(directory: Path) -> dict[str, Chart]:
-    """The charts of one run by name, as `reward` (by iteration) or `proxy along KL`. Nothing is written.
+def named_charts(*directories: Path) -> dict[str, Chart]:
+    """The charts of a run, or of several drawn over each other, by name: `reward` (by iteration), `proxy along KL`.
 
-    Raises InputError when the directory is no run, or before its first iteration.
+    Nothing is written. Raises InputError when a directory is no run, or before its first iteration.
     """
-    path = directory / "evaluation.json"
-    evaluation = read_evaluation(path) if path.exists() else None
-    stories = [Story(read_run(directory), evaluation, read_human_ladder(directory / "human_ladder.json"))]
+    stories = [read_story(directory) for directory in directories]
     along = {chart.title[0].lower() + chart.title[1:]: chart for chart in charts_along_kl(stories)}
     return {**{chart.id: chart for chart in training_charts(stories)}, **along}
+
+
+def read_story(directory: Path, *, tell: bool = True) -> Story:
+    """A run with what was found of it so far; what is torn or damaged is told on stderr, if `tell`."""
+    run = read_run(directory, tell=tell, tell_torn=tell)
+    return Story(run, stored_evaluation(run), read_human_ladder(directory / "human_ladder.json"))

@@ -95,7 +95,8 @@ def kl_chart(stories: Sequence[Story]) -> Chart:
             )  # fmt: skip
     titled(figure, ITERATION, "nats per completion")
     keys = ("kl_per_completion", "kl_per_completion_se", "kl_k1")
-    return Chart("kl", "KL(policy ‖ original)", "mean ± standard error", figure, keys)
+    title = "KL(policy ‖ original)"
+    return Chart("kl", title, "mean ± standard error", figure, keys, quantity=title)
 
 
 def run_straightness(run: Run) -> Straightness | None:
@@ -128,7 +129,8 @@ def straightness_chart(stories: Sequence[Story]) -> Chart:
             figure.data[-1].showlegend = len(stories) == 1
     titled(figure, "optimiser steps", "√nats per completion")
     keys = ("sqrt_kl", "optimizer_steps")
-    return Chart("sqrt-kl", "√KL against optimiser steps", "; ".join(told), figure, keys, by_iteration=False)
+    title, note = "√KL against optimiser steps", "; ".join(told)
+    return Chart("sqrt-kl", title, note, figure, keys, by_iteration=False, quantity="√KL(policy ‖ original)")
 
 
 def clip_chart(stories: Sequence[Story]) -> Chart:
@@ -149,7 +151,8 @@ def clip_chart(stories: Sequence[Story]) -> Chart:
     highest = max((v for trace in figure.data for v in trace.y if v is not None), default=0.0)
     figure.update_yaxes(tickformat=".1%", range=[0, max(0.03, 1.25 * highest)])
     note = "shaded: 1 % to 20 %; below it the batch grows, above it the learning rate is halved"
-    return Chart("clip", "Clip fraction", note, figure, ("clip_ratio/outside_mean", "clip_ratio/region_mean"))
+    keys = ("clip_ratio/outside_mean", "clip_ratio/region_mean")
+    return Chart("clip", "Clip fraction", note, figure, keys, quantity="clip fraction" if len(stories) > 1 else "")
 
 
 def mark_controller(figure: go.Figure, stories: Sequence[Story]) -> None:
@@ -186,7 +189,7 @@ def simple(
         figure.update_yaxes(rangemode="tozero")
     titled(figure, ITERATION, unit)
     figure.update_layout(showlegend=len(stories) > 1)
-    return Chart(chart, title, "", figure, (key,))
+    return Chart(chart, title, "", figure, (key,), quantity=title[0].lower() + title[1:])
 
 
 def seconds_chart(stories: Sequence[Story]) -> Chart:
@@ -207,4 +210,4 @@ def seconds_chart(stories: Sequence[Story]) -> Chart:
                 )  # fmt: skip
     titled(figure, ITERATION, "seconds")
     figure.update_layout(barmode="stack")
-    return Chart("seconds", "Seconds by stage", "", figure, stages)
+    return Chart("seconds", "Seconds by stage", "", figure, stages, quantity="time of an iteration")

@@ -325,6 +325,17 @@ def read_evaluation(path: Path) -> Evaluation:
         ) from error
 
 
+def stored_evaluation(run: Run) -> Evaluation | None:
+    """What evaluation.json says of a run; None before it was made, or where the ladder no longer has its rungs.
+
+    Raises InputError like `read_evaluation`.
+    """
+    path = run.directory / "evaluation.json"
+    evaluation = read_evaluation(path) if path.exists() else None
+    known = {rung.name for rung in run.rungs}
+    return evaluation if evaluation and {rung.name for rung in evaluation.rungs} <= known else None
+
+
 def _from_json(value: Any) -> Evaluation:
     rungs = [
         RungEvaluation(

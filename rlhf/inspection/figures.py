@@ -36,7 +36,10 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One plot with its heading; `keys` are the metrics whose definitions are shown on hover."""
+    """One plot with its heading; `keys` are the metrics whose definitions are shown on hover.
+
+    `quantity` is what the y axis shows, where its title is a unit alone and the heading may be missing.
+    """
 
     id: str
     title: str
@@ -44,6 +47,7 @@ class Chart:
     figure: go.Figure
     keys: tuple[str, ...] = ()
     by_iteration: bool = True
+    quantity: str = ""
 
 
 def rgba(colour: str, alpha: float) -> str:
@@ -195,7 +199,7 @@ def human_chart(stories: Sequence[Story]) -> list[Chart]:
     if not figure.data:
         return []
     titled(figure, "√KL(policy ‖ original), √nats per completion", "mean rating, 1 to 5")
-    figure.update_layout(height=340)
+    figure.update_layout(height=340, showlegend=len(stories) > 1)
     return [Chart("human", "Human quality along KL", "blind ratings, 95 % intervals", figure, (), False)]
 
 

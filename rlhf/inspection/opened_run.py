@@ -15,7 +15,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_object
 from rlhf.foundation.tables import UNITS, framed
 from rlhf.runs.metrics import METRICS
-from rlhf.runs.reading import Run, read_ladder_samples, read_run
+from rlhf.runs.reading import Run, read_ladder_samples, read_run, run_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rlhf.inspection.evaluation import Evaluation
     from rlhf.inspection.figures import Chart
+    from rlhf.inspection.print_figure import Format
 
 RewardFunction = Callable[..., Any]
 RUNG_UNITS = {
@@ -32,8 +33,33 @@ RUNG_UNITS = {
     "reward": "reward's own",
     "reward_se": "reward's own",
     "n": "samples",
+    "iteration": "iterations",
+    "completions_seen": "completions",
+    "optimizer_steps": "steps",
 }
 HIDDEN = ("files",)  # digests of a rung's files
+
+
+def metrics_of(run: Run) -> DataFrame:
+    """A row an iteration, with units."""
+    return framed(run.metrics, {name: metric.unit for name, metric in METRICS.items()})
+
+
+def ladder_of(run: Run) -> DataFrame:
+    """A row a rung, with units."""
+    rows = (dataclasses.asdict(rung) for rung in run.rungs)
+    return framed(({key: row[key] for key in row if key not in HIDDEN} for row in rows), RUNG_UNITS)
+
+
+def samples_of(run: Run, rung: str | None = None) -> DataFrame:
+    """A row a sample of one rung, or of all. Raises InputError for a rung that has none."""
+    found = read_ladder_samples(run)
+    if rung is not None and rung not in found:
+        expected = f"one of {', '.join(found) or 'none yet'}"
+        raise InputError("rung", got=rung, expected=expected, fix="see `run.ladder`")
+    chosen = {rung: found[rung]} if rung is not None else found
+    rows = ({"rung": name, **dataclasses.asdict(row)} for name, rows in chosen.items() for row in rows)
+    return framed(rows, {**UNITS, "kl_per_completion": "nats per completion"})
 
 
 class OpenedRun:
@@ -52,6 +78,11 @@ class OpenedRun:
         return f"<run {self.directory}>"
 
     @property
+    def name(self) -> str:
+        """What the run is called beside others: its directory's name."""
+        return run_name(self.directory)
+
+    @property
     def record(self) -> dict[str, Any]:
         """run.json: options, seed, versions, digests of the inputs, outcome. Raises InputError."""
         return read_object(self.directory / "run.json")
@@ -64,34 +95,36 @@ class OpenedRun:
     @property
     def metrics(self) -> DataFrame:
         """metrics.jsonl, a row an iteration; units in `.attrs["units"]`. Raises InputError before the first one."""
-        return framed(self._read().metrics, {name: metric.unit for name, metric in METRICS.items()})
+        return metrics_of(self._read())
 
     @property
     def ladder(self) -> DataFrame:
         """The rungs, from low KL to high; units in `.attrs["units"]`. Raises InputError."""
-        rows = (dataclasses.asdict(rung) for rung in self._read().rungs)
-        return framed(({key: row[key] for key in row if key not in HIDDEN} for row in rows), RUNG_UNITS)
+        return ladder_of(self._read())
 
     def samples(self, rung: str | None = None) -> DataFrame:
         """Samples stored with a rung, or with all of them (the column `rung` says which). Raises InputError.
 
         Row i has the same prompt and random numbers on every rung.
         """
-        found = read_ladder_samples(self._read())
-        if rung is not None and rung not in found:
-            expected = f"one of {', '.join(found) or 'none yet'}"
-            raise InputError("rung", got=rung, expected=expected, fix="see `run.ladder`")
-        chosen = {rung: found[rung]} if rung is not None else found
-        rows = ({"rung": name, **dataclasses.asdict(row)} for name, rows in chosen.items() for row in rows)
-        return framed(rows, {**UNITS, "kl_per_completion": "nats per completion"})
+        return samples_of(self._read(), rung)
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """What `rlhf.evaluate` found; None before it. Raises InputError for a torn file."""
-        from rlhf.inspection.evaluation import read_evaluation
+        """What `rlhf.evaluate` found; None before it, or of rungs that are gone. Raises InputError for a torn file."""
+        from rlhf.inspection.evaluation import stored_evaluation
 
-        path = self.directory / "evaluation.json"
-        return read_evaluation(path) if path.exists() else None
+        return stored_evaluation(self._read())
+
+    @property
+    def scores(self) -> DataFrame:
+        """Mean, standard error and n of proxy, golds and qualities, a row a rung and reward; empty before evaluation.
+
+        Units in `.attrs["units"]`. Raises InputError for a torn file.
+        """
+        from rlhf.inspection.table_files import scores_of
+
+        return scores_of(self.evaluation)
 
     @property
     def figures(self) -> list[str]:
@@ -109,6 +142,24 @@ class OpenedRun:
         figure.update_layout(template="plotly_white", title=title, margin={"t": 90}, height=420)
         figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", legend={"y": -0.25, "yanchor": "top"})
         return figure
+
+    def save_figures(self, directory: str | Path, format: Format = "svg") -> list[Path]:
+        """Every figure drawn for a paper, one column wide, as "svg", "pdf" or "png"; captions in figures-FORMAT.json.
+
+        Raises InputError without matplotlib (the extra `figures`), and where another file stands in the way.
+        """
+        from rlhf.inspection.figure_files import planned_figures
+
+        return planned_figures(self._charts(), Path(directory), format, of=[str(self.directory)]).write()
+
+    def save_tables(self, directory: str | Path) -> list[Path]:
+        """Metrics, ladder, samples and evaluation as CSV and Parquet, with units in tables.json.
+
+        Raises InputError where another file stands in the way.
+        """
+        from rlhf.inspection.table_files import planned_tables
+
+        return planned_tables([self.directory], Path(directory)).write()
 
     def _charts(self) -> dict[str, Chart]:
         from rlhf.inspection.charts import named_charts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlhf.foundation.conversation import in_turns
 from rlhf.foundation.files import read_json
@@ -14,8 +14,9 @@ from rlhf.inspection.display import display_text
 from rlhf.inspection.evaluation import Evaluation
 from rlhf.inspection.figures import Chart, Story
 from rlhf.inspection.recommendation import recommend
+from rlhf.inspection.scoring import PROXY
 from rlhf.inspection.side_effects import SideEffects, Term
-from rlhf.runs.reading import Run, bad_file, read_ladder_samples, samples_folder
+from rlhf.runs.reading import Run, bad_file, read_ladder_samples, samples_folder, sqrt_kl
 
 LONGEST_SAMPLE = 2000  # characters shown of one sample
 CHARACTER_BUDGET = 16_000_000  # of all samples together, to keep the file under 30 MB
@@ -34,39 +35,72 @@ def page_data(stories: Sequence[Story], charts: Sequence[Chart]) -> dict[str, An
 
 
 def run_data(run: Run, evaluation: Evaluation | None) -> dict[str, Any]:
-    """Rungs and samples of one run; samples are columns to keep the file small."""
-    if evaluation is None:
-        return {"name": run.name, "start": 0, "rungs": [], "prompts": []}
-    samples = read_ladder_samples(run, samples_folder(evaluation.samples))
+    """Rungs and samples of one run; samples are columns to keep the file small.
+
+    Before the run is evaluated, those stored with the rungs, with the reward they were trained on.
+    """
+    samples = read_ladder_samples(run, samples_folder(evaluation.samples) if evaluation else None)
     count = max(1, sum(len(rows) for rows in samples.values()))
     cap = max(100, min(LONGEST_SAMPLE, CHARACTER_BUDGET // count))
-    rungs = [rung for rung in evaluation.rungs if rung.name in samples]
+    rungs = [rung for rung in measured_rungs(run, evaluation) if rung.name in samples]
     names = [rung.name for rung in rungs]
-    peak = next((evaluation.onsets[name].rung for name in evaluation.telling_golds), None)
-    advised = recommend(evaluation)
-    opening = [name for name in (peak, advised.rung if advised else None) if name in names[:-1]]
     first = next(iter(samples.values()), [])
     prompts = [display_text(in_turns(row.prompt), cap) for row in first]
-    heat = read_heat(run, evaluation)
+    heat = read_heat(run, evaluation) if evaluation else {}
     iterations = {rung.name: rung.iteration for rung in run.rungs}
     return {
         "name": run.name,
-        "start": names.index(opening[0]) if opening else len(names) // 2,
+        "start": start_rung(names, evaluation),
         "rungs": [
             {
                 "name": rung.name,
                 "kl": rung.kl,
                 "klSe": rung.kl_se,
-                "sqrtKl": rung.sqrt_kl,
+                "sqrtKl": sqrt_kl(rung.kl),
                 "iteration": iterations[rung.name],
-                "samples": sample_columns(samples[rung.name], evaluation.scores[rung.name], cap),
+                "samples": sample_columns(samples[rung.name], rung.scores, cap),
                 "heat": heat.get(rung.name, []),
-                "effects": effects_data(evaluation.side_effects.get(rung.name)),
+                "effects": effects_data(evaluation.side_effects.get(rung.name) if evaluation else None),
             }
             for rung in rungs
         ],
         "prompts": prompts if any(prompts) else [],
     }
+
+
+class MeasuredRung(NamedTuple):
+    """A rung with its KL in nats, that one's standard error, and its samples' scores by reward."""
+
+    name: str
+    kl: float
+    kl_se: float | None
+    scores: Mapping[str, Sequence[float | None]]
+
+
+def measured_rungs(run: Run, evaluation: Evaluation | None) -> list[MeasuredRung]:
+    """The evaluated rungs; before there is an evaluation those of the ladder."""
+    if evaluation is not None:
+        return [MeasuredRung(rung.name, rung.kl, rung.kl_se, evaluation.scores[rung.name]) for rung in evaluation.rungs]
+    stored = read_ladder_samples(run)
+    return [
+        MeasuredRung(
+            rung.name,
+            rung.kl_per_completion,
+            rung.kl_per_completion_se,
+            {PROXY: [row.reward for row in stored.get(rung.name, [])]},
+        )
+        for rung in run.rungs
+    ]
+
+
+def start_rung(names: Sequence[str], evaluation: Evaluation | None) -> int:
+    """The rung that the page opens at: gold's peak, else the one advised, else the middle."""
+    if evaluation is None:
+        return len(names) // 2
+    peak = next((evaluation.onsets[name].rung for name in evaluation.telling_golds), None)
+    advised = recommend(evaluation)
+    opening = [name for name in (peak, advised.rung if advised else None) if name in names[:-1]]
+    return names.index(opening[0]) if opening else len(names) // 2
 
 
 def sample_columns(

@@ -12,7 +12,7 @@ from rlhf.foundation.files import write_text
 from rlhf.inspection.charts import charts_along_kl
 from rlhf.inspection.curves import training_charts
 from rlhf.inspection.display import script_json
-from rlhf.inspection.evaluation import Evaluation, evaluate_run, read_evaluation
+from rlhf.inspection.evaluation import Evaluation, evaluate_run, stored_evaluation
 from rlhf.inspection.figures import Chart, Story
 from rlhf.inspection.human_ladder import read_human_ladder
 from rlhf.inspection.page_data import page_data
@@ -34,47 +34,62 @@ def build_report(
     A ladder that was not evaluated yet is evaluated from its stored samples first. Raises InputError when a
     directory is no run or holds nothing to show.
     """
-    from plotly.offline import get_plotlyjs
-
     stories, told = [], list(notices)
     for directory in (run_dir, *others):
         run = read_run(directory)
         evaluation, notice = current_evaluation(run)
-        verdicts = tuple(f"Blind rating: {' '.join(said)}" for said in read_verdicts(directory).values())
-        stories.append(Story(run, evaluation, read_human_ladder(directory / "human_ladder.json"), verdicts))
+        stories.append(Story(run, evaluation, read_human_ladder(directory / "human_ladder.json"), verdicts(directory)))
         told += [*([notice] if notice else []), *breaks(run), *accepted(run, evaluation)]
-    along, curves = charts_along_kl(stories), training_charts(stories)
-    page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
-    html = page.get_template("report.html").render(
-        title=" and ".join(story.run.name for story in stories),
-        stories=[story_facts(story) for story in stories],
-        notices=told,
-        together=joint_onsets(stories),
-        along=[chart_row(chart) for chart in along],
-        curves=[chart_row(chart) for chart in curves],
-        style=(PAGE / "report.css").read_text(encoding="utf-8"),
-        script=(PAGE / "report.js").read_text(encoding="utf-8"),
-        plotly=get_plotlyjs(),
-        data=script_json(page_data(stories, [*along, *curves])),
-    )
     target = output or run_dir / "report.html"
-    write_text(target, html)
+    write_text(target, report_page(stories, told))
     return target
+
+
+def report_page(stories: Sequence[Story], notices: Sequence[str], *, live: str = "") -> str:
+    """The report as HTML; `live` is the version of a page that asks its server for the next one."""
+    from plotly.offline import get_plotlyjs
+
+    along, curves = charts_along_kl(stories), training_charts(stories)
+    return (
+        templates()
+        .get_template("report.html")
+        .render(
+            title=" and ".join(story.run.name for story in stories),
+            stories=[story_facts(story) for story in stories],
+            notices=notices,
+            together=joint_onsets(stories),
+            along=[chart_row(chart) for chart in along],
+            curves=[chart_row(chart) for chart in curves],
+            style=(PAGE / "report.css").read_text(encoding="utf-8"),
+            script=(PAGE / "report.js").read_text(encoding="utf-8"),
+            plotly=get_plotlyjs(),
+            data=script_json(page_data(stories, [*along, *curves])),
+            live=live,
+        )
+    )
+
+
+def templates() -> Environment:
+    """The pages of this folder; a name that a page is not given is a fault."""
+    return Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
+
+
+def verdicts(directory: Path) -> tuple[str, ...]:
+    """What blind ratings of the run's rungs found."""
+    return tuple(f"Blind rating: {' '.join(said)}" for said in read_verdicts(directory).values())
 
 
 def current_evaluation(run: Run) -> tuple[Evaluation | None, str]:
     """The run's evaluation and what is to be said of it; made now from the stored samples where there is none, or one
     of rungs that the ladder no longer has (a run resumed from before them).
     """
-    path = run.directory / "evaluation.json"
     stored = [rung.name for rung in run.rungs if (run.directory / rung.samples).exists()]
-    if path.exists():
-        evaluation = read_evaluation(path)
+    evaluation = stored_evaluation(run)
+    if evaluation is not None:
         scored = [rung.name for rung in evaluation.rungs]
         later = [name for name in stored if name not in scored]
-        if {*scored} <= {rung.name for rung in run.rungs}:
-            told = f"{run.name}: evaluated before {', '.join(later)} came; `rlhf evaluate` scores them too."
-            return evaluation, told if later else ""
+        told = f"{run.name}: evaluated before {', '.join(later)} came; `rlhf evaluate` scores them too."
+        return evaluation, told if later else ""
     if not stored:
         return None, f"{run.name}: no rung has samples yet, so there is nothing to compare along the ladder."
     fresh = evaluate_run(run.directory)

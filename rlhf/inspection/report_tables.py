@@ -202,7 +202,7 @@ def rung_rows(story: Story) -> list[dict[str, Any]]:
     """The table of rungs; a cell that is not known is a dash."""
     run, evaluation = story.run, story.evaluation
     scored = {rung.name: rung for rung in evaluation.rungs} if evaluation else {}
-    samples = read_ladder_samples(run, samples_folder(evaluation.samples)) if evaluation else {}
+    samples = read_ladder_samples(run, samples_folder(evaluation.samples) if evaluation else None)
     rows = []
     for rung in run.rungs:
         known = scored.get(rung.name)

@@ -14,7 +14,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rewards.reward_file import REWARD_FILE, read_report
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json, write_text
+from rlhf.foundation.tables import Report
 from rlhf.inspection.display import display_text, script_json
+from rlhf.inspection.figures import Chart
 
 PAGE = Path(__file__).parent
 BLUE, GREY = "#3f7fd9", "#9aa1ad"
@@ -30,14 +32,7 @@ def build_reward_page(directory: Path, output: Path | None = None, *, probe: Pat
     """
     from plotly.offline import get_plotlyjs
 
-    report = read_report(directory)
-    if not isinstance(report.get("held_out"), dict):
-        raise InputError(
-            str(directory / REWARD_FILE),
-            got="no held-out test",
-            expected="the file that `rlhf reward` wrote",
-            fix="restore it from a copy, or fit the reward model anew",
-        )
+    report = read_tested(directory)
     found = read_probe(probe) if probe else None
     charts = [chart for chart in (reliability(report), by_margin(report), learning_curve(report)) if chart]
     page = Environment(loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined)
@@ -66,6 +61,26 @@ def build_reward_page(directory: Path, output: Path | None = None, *, probe: Pat
     target = output or directory / "report.html"
     write_text(target, html)
     return target
+
+
+def read_tested(directory: Path) -> Report:
+    """reward_model.json with its held-out test. Raises InputError without one."""
+    report = read_report(directory)
+    if isinstance(report.get("held_out"), dict):
+        return report
+    raise InputError(
+        str(directory / REWARD_FILE),
+        got="no held-out test",
+        expected="the file that `rlhf reward` wrote",
+        fix="restore it from a copy, or fit the reward model anew",
+    )
+
+
+def reward_charts(directory: Path) -> dict[str, Chart]:
+    """The page's charts by name. Raises InputError when the directory holds no reward model."""
+    report = read_tested(directory)
+    drawn = {"reliability": reliability(report), "margin": by_margin(report), "learning": learning_curve(report)}
+    return {name: Chart(name, *one, by_iteration=False) for name, one in drawn.items() if one}
 
 
 def read_probe(directory: Path) -> dict[str, Any]:

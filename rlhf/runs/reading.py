@@ -25,6 +25,12 @@ def sqrt_kl(kl: float) -> float:
     return math.sqrt(max(kl, 0.0))
 
 
+def run_name(directory: Path) -> str:
+    """The directory's own name, or its parent's too when it is the demo's plain `ppo`."""
+    path = directory.resolve()
+    return f"{path.parent.name}/{path.name}" if path.name == "ppo" else path.name
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run directory read into memory; rungs go up in KL, `metrics` has one row an iteration."""
@@ -37,9 +43,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The directory's own name, or its parent's too when it is the demo's plain `ppo`."""
-        path = self.directory.resolve()
-        return f"{path.parent.name}/{path.name}" if path.name == "ppo" else path.name
+        """What the run is called beside others."""
+        return run_name(self.directory)
 
     @property
     def completion_length(self) -> int:
@@ -53,10 +58,10 @@ class Run:
         return self.info.get("status") == "running"
 
 
-def read_run(directory: Path, *, tell: bool = True) -> Run:
+def read_run(directory: Path, *, tell: bool = True, tell_torn: bool = True) -> Run:
     """Read a run directory. Raises InputError when it is none, has no metrics yet, or holds a torn or NaN value.
 
-    Rungs whose files are gone, cut or changed are told on stderr, if `tell`.
+    Rungs whose files are gone, cut or changed are told on stderr, if `tell`; a torn last line, if `tell_torn`.
     """
     if not (directory / "run.json").is_file():
         raise InputError(
@@ -70,7 +75,7 @@ def read_run(directory: Path, *, tell: bool = True) -> Run:
         raise bad_file(directory / "run.json", f"a JSON {type(info).__name__}", "a JSON object")
     if not isinstance(info.get("config"), dict):
         raise bad_file(directory / "run.json", "JSON of another shape", "the `config` and outcome of a run")
-    metrics = read_metrics(directory / "metrics.jsonl")
+    metrics = read_metrics(directory / "metrics.jsonl", tell=tell_torn)
     rungs, budget = read_ladder(directory / "ladder.json")
     run = Run(directory, info, metrics, rungs, budget)
     told = damage_of(run) if tell else None
@@ -98,12 +103,12 @@ def bad_file(place: Path | str, got: str, expected: str) -> InputError:
     return InputError(str(place), got=got, expected=expected, fix=fix)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path, *, tell: bool = True) -> list[dict[str, Any]]:
     """Rows of metrics.jsonl. Raises InputError when there are none, one is torn, or a number is not finite.
 
     A torn last line is passed over, as on resuming.
     """
-    rows = read_metrics_file(path)
+    rows = read_metrics_file(path, tell=tell)
     if not rows:
         raise InputError(
             str(path),

@@ -87,6 +87,7 @@ DEEDS = [
     Deed("evaluate", "evaluate run-0 --num_samples 32 --gold_reward_func full_stop "
          "--best_of_n_samples 32 --quiet"),
     Deed("inspect", "inspect run-0"),
+    Deed("inspect, tables and figures", "inspect run-0 --tables tables --figures figures"),
     Deed("rate push", "rate push run-0 --output_dir study --stored_samples --page --num_samples 6",
          random_ids=True),
     Deed("rate pull", "rate pull --output_dir study --answers rated-ana.json rated-ben.json"),
