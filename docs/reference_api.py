@@ -1,0 +1,148 @@
+"""The reference of the Python API as Markdown: every exported name with its signature, docstring and options."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rlhf.foundation.options import Expected, Options
+
+PACKAGES = ("rlhf", "labeling", "rewards")
+HEAD = "| option | value, default | meaning |\n|---|---|---|"
+
+
+def api() -> str:
+    """The whole page."""
+    parts = [
+        "# Python API",
+        "Every public name of the three packages. A step takes the options of its command with the same names, defaults "
+        "and checks; what is marked as positional may be given without its name. Where a value may be held in memory "
+        "(a model, samples, labels, a reward), its class stands beside the text that names a file.",
+        "Every step has two more ways to be called: `step.from_recipe(NAME, **options)` with a [recipe](recipes.md) or a "
+        "YAML file, and `step.run(config)` with an options object. A mistake is an `rlhf.InputError`, which is a "
+        "`ValueError`, with one line: what, got, expected, fix.",
+    ]
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        said, _, example = inspect.getdoc(module).partition("\n\n") if inspect.getdoc(module) else ("", "", "")
+        parts += [f"## {package}", said]
+        names = [name for name in module.__all__ if not name.startswith("_")]
+        parts += [text for name in names for text in entry(package, name, getattr(module, name))]
+    return "\n\n".join(parts)
+
+
+def entry(package: str, name: str, what: Any) -> Iterator[str]:
+    """One exported name."""
+    yield f"### {package}.{name}"
+    full = f"{package}.{name}"
+    options = getattr(what, "options", what if isinstance(what, type) and issubclass(what, Options) else None)
+    if options is not None:
+        yield fenced(f"{full}({positional(options)})" + (returns(what) if what is not options else ""))
+        yield paragraphs((inspect.getdoc(what) or "").split("\n\nOptions:\n")[0])
+        yield option_table(options, lambda field: field.name)
+    elif isinstance(what, type):
+        yield fenced(f"{full}{signature(what)}")
+        yield paragraphs(inspect.getdoc(what) or "")
+        yield from members(what)
+    else:
+        yield fenced(f"{full}{signature(what)}")
+        yield paragraphs(inspect.getdoc(what) or "")
+
+
+def positional(options: type[Options]) -> str:
+    """The parameters that need no name, and a sign that the others do."""
+    parameters = inspect.signature(options).parameters.values()
+    named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return ", ".join([*named, "*", "..."] if len(named) < len(parameters) else named)
+
+
+def signature(what: Callable[..., Any]) -> str:
+    """The parameters of a function or class, a line each where one line is too long."""
+    found = inspect.signature(what)
+    parameters = [p for p in found.parameters.values() if p.name != "self"]
+    said = "" if isinstance(what, type) or found.return_annotation in (None, "None") else f" -> {found.return_annotation}"
+    written, starred = [], False
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            written, starred = [*written, "*"], True
+        written.append(str(parameter).replace("'", ""))
+    line = f"({', '.join(written)}){said}"
+    return line if len(line) < 80 else "(\n    " + ",\n    ".join(written) + f",\n){said}"
+
+
+def returns(what: Any) -> str:
+    """The arrow and what a step returns, as its source says it."""
+    said = inspect.signature(what).return_annotation
+    return "" if said in (None, inspect.Signature.empty) else f" -> {said}"
+
+
+def members(kind: type) -> Iterator[str]:
+    """Public methods, properties and fields that the class itself defines, with their docstrings."""
+    rows = []
+    for name, value in vars(kind).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(value, property):
+            rows.append(f"`{name}`\n: {one_line(value)}")
+        elif isinstance(value, (types.FunctionType, classmethod, staticmethod)) and inspect.getdoc(value):
+            rows.append(f"`{name}{' '.join(signature(getattr(kind, name)).split())}`\n: {one_line(value)}")
+    if rows:
+        yield "\n\n".join(rows)
+
+
+def one_line(what: Any) -> str:
+    """A docstring without its line ends."""
+    return " ".join((inspect.getdoc(what) or "").split())
+
+
+def paragraphs(docstring: str) -> str:
+    """A docstring as Markdown: indented code becomes a block of it."""
+    return docstring.strip()
+
+
+def fenced(code: str) -> str:
+    """A block of Python."""
+    return f"```python\n{code}\n```"
+
+
+def option_table(
+    options: Any, shown: Callable[[dataclasses.Field[Any]], str], fields: Sequence[dataclasses.Field[Any]] | None = None
+) -> str:
+    """A row an option: its name, what it takes and its default, its help."""
+    hints = typing.get_type_hints(options)
+    rows = [
+        f"| `{shown(field)}` | {cell(taken(hints[field.name], field))} | {cell(help_of(field))} |"
+        for field in (fields or [f for f in dataclasses.fields(options) if f.init])
+    ]
+    return "{.options}\n" + "\n".join([HEAD, *rows])
+
+
+def help_of(field: dataclasses.Field[Any]) -> str:
+    """An option's help; argparse wants its percent signs doubled."""
+    return str(field.metadata["help"]).replace("%%", "%")
+
+
+def taken(hint: Any, field: dataclasses.Field[Any]) -> str:
+    """What an option takes, and its default."""
+    expected = Expected.of(hint, field.metadata.get("choices"))
+    kind = {bool: "true or false", int: "whole number", float: "number", str: "text"}[expected.item]
+    if expected.choices:
+        kind = " or ".join(f"`{choice}`" for choice in expected.choices)
+    kind += "".join(f" or `{held.__name__}`" for held in expected.held)
+    kind = f"one or several of: {kind}" if expected.several else kind
+    if callable(field.default_factory):
+        default = field.default_factory()
+        return kind + (f"; `{' '.join(map(str, default))}`" if default else "; none")
+    if field.default is dataclasses.MISSING:
+        return f"{kind}; required"
+    return f"{kind}; " + ("not given" if field.default in (None, "") else f"`{field.default}`")
+
+
+def cell(text: str) -> str:
+    """Text in a table; what looks like HTML or a border is not."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
