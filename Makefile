@@ -26,7 +26,7 @@ test-all: install
 
 # Hundreds of kills, full disks and bad inputs over every command (docs/reliability.md has the figures of the last one).
 campaign: install
-	RLHF_REQUIRE_REAL=1 $(BIN)/python -m pytest tests/campaign
+	RLHF_REQUIRE_REAL=1 $(BIN)/python -m pytest tests/campaign tests/rlhf/ppo/test_straggler.py tests/rlhf/ppo/test_agreement.py
 
 check: install
 	$(BIN)/ruff format --check .

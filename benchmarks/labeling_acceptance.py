@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 from labeling import server
 from labeling.by_rule import simulate_labels
 from labeling.campaign import judgement_tasks, plan_tasks, push_all
-from labeling.fetching import check_config, pull
+from labeling.fetching import check_config, fetch
 from labeling.folder import Folder
 from labeling.pooling import pool
 from labeling.rater_agreement import label_alpha, rater_counts
@@ -184,9 +184,9 @@ def pulls(run: Run) -> None:
         studio.annotate(task[name], result_of(SENTIMENT, "Neutral"))
     for name in (names[10], names[99]):
         studio.delete_task(task[name])
-    second = pull(folder, lambda _: studio)
+    second = fetch(folder, lambda _: studio)
     incremental = file.read_bytes()
-    pull(folder, lambda _: studio, full=True)
+    fetch(folder, lambda _: studio, full=True)
     print(
         f"pulls: incremental fetched {second.fetched_tasks} of 98 tasks, {len(second.labels)} labels; "
         f"same file as a full pull: {file.read_bytes() == incremental}"
@@ -235,7 +235,7 @@ def raters(run: Run, seeds: int, count: int) -> None:
             answers = simulated_judgements(by_uid, judge, annotator=project.rater, noise=share, seed=seed)
             annotate_as(run.connect(project.rater), project, plan, answers)
         seconds = time.monotonic() - started
-        pull(folder, lambda project: run.connect(project.rater))
+        fetch(folder, lambda project: run.connect(project.rater))
         labels, local = read_labels(folder.path / "labels.jsonl"), local_labels(noise, seed, count)
         alpha = label_alpha(labels)
         equal = alpha == label_alpha(local) and [x.against_others for x in rater_counts(labels)] == [

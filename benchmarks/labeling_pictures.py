@@ -12,13 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from labeling.steps.page import page as label_page
+from labeling.steps.push import PushConfig, push
+from labeling.steps.serve import ServeConfig
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from labeling import server
-from labeling.steps import page as label_page
-from labeling.steps import push as label_push
-from labeling.steps import serve as label_serve
 from rlhf.foundation.records import Sample, write_records
 from tests.labeling.browser import chromium_browser, log_in
 
@@ -44,11 +45,11 @@ def main() -> None:
         }
         write_records(work / "chat.jsonl", [Sample(f"c{i}", json.dumps(CHAT), REPLY, "model") for i in range(12)])
         write_records(work / "lines.jsonl", [Sample(f"l{i}", "", LINES, "model") for i in range(40)])
-        serve = label_serve.ServeConfig(server_dir=str(work / "server"))
-        running = label_serve.run(serve)
+        serve = ServeConfig(server_dir=str(work / "server"))
+        running = serve.run(serve)
         try:
-            pushed = label_push.run(
-                label_push.PushConfig(
+            pushed = push.run(
+                PushConfig(
                     output_dir=str(work / "chat"),
                     samples=str(work / "chat.jsonl"),
                     server_dir=serve.server_dir,
@@ -65,14 +66,10 @@ def main() -> None:
             page.screenshot(path=ROOT / "docs" / "labelling_page.png")
         finally:
             server.stop(serve.directory)
-        made = label_page.run(
-            label_page.PageConfig(
-                output_dir=str(work / "lines"), samples=str(work / "lines.jsonl"), title="Feelings in verse"
-            )
-        )
-        assert isinstance(made, Path)
+        made = label_page(str(work / "lines"), str(work / "lines.jsonl"), title="Feelings in verse")
+        assert made.path is not None
         page = browser.new_page(viewport={"width": 1000, "height": 560})
-        page.goto(made.as_uri())
+        page.goto(made.path.as_uri())
         page.fill("#name", "ana")
         page.keyboard.press("Tab")
         for key in "12311321":

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from labeling import server
 from labeling.campaign import find_or_make_project, judgement_tasks, plan_tasks, push_all
-from labeling.fetching import check_config, pull
+from labeling.fetching import check_config, fetch
 from labeling.folder import Folder, Task
 from labeling.screens import SENTIMENT, label_config
 from labeling.server_raters import result_of
@@ -133,9 +133,9 @@ def main() -> None:
                 for what, job in (
                     ("push, ours", lambda n=number: ours_push(studio, work / f"push-{n}", tasks)),
                     ("push, bare SDK", lambda: bare_push(sdk, tasks)),
-                    ("pull, ours", lambda f=folder: pull(f, lambda _: studio, full=True)),
+                    ("pull, ours", lambda f=folder: fetch(f, lambda _: studio, full=True)),
                     ("pull, bare SDK", lambda: bare_pull(sdk, project, work / "bare.jsonl")),
-                    ("pull again, nothing changed, ours", lambda f=folder: pull(f, lambda _: studio)),
+                    ("pull again, nothing changed, ours", lambda f=folder: fetch(f, lambda _: studio)),
                 ):
                     seconds.setdefault(what, []).append(timed(job))
                 print(f"  run {number + 1}: " + "; ".join(f"{k} {v[-1]:.1f} s" for k, v in seconds.items()), flush=True)

@@ -64,9 +64,9 @@ def measure(model: str, directory: Path, options: list[str], seed: int) -> Outco
     started = time.perf_counter()
     done = finetune.run(parse(PPOCommandConfig, words, prog="benchmarks/train_scopes.py", description=""))
     seconds = time.perf_counter() - started
-    rungs = read_rungs(done.ladder)
+    rungs = read_rungs(done.directory / "ladder.json")
     reward, error = reward_at(rungs, NATS)
-    record = json.loads(done.run_json.read_text(encoding="utf-8"))
+    record = json.loads(done.directory / "run.json".read_text(encoding="utf-8"))
     last = rungs[-1]
     return Outcome(
         record["trained_parameters"], rungs[0].reward, reward, error, last.iteration, last.completions_seen, seconds

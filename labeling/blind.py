@@ -77,6 +77,7 @@ def make_packet(
                 "--title", got=repr(title), expected="a title that does not name what is compared", fix="choose another"
             )
     path = folder.path / "key.jsonl"
+    screen = dataclasses.replace(screen, prompt_format=prompt_form(sample.prompt for sample in samples))
     if path.exists():
         key = read_key(path)
         if {(row.sample_uid, row.source) for row in key} != {(sample.uid, sample.source) for sample in samples}:
@@ -88,11 +89,12 @@ def make_packet(
             )
         # The key is written before the tasks: a run that died between the two starts over with new uids.
         if {row.uid for row in key} == folder.read_tasks().keys():
-            return folder.need_plan(), list(folder.read_tasks().values())
-    form = prompt_form(sample.prompt for sample in samples)
+            tasks = list(folder.read_tasks().values())  # or between tasks and plan: the plan is still to be written
+            plan = folder.read_plan()
+            return (plan, tasks) if plan is not None else plan_tasks(folder, screen, title, tasks)
     tasks, key = blind(samples, seed=seed)
     write_jsonl(path, (dataclasses.asdict(row) for row in key))
-    return plan_tasks(folder, dataclasses.replace(screen, prompt_format=form), title, tasks)
+    return plan_tasks(folder, screen, title, tasks)
 
 
 def read_key(path: Path) -> list[KeyRow]:

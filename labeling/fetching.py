@@ -52,7 +52,7 @@ def check_config(studio: Studio, project: Project, plan: Plan) -> None:
         )
 
 
-def pull(
+def fetch(
     folder: Folder,
     connect: Callable[[Project], Studio],
     *,

@@ -48,7 +48,7 @@ def labelled(
     sha256: str,
     raters: Sequence[str],
     judged: Sequence[Judged],
-    looked_in: Sequence[str | Sequence[Sample]] = (),
+    looked_in: Sequence[str | Path | Sequence[Sample]] = (),
     *,
     beside: bool = True,
 ) -> Lineage:
@@ -60,7 +60,7 @@ def labelled(
     """
     known = _sources_beside(Path(place)) if beside and not looked_in else {}
     for given in looked_in:
-        known |= _sources([Path(given)]) if isinstance(given, str) else _sources_held(given)
+        known |= _sources([Path(given)]) if isinstance(given, (str, Path)) else _sources_held(given)
     found = {text: known.get(text) for text in dict.fromkeys(map(_key, judged))}
     return {
         "file": place,

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from rewards.by_name import load_reward_func
 from rewards.calling import RewardFunction
 from rewards.ensemble import RewardEnsemble
 from rewards.preference_model import PreferenceRewardModel
 from rewards.reward_file import read_report
-from rewards.rules import load_reward_func
 from rewards.token_model import TokenRewardModel
 from rlhf.foundation.errors import InputError
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from rlhf.foundation.lazy_names import lazily
 
 if TYPE_CHECKING:
-    from rewards.steps.compare import compare
     from rewards.steps.probe import probe
+    from rlhf.evaluation.compare import compare
     from rlhf.evaluation.evaluate import evaluate
     from rlhf.evaluation.examine import doctor
     from rlhf.evaluation.export import export
@@ -80,7 +80,7 @@ __getattr__ = lazily(
         "PPOConfig": "rlhf.ppo.config",
         "PPOTrainer": "rlhf.ppo.trainer",
         "Sample": "rlhf.foundation.records",
-        "compare": "rewards.steps.compare",
+        "compare": "rlhf.evaluation.compare",
         "demo": "rlhf.whole_loop.demo",
         "doctor": "rlhf.evaluation.examine",
         "evaluate": "rlhf.evaluation.evaluate",

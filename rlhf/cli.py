@@ -29,11 +29,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("rlhf.commands.doctor", "whether samples come from the policy, and why not"),
     "evaluate": ("rlhf.commands.evaluate", "fresh samples of every rung, scored by proxy and gold"),
     "inspect": ("rlhf.commands.inspect", "one self-contained HTML report of a run"),
-    "reproduce": ("rlhf.commands.reproduce", "do recorded work again and compare every number"),
-    "loop": ("rlhf.commands.loop", "rounds of label, reward, PPO"),
     "rate": ("rlhf.commands.rate", "blind ratings: plan, push, pull, score"),
     "export": ("rlhf.commands.export", "one rung out as a model directory with a card"),
+    "loop": ("rlhf.commands.loop", "rounds of label, reward, PPO"),
+    "reproduce": ("rlhf.commands.reproduce", "do recorded work again and compare every number"),
 }
+# The map: where each command stands in the loop.
+MAP: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("all at once", ("demo", "loop")),
+    ("1 a language model and its samples", ("pretrain", "sample")),
+    ("2 labels", ("label",)),
+    ("3 a reward, checked before it is trusted", ("reward", "compare", "probe")),
+    ("4 a policy, along a ladder of KL", ("ppo", "doctor")),
+    ("5 what became of it", ("evaluate", "inspect", "rate", "export", "reproduce")),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -147,12 +156,16 @@ def first_to_tell() -> bool:
 
 
 def print_usage() -> None:
-    """Print the list of commands."""
+    """Print the commands as the map of the loop that they make."""
     width = max(map(len, COMMANDS))
     print("usage: rlhf COMMAND [options]\n\nFrom human labels to a finetuned policy, with the KL bill in view.\n")
-    for name, (_, text) in COMMANDS.items():
-        print(f"  {name:<{width}}  {text}")
+    print("  pretrain -> sample -> label -> reward -> ppo -> evaluate -> inspect -> (sample again)")
+    for stage, names in MAP:
+        print(f"\n{stage}")
+        for name in names:
+            print(f"  {name:<{width}}  {COMMANDS[name][1]}")
     print("\nEach command has --help. Options may also stand in a YAML file: --config FILE or a recipe's name.")
+    print("In Python each is a function: rlhf.sample(model, num_samples=64), labeling.push(...), rewards.fit(...)")
 
 
 if __name__ == "__main__":

@@ -48,34 +48,74 @@ def test_file_stays_readable(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
-FOUNDATION = "rlhf.foundation"
-
-
-def package_of(module: str) -> str:
-    """The package a module counts to; the foundation, which all three stand on, is one of its own."""
-    return "foundation" if module.startswith(FOUNDATION) else module.split(".")[0]
-
-
-@pytest.mark.parametrize(
-    ("package", "forbidden"),
-    [
-        ("foundation", {"rlhf", "rewards", "labeling", "trl"}),
-        ("labeling", {"torch", "trl", "transformers", "rlhf", "rewards"}),
-        ("rewards", {"rlhf"}),
-    ],
+# The rooms of the house, from the ground up; what stands in one imports from those before it and from its own.
+LAYERS = (
+    ("rlhf.foundation",),
+    ("rlhf.language_model",),
+    ("labeling",),
+    ("rewards",),
+    ("labeling.steps", "rewards.steps", "rlhf.sampling"),
+    ("rlhf.runs",),
+    ("rlhf.inspection",),
+    ("rlhf.ppo",),
+    ("rlhf.evaluation",),
+    ("rlhf.whole_loop",),
+    ("rlhf.commands", "rlhf.cli", "rlhf.environment", "rlhf.ppo.__main__", "rlhf.__main__"),
 )
-def test_imports_point_one_way(package: str, forbidden: set[str]) -> None:
+HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}
+FRONT_DOORS = ("rlhf", "labeling", "rewards")  # each names what lies behind it, to load on first use
+
+
+def room_of(module: str) -> str:
+    """The innermost room that a module stands in."""
+    return max((room for room in HEIGHT if f"{module}.".startswith(f"{room}.")), key=len)
+
+
+def arrows(*, at_import: bool = False) -> dict[str, set[str]]:
+    """Which modules of ours each module imports."""
+    return {
+        name: {n for n in imports(path, at_import=at_import) if n in MODULES and n not in (name, *FRONT_DOORS)}
+        for name, path in MODULES.items()
+        if name not in FRONT_DOORS
+    }
+
+
+def test_imports_point_down() -> None:
+    up = [
+        f"{name} -> {target}"
+        for name, targets in arrows().items()
+        for target in targets
+        if HEIGHT[room_of(target)] > HEIGHT[room_of(name)]
+    ]
+    assert not up
+
+
+def test_the_command_lines_door_is_no_ones_way() -> None:
+    """Commands import steps, never each other; no step imports a command."""
+    commands = [name for name in MODULES if name.startswith("rlhf.commands.")]
+    between = {
+        f"{name} -> {target}"
+        for name in commands
+        for target in arrows()[name]
+        if target.startswith("rlhf.commands.") and target not in SHARED_BY_COMMANDS
+    }
+    assert not between
+
+
+SHARED_BY_COMMANDS = {"rlhf.commands.command_line", "rlhf.commands.first_words", "rlhf.commands.group"}
+SHARED_BY_COMMANDS |= {"rlhf.commands.next_step"}
+
+
+@pytest.mark.parametrize(("package", "forbidden"), [("labeling", {"torch", "trl", "transformers"})])
+def test_heavy_libraries_stay_out(package: str, forbidden: set[str]) -> None:
     for name, path in MODULES.items():
-        if package_of(name) == package:
-            found = {package_of(n) for n in imports(path, at_import=False) if n != "rlhf"}
-            assert not found & forbidden, f"{path} imports {found & forbidden}"
+        if name.split(".")[0] == package:
+            assert not {n.split(".")[0] for n in imports(path, at_import=False)} & forbidden, path
 
 
 def test_no_import_circle() -> None:
-    graph = {
-        name: {n for n in imports(path, at_import=True) if n in MODULES and n != name} for name, path in MODULES.items()
-    }
-    done: set[str] = set()
+    """Of all imports, also those inside functions and those for types alone."""
+    graph, done = arrows(), set[str]()
 
     def walk(name: str, trail: tuple[str, ...]) -> None:
         assert name not in trail, " -> ".join([*trail, name])
@@ -87,6 +127,26 @@ def test_no_import_circle() -> None:
 
     for name in graph:
         walk(name, ())
+
+
+@pytest.mark.parametrize("package", FRONT_DOORS)
+def test_a_package_is_imported_at_once(package: str) -> None:
+    """Less than 0.1 s of the process, torch not loaded: measured against a process that imports nothing of ours."""
+    code = f"import sys, time; t = time.process_time(); import {package}; print(time.process_time() - t, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    seconds, *loaded = done.stdout.split()
+    assert float(seconds) < 0.1
+    assert not {"torch", "transformers", "pandas"} & set(loaded)
+
+
+def test_public_names_are_there_and_documented() -> None:
+    import importlib
+
+    for package in FRONT_DOORS:
+        door = importlib.import_module(package)
+        for name in door.__all__:
+            if not name.startswith("__"):
+                assert (getattr(door, name).__doc__ or "").strip(), f"{package}.{name}"
 
 
 def test_one_file_imports_the_label_studio_sdk() -> None:

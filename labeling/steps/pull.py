@@ -34,7 +34,7 @@ def pull(config: PullConfig) -> Returned:
     folder = Folder(Path(config.output_dir))
     server_dir = server_directory(config.server_dir, folder.need_plan())
     with folder.in_use(), progress_bar("pull", "task", quiet=config.quiet) as bar:
-        return fetching.pull(
+        return fetching.fetch(
             folder,
             lambda project: connect(server_dir, rater=project.rater, timeout=config.timeout),
             full=config.full,

@@ -82,7 +82,8 @@ def _as_typed(config: type[Any]) -> type[Any]:
     fields = []
     for field in dataclasses.fields(config):
         expected = Expected.of(hints[field.name], None)
-        kept: dict[str, Any] = {"metadata": field.metadata, "kw_only": True}
+        told = {key: value for key, value in field.metadata.items() if key != "written"}
+        kept: dict[str, Any] = {"metadata": told, "kw_only": True}
         written = field.metadata.get("written")
         if written is not None:
             kept |= {} if written == REQUIRED else {"default": written}

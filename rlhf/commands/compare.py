@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rewards.steps.compare import CompareConfig, compare
 from rlhf.commands.command_line import parse
+from rlhf.evaluation.compare import CompareConfig, compare
 from rlhf.foundation.terminal import say
 
 

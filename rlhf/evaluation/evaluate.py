@@ -203,8 +203,8 @@ SAME_RULE = {"embedded": "gold", "gold_words_only": "lexicon"}
 
 def load_gold(spec: str | RewardFunction) -> RewardFunc:
     """`gold` and `lexicon`, the rules of `rlhf label simulate`, or what `load_reward_func` loads, or a function."""
+    from rewards.by_name import load_reward_func
     from rewards.gold import GoldRule
-    from rewards.rules import load_reward_func
 
     rules = {rule.__name__: rule for rule in (GoldRule(), GoldRule(check_lines=False))}
     if not isinstance(spec, str):

@@ -12,7 +12,7 @@ from rlhf.foundation.files import read_jsonl
 from rlhf.foundation.model_pair import Model
 from rlhf.foundation.options import Options, option
 from rlhf.foundation.steps import step
-from rlhf.inspection.opened_run import OpenedRun, open_run
+from rlhf.inspection.opened_run import OpenedRun
 
 if TYPE_CHECKING:
     from rlhf.ppo.doctor import Diagnosis
@@ -65,7 +65,7 @@ def doctor(config: DoctorConfig) -> Examined:
     Raises InputError.
     """
     if config.run_directory is not None:
-        return Examined(of_run(open_run(config.run_directory).directory))
+        return Examined(of_run(Path(config.run_directory)))
     diagnosis = of_rollouts(config)
     return Examined(str(diagnosis).splitlines(), diagnosis)
 

@@ -37,7 +37,7 @@ def rate_pull(config: RatePullConfig) -> Ratings:
     """Ratings come back, still blind, and are written into the folder. Raises InputError."""
     from labeling.answers import collect
     from labeling.connection import connect, server_directory
-    from labeling.fetching import pull
+    from labeling.fetching import fetch
     from labeling.folder import Folder
     from rlhf.inspection.rating_packet import missing_ratings, read_study, write_ratings
 
@@ -49,6 +49,6 @@ def rate_pull(config: RatePullConfig) -> Ratings:
             returned = collect(folder, [Path(name) for name in config.answers])
         else:
             server_dir = server_directory(config.server_dir, folder.need_plan())
-            returned = pull(folder, lambda project: connect(server_dir, rater=project.rater))
+            returned = fetch(folder, lambda project: connect(server_dir, rater=project.rater))
         write_ratings(path, returned.ratings)
     return Ratings(returned, missing_ratings(path, returned.ratings))

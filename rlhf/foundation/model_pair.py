@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 
@@ -17,13 +16,6 @@ class LanguageModel:
     model: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
     name: str = "a model in memory"
-
-    def save(self, directory: str | Path) -> Path:
-        """Write it as a model directory, whole or not at all. Raises InputError when something else stands there."""
-        from rlhf.foundation.model_directory import save_model
-
-        save_model(self.model, self.tokenizer, Path(directory))
-        return Path(directory)
 
 
 Model = str | LanguageModel

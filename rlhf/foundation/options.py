@@ -14,7 +14,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from rlhf.foundation.errors import InputError
@@ -110,17 +110,44 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
+class Held:
+    """A kind of value in memory: a class, or a sequence of items of one (`object` where they are of any)."""
+
+    kind: Any
+    item: type = object
+
+    @classmethod
+    def of(cls, hint: Any) -> Held:
+        """From a part of a field's annotation, such as LanguageModel or Sequence[Sample]."""
+        origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+        is_rows = origin is Sequence and isinstance(arguments[0], type)
+        return cls(origin or hint, arguments[0] if is_rows else object)
+
+    def fits(self, value: Any) -> bool:
+        """Whether a value is of this kind; of rows the first is looked at, the others when they are read."""
+        if not isinstance(value, self.kind) or isinstance(value, (str, bytes)):
+            return False
+        rows: Any = value
+        return self.item is object or not rows or isinstance(rows[0], self.item)
+
+    def __str__(self) -> str:
+        if self.kind is Sequence:
+            return "a list" if self.item is object else f"a list of {self.item.__name__}"
+        return "a function" if self.kind is Callable else f"a {self.kind.__name__}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Expected:
     """What a field may hold: values of one type (several, in a list), None too where `optional`.
 
-    `held` are the classes of values that may stand in place of the text that names them.
+    `held` are the kinds of values that may stand in place of the text that names them.
     """
 
     item: type
     choices: tuple[Any, ...] = ()
     several: bool = False
     optional: bool = False
-    held: tuple[type, ...] = ()
+    held: tuple[Held, ...] = ()
 
     @classmethod
     def of(cls, hint: Any, choices: Sequence[Any] | None) -> Expected:
@@ -129,7 +156,7 @@ class Expected:
         if origin in (types.UnionType, typing.Union):
             optional, named = type(None) in arguments, [a for a in arguments if a is not type(None)]
             first = next((a for a in named if typing.get_origin(a) is list), str if str in named else named[0])
-            held = tuple(typing.get_origin(a) or a for a in named if a is not first)
+            held = tuple(Held.of(a) for a in named if a is not first)
             return dataclasses.replace(cls.of(first, choices), optional=optional, held=held)
         if origin is list:
             return dataclasses.replace(cls.of(arguments[0], choices), several=True)
@@ -147,14 +174,18 @@ class Expected:
 
     def _as_text(self, value: Any) -> Any:
         """A path as its text, unless it stands for itself."""
-        is_path = isinstance(value, os.PathLike) and not (self.held and isinstance(value, self.held))
+        is_path = isinstance(value, os.PathLike) and not self._stands_for_itself(value)
         return os.fspath(value) if is_path else value
 
     def _is_one(self, value: Any) -> bool:
         """Whether a value in memory is one of several, rather than a list of some: a list of samples is one set."""
-        several = (str, os.PathLike, *self.held)
-        listed = isinstance(value, (list, tuple)) and (not value or isinstance(value[0], several))
-        return bool(self.held) and isinstance(value, self.held) and not listed
+        listed = isinstance(value, (list, tuple)) and (
+            not value or isinstance(value[0], (str, os.PathLike)) or self._stands_for_itself(value[0])
+        )
+        return self._stands_for_itself(value) and not listed
+
+    def _stands_for_itself(self, value: Any) -> bool:
+        return any(held.fits(value) for held in self.held)
 
     def fits(self, value: Any) -> bool:
         """Whether a field may hold `value`."""
@@ -165,7 +196,7 @@ class Expected:
         return self._fits(value)
 
     def _fits(self, value: Any) -> bool:
-        if self.held and isinstance(value, self.held) and not isinstance(value, (str, bytes)):
+        if self._stands_for_itself(value):
             return True
         if self.choices and value not in self.choices:
             return False
@@ -180,7 +211,7 @@ class Expected:
     def __str__(self) -> str:
         named = {bool: "true or false", int: "a whole number", float: "a finite number", str: "a text"}[self.item]
         if self.held:
-            named += "".join(f" or a {kind.__name__}" for kind in self.held)
+            named += "".join(f" or {held}" for held in self.held)
         if self.choices:
             named = ", ".join(map(str, self.choices[:-1])) + f" or {self.choices[-1]}"
         return f"a list, each item {named}" if self.several else named + (" or nothing" if self.optional else "")

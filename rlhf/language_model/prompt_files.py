@@ -15,7 +15,7 @@ from rlhf.foundation.layouts import require_encodable
 Rows = list[dict[str, Any]]
 
 
-Prompts = str | Sequence[Any]
+Prompts = str | Sequence[str] | Sequence[Mapping[str, Any]] | Sequence[list[Any]]
 """A prompt file, or prompts in memory: text, messages, or rows with a `prompt`."""
 
 

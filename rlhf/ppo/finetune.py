@@ -89,7 +89,7 @@ def load_rewards(config: PPOCommandConfig) -> list[RewardFunction]:
 
         functions += [load_reward_model(path) if isinstance(path, str) else path for path in config.reward_model_path]
     if config.reward_func:
-        from rewards.rules import load_reward_func
+        from rewards.by_name import load_reward_func
 
         functions += [load_reward_func(spec) if isinstance(spec, str) else spec for spec in config.reward_func]
     return functions

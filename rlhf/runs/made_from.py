@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewards.calling import reward_name
-from rlhf.ppo.config import PPOConfig
+from rlhf.foundation.options import Options
 
 
-def made_from(args: PPOConfig, model: Any, reward_funcs: Any, others: Mapping[str, Any]) -> dict[str, Any] | None:
+def made_from(args: Options, model: Any, reward_funcs: Any, others: Mapping[str, Any]) -> dict[str, Any] | None:
     """The names that `PPOTrainer` was given from Python: `model_name_or_path`, `reward_func` (in their order), and
     `in_memory`: the arguments that are objects. None for a run of the command line, whose options name everything.
 

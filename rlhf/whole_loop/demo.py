@@ -201,7 +201,30 @@ class Demo:
         total = sum(self.seconds.values())
         lines.append("seconds: " + ", ".join(f"{n} {s:.0f}" for n, s in self.seconds.items()) + f"; in all {total:.0f}")
         lines.append(f"report: {self.report}")
-        return "\n".join(lines)
+        return "\n".join([*lines, "", "next:", *self.next_steps()])
+
+    def next_steps(self) -> list[str]:
+        """Three commands to try now, each with what it is for."""
+        labels = [
+            f"  rlhf label page --samples {self.samples} --output_dir {self.root}/page --num_tasks 40",
+            "      label forty of these samples yourself: one HTML file, keys 1 2 3",
+        ]
+        twin = [
+            f"  rlhf reward --config demo_reward --target negative --model_name_or_path {self.model}"
+            f" --labels {self.labels} --samples {self.unlabelled} --output_dir {self.root}/negative",
+            "      the negative twin: the same labels, the other end",
+        ]
+        rate = [
+            f"  rlhf rate push {self.ppo} --page --output_dir {self.root}/rating",
+            "      rate samples without knowing which model wrote them: do you prefer the policy?",
+        ]
+        other = [
+            f"  rlhf demo --output_dir {self.root}-sentiment",
+            "      the same with a reward model fitted to labels instead of a rule",
+        ]
+        look = [f"  rlhf inspect --verify {self.ppo}", "      whether every file is what was written"]
+        chosen = (labels, twin, rate) if self.config.reward == "sentiment" else (other, rate, look)
+        return [line for lines in chosen for line in lines]
 
     def model_lines(self) -> list[str]:
         """The language model in a line."""

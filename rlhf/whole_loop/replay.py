@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rewards.by_name import load_reward_func
 from rewards.calling import RewardFunction
 from rewards.loading import as_reward_functions, load_reward_model
-from rewards.rules import load_reward_func
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.host import same_threads
 from rlhf.foundation.model_digests import Inputs, model_inputs

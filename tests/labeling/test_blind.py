@@ -9,7 +9,7 @@ import pytest
 
 from labeling.blind import blind, make_packet, read_key, unblind, unrated
 from labeling.campaign import push_all
-from labeling.fetching import check_config, pull
+from labeling.fetching import check_config, fetch
 from labeling.folder import Folder
 from labeling.page_file import page_plan, write_page
 from labeling.returned import Rating
@@ -75,6 +75,16 @@ def test_a_packet_is_made_once_and_a_title_may_not_tell(folder: Folder) -> None:
     assert len(read_key(folder.path / "key.jsonl")) == 12
 
 
+@pytest.mark.parametrize("lost", [("project.json",), ("project.json", "tasks.jsonl")], ids="and ".join)
+def test_a_packet_whose_making_was_cut_short_is_made_when_asked_again(folder: Folder, lost: tuple[str, ...]) -> None:
+    make_packet(folder, SAMPLES, title="A study", seed=0)
+    for name in lost:
+        (folder.path / name).unlink()
+    plan, tasks = make_packet(folder, SAMPLES, title="A study", seed=0)
+    assert plan == folder.read_plan()
+    assert [task.uid for task in tasks] == [row.uid for row in read_key(folder.path / "key.jsonl")]
+
+
 def test_the_offline_page_names_no_source(folder: Folder) -> None:
     plan, tasks = make_packet(folder, SAMPLES, title="Which text", seed=0)
     path = folder.path / "rate.html"
@@ -132,5 +142,5 @@ def test_no_word_of_the_source_is_on_the_server(
         assert task.uid is not None
         value = "5" if "zebra" in key[task.uid].source else "2"
         studio.annotate(task.id, result_of(plan.screen, value))
-    back = unblind(pull(folder, lambda _: studio).ratings, list(key.values()))
+    back = unblind(fetch(folder, lambda _: studio).ratings, list(key.values()))
     assert {(one.source, one.rating) for one in back} == {(SOURCES[0], 5), (SOURCES[1], 2)}

@@ -10,7 +10,8 @@ import pytest
 
 from labeling.annotations import UNTIMED
 from labeling.importing import REFERENCE, Imported, import_comparisons, import_labels
-from labeling.steps import import_labels as label_import
+from labeling.steps.import_labels import ImportConfig
+from labeling.steps.import_labels import import_labels as label_import
 from labeling.tables import Columns
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import read_labels
@@ -167,7 +168,7 @@ def test_a_table_without_names_is_one_persons_and_two_such_files_are_said(tmp_pa
 
 def run(tmp_path: Path, value: object, name: str = "a.json", **options: Any) -> Imported:
     source = save(tmp_path / name, value)
-    return label_import.run(label_import.ImportConfig(str(source), str(tmp_path / "labels.jsonl"), **options))
+    return label_import(str(source), str(tmp_path / "labels.jsonl"), **options).imported
 
 
 def test_one_person_in_two_exports(tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_appending_keeps_the_later_answer_and_counts_what_it_replaces(tmp_path: 
 
 def test_append_and_overwrite_together_are_refused() -> None:
     with pytest.raises(InputError, match="--append --overwrite: got both"):
-        label_import.ImportConfig("a.csv", "b.jsonl", append=True, overwrite=True)
+        ImportConfig("a.csv", "b.jsonl", append=True, overwrite=True)
 
 
 STUDIO = "annotation_id,annotator,created_at,id,lead_time,sentiment,text,updated_at\n"

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from labeling.campaign import comparison_tasks, plan_tasks, push_all
-from labeling.fetching import check_config, pull
+from labeling.fetching import check_config, fetch
 from labeling.folder import Folder
 from labeling.pairs import Pair
 from labeling.screens import COMPARISON
 from labeling.server import Account
-from labeling.steps import pull as label_pull
-from labeling.steps import push as label_push
+from labeling.steps.pull import PullConfig, pull
+from labeling.steps.push import PushConfig, push
 from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
 from tests.labeling.browser import chromium_browser, label_by_key, log_in
 from tests.labeling.conftest import Live
@@ -39,7 +39,7 @@ def test_own_criterion_with_chat_turns_by_hotkey(label_studio: Live, chromium: s
     samples = [Sample(f"u{i}", json.dumps(CHAT), f"Reply {i}.", "secret-model") for i in range(3)]
     samples.append(Sample("u3", "", "Nobody asked.", "secret-model"))
     write_records(tmp_path / "samples.jsonl", samples)
-    config = label_push.PushConfig(
+    config = PushConfig(
         output_dir=str(tmp_path / "folder"),
         samples=str(tmp_path / "samples.jsonl"),
         title=title,
@@ -50,7 +50,7 @@ def test_own_criterion_with_chat_turns_by_hotkey(label_studio: Live, chromium: s
         server_dir=str(label_studio.directory),
         quiet=True,
     )
-    summary = label_push.run(config)
+    summary = push.run(config)
     admin = label_studio.accounts["admin"]
     with chromium_browser(chromium) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -63,9 +63,7 @@ def test_own_criterion_with_chat_turns_by_hotkey(label_studio: Live, chromium: s
             label_by_key(page, key)
         page.wait_for_selector("text=(no prompt)")
         label_by_key(page, "1")
-    label_pull.run(
-        label_pull.PullConfig(output_dir=str(tmp_path / "folder"), server_dir=str(label_studio.directory), quiet=True)
-    )
+    pull.run(PullConfig(output_dir=str(tmp_path / "folder"), server_dir=str(label_studio.directory), quiet=True))
     labels = read_labels(tmp_path / "folder" / "labels.jsonl")
     assert [(x.uid, x.label, x.origin) for x in labels] == [
         ("u0", "positive", "manual"),
@@ -92,7 +90,7 @@ def test_comparison_by_hotkey(label_studio: Live, chromium: str, folder: Folder,
             page.wait_for_selector(f"text=BEST {n}")
             left = page.locator(".sides .lsf-richtext").first.inner_text()
             label_by_key(page, "3" if n == 2 else "1" if "BEST" in left else "2")
-    pull(folder, lambda _: studio)
+    fetch(folder, lambda _: studio)
     comparisons = read_comparisons(folder.path / "comparisons.jsonl")
     assert [(c.chosen, c.tie) for c in comparisons] == [("BEST 0", False), ("BEST 1", False), ("BEST 2", True)]
 
@@ -101,8 +99,8 @@ def test_comparison_by_hotkey(label_studio: Live, chromium: str, folder: Folder,
 def test_no_rater_sees_anothers_labels(label_studio: Live, chromium: str, tmp_path: Path, title: str) -> None:
     """Three sessions at once; each labels its own project by key, and finds nothing of the others anywhere."""
     write_records(tmp_path / "samples.jsonl", [Sample("u0", "", "completion zero", "m")])
-    summary = label_push.run(
-        label_push.PushConfig(
+    summary = push.run(
+        PushConfig(
             output_dir=str(tmp_path / "folder"),
             samples=str(tmp_path / "samples.jsonl"),
             title=title,
@@ -131,8 +129,6 @@ def test_no_rater_sees_anothers_labels(label_studio: Live, chromium: str, tmp_pa
                 body = page.inner_text("body")
                 assert "completion zero" not in body
                 assert not re.search(r"\b(Positive|Negative|Neutral)\b", body)
-    label_pull.run(
-        label_pull.PullConfig(output_dir=str(tmp_path / "folder"), server_dir=str(label_studio.directory), quiet=True)
-    )
+    pull.run(PullConfig(output_dir=str(tmp_path / "folder"), server_dir=str(label_studio.directory), quiet=True))
     labels = read_labels(tmp_path / "folder" / "labels.jsonl")
     assert [(x.annotator, x.label) for x in labels] == [("ana", "positive"), ("ben", "negative"), ("eva", "neutral")]

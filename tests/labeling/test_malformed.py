@@ -12,7 +12,7 @@ import pytest
 
 from labeling.answers import collect
 from labeling.folder import Folder
-from labeling.steps import page as label_page
+from labeling.steps.page import PageConfig, page
 from rlhf import cli
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, write_records
@@ -173,7 +173,7 @@ FILES: list[tuple[dict[str, Any], str]] = [
 def test_malformed_answers_files(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
     write_records(tmp_path / "samples.jsonl", [Sample("u0", "", "a", "m"), Sample("u1", "", "b", "m")])
     folder = Folder(tmp_path / "folder")
-    label_page.run(label_page.PageConfig(output_dir=str(folder.path), samples=str(tmp_path / "samples.jsonl")))
+    page.run(PageConfig(output_dir=str(folder.path), samples=str(tmp_path / "samples.jsonl")))
     row = {"packet": folder.need_plan().packet, "annotator": "ana", "answers": [ANSWER], **fields}
     (tmp_path / "answers.json").write_text(json.dumps(row), encoding="utf-8")
     with pytest.raises(InputError, match=message):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labeling.steps import import_labels as label_import
+from labeling.steps.import_labels import ImportConfig, import_labels
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.locks import one_writer
 from rlhf.foundation.records import read_labels
@@ -24,7 +24,7 @@ def add_files(folder: Path, process: int) -> None:
         source = folder / f"{process}-{number}.csv"
         rows = "".join(f"text {process} {number} {i},positive\n" for i in range(ROWS))
         source.write_text("text,sentiment\n" + rows, encoding="utf-8")
-        label_import.run(label_import.ImportConfig(str(source), str(folder / "labels.jsonl"), append=True))
+        import_labels.run(ImportConfig(str(source), str(folder / "labels.jsonl"), append=True))
 
 
 def test_eight_appends_at_once_keep_every_row(tmp_path: Path) -> None:
@@ -41,9 +41,9 @@ def test_eight_appends_at_once_keep_every_row(tmp_path: Path) -> None:
 
 def create(folder: Path, process: int) -> None:
     (folder / f"{process}.csv").write_text("text,sentiment\na,positive\n", encoding="utf-8")
-    config = label_import.ImportConfig(str(folder / f"{process}.csv"), str(folder / "labels.jsonl"))
+    config = ImportConfig(str(folder / f"{process}.csv"), str(folder / "labels.jsonl"))
     try:
-        label_import.run(config)
+        import_labels.run(config)
     except InputError as error:
         os._exit(2 if "a file that exists" in str(error) else 1)
 

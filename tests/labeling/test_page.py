@@ -15,8 +15,9 @@ from labeling.campaign import plan_tasks
 from labeling.folder import Folder, Task
 from labeling.page_file import page_plan
 from labeling.screens import RATING
-from labeling.steps import import_labels as label_import
-from labeling.steps import page as label_page
+from labeling.steps.import_labels import ImportConfig, import_labels
+from labeling.steps.page import PageConfig
+from labeling.steps.page import page as label_page
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
 from tests.labeling.browser import chromium_browser
@@ -27,9 +28,9 @@ HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window
 def make(folder: Path, samples: list[Sample], **options: object) -> Path:
     path = folder.parent / "samples.jsonl"
     write_records(path, samples)
-    made = label_page.run(label_page.PageConfig(output_dir=str(folder), samples=str(path), **options))  # type: ignore[arg-type]
-    assert isinstance(made, Path)
-    return made
+    made = label_page.run(PageConfig(output_dir=str(folder), samples=str(path), **options))  # type: ignore[arg-type]
+    assert made.path is not None
+    return made.path
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_label_undo_skip_reload_and_send_back(page: Page, tmp_path: Path) -> Non
     assert "name" in page.inner_text("#warning")
     page.fill("#name", "Ana 1")  # digits typed into the name are no labels
     file = saved(page, folder)
-    returned = label_page.run(label_page.PageConfig(output_dir=str(folder), answers=[str(file)]))
+    returned = label_page.run(PageConfig(output_dir=str(folder), answers=[str(file)])).returned
     labels = read_labels(folder / "labels.jsonl")
     assert [(x.uid, x.label, x.annotator) for x in labels] == [
         ("u0", "positive", "Ana 1"),
@@ -89,7 +90,7 @@ def test_label_undo_skip_reload_and_send_back(page: Page, tmp_path: Path) -> Non
     ]
     assert labels[2].completion == HOSTILE
     assert all(x.lead_time is not None and x.lead_time < 60 for x in labels)
-    assert not isinstance(returned, Path)
+    assert returned is not None
     assert {k: n for k, n in returned.counts.items() if n} == {"labelled": 4, "skipped": 1}
     row = json.loads(file.read_text(encoding="utf-8"))
     assert re.fullmatch("[0-9a-f]{32}", row["session"])
@@ -133,7 +134,7 @@ def test_comparisons_with_chat_turns(page: Page, tmp_path: Path) -> None:
         page.keyboard.press("1" if left == "good" else "2")
         assert {left, right} == {"good", "bad"}
     page.fill("#name", "ana")
-    label_page.run(label_page.PageConfig(output_dir=str(folder), answers=[str(saved(page, folder))]))
+    label_page.run(PageConfig(output_dir=str(folder), answers=[str(saved(page, folder))]))
     comparisons = read_comparisons(folder / "comparisons.jsonl")
     assert [(c.chosen, c.rejected, c.tie) for c in comparisons] == [("good", "bad", False)] * 6
 
@@ -239,7 +240,7 @@ def test_labels_imported_into_the_folder_stay(tmp_path: Path) -> None:
     collect(folder, [answers(folder, "ana", answers=[given("u0", "Positive", 1)])])
     (tmp_path / "more.csv").write_text("text,sentiment\nelsewhere,negative\n", encoding="utf-8")
     output = str(folder.path / "labels.jsonl")
-    label_import.run(label_import.ImportConfig(str(tmp_path / "more.csv"), output, append=True))
+    import_labels.run(ImportConfig(str(tmp_path / "more.csv"), output, append=True))
     returned = collect(folder, [answers(folder, "ben", answers=[given("u0", "Negative", 1)])])
     assert [x.completion for x in read_labels(folder.path / "labels.jsonl")] == ["a", "a", "elsewhere"]
     assert returned.counts["of other texts, kept"] == 1

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from labeling.campaign import comparison_tasks, judgement_tasks, plan_tasks, push_all
-from labeling.fetching import check_config, pull
+from labeling.fetching import check_config, fetch
 from labeling.folder import Folder, Project, Task
 from labeling.pairs import Pair
 from labeling.returned import REFERENCE
@@ -75,7 +75,7 @@ def test_every_annotation_is_counted_and_the_latest_wins(
     studio.annotate(task["uid-006"], result("Negative"))
     (stranger,) = studio.import_tasks(project, [{"data": {"text": "by hand", "uid": "not-ours"}}])
     studio.annotate(stranger, result("Positive"))
-    pulled = pull(folder, always(studio))
+    pulled = fetch(folder, always(studio))
     assert {k: n for k, n in pulled.counts.items() if n} == {
         "labelled": 3,
         "skipped": 1,
@@ -88,8 +88,8 @@ def test_every_annotation_is_counted_and_the_latest_wins(
     }
     assert pulled.annotations == 9
     draft(label_studio, task["uid-007"])
-    assert pull(folder, always(studio)).counts["draft"] == 0
-    assert pull(folder, always(studio), full=True).counts["draft"] == 1  # begun, never submitted
+    assert fetch(folder, always(studio)).counts["draft"] == 0
+    assert fetch(folder, always(studio), full=True).counts["draft"] == 1  # begun, never submitted
     labels = read_labels(folder.path / "labels.jsonl")
     assert [(x.uid, x.label, x.origin, x.annotator) for x in labels] == [
         ("uid-000", "positive", "manual", "admin"),
@@ -104,12 +104,12 @@ def test_ground_truth_is_a_reference_and_no_raters_label(studio: Studio, folder:
     task = ids(studio, project)
     studio.annotate(task["uid-000"], result("Positive"))
     studio.annotate(task["uid-000"], result("Negative"), ground_truth=True)
-    pulled = pull(folder, always(studio))
+    pulled = fetch(folder, always(studio))
     assert [x.label for x in read_labels(folder.path / "labels.jsonl")] == ["positive"]
     assert [x.label for x in read_labels(folder.path / "labels.reference.jsonl")] == ["negative"]
     assert {k: n for k, n in pulled.counts.items() if n} == {"labelled": 1, REFERENCE: 1}
     (folder.path / "pulled.json").write_text('{"1": {"7": {"updated_at": "", "annotations": [{"task": 1}]}}}')
-    assert pull(folder, always(studio)).fetched_tasks == 2  # what another version remembered is fetched again
+    assert fetch(folder, always(studio)).fetched_tasks == 2  # what another version remembered is fetched again
 
 
 def test_incremental_pull_equals_a_full_one_after_every_kind_of_change(
@@ -120,7 +120,7 @@ def test_incremental_pull_equals_a_full_one_after_every_kind_of_change(
     task = ids(studio, project)
     names = sorted(task)
     made = {name: studio.annotate(task[name], result("Positive")) for name in names[:20]}
-    first = pull(folder, always(studio))
+    first = fetch(folder, always(studio))
     assert (first.fetched_tasks, len(first.labels)) == (30, 20)
     api = studio.annotations_api()
     for name in names[:7]:
@@ -131,16 +131,16 @@ def test_incremental_pull_equals_a_full_one_after_every_kind_of_change(
         studio.annotate(task[name], result("Neutral"))
     for name in (names[10], names[29]):  # one labelled, one not
         studio.delete_task(task[name])
-    second = pull(folder, always(studio))
+    second = fetch(folder, always(studio))
     incremental = (folder.path / "labels.jsonl").read_bytes()
     assert second.fetched_tasks == 15
     assert second.counts["gone tasks"] == 2
-    full = pull(folder, always(studio), full=True)
+    full = fetch(folder, always(studio), full=True)
     assert (folder.path / "labels.jsonl").read_bytes() == incremental
     assert full.fetched_tasks == 28
     by_label = [x.label for x in read_labels(folder.path / "labels.jsonl")]
     assert [by_label.count(x) for x in ("negative", "positive", "neutral")] == [7, 9, 5]
-    assert pull(folder, always(studio)).fetched_tasks == 0
+    assert fetch(folder, always(studio)).fetched_tasks == 0
     assert (folder.path / "labels.jsonl").read_bytes() == incremental
 
 
@@ -151,7 +151,7 @@ def test_an_interrupted_pull_loses_nothing(label_studio: Live, folder: Folder, t
     task = ids(studio, project)
     for name in list(task)[:3]:
         studio.annotate(task[name], result("Positive"))
-    pull(folder, always(studio))
+    fetch(folder, always(studio))
     before = (folder.path / "labels.jsonl").read_bytes()
     for name in list(task)[3:]:
         studio.annotate(task[name], result("Negative"))
@@ -162,10 +162,10 @@ def test_an_interrupted_pull_loses_nothing(label_studio: Live, folder: Folder, t
     )
     through = label_studio.connect(url=proxy.url)
     with pytest.raises(InputError, match="exporting project"):
-        pull(folder, always(through))
+        fetch(folder, always(through))
     assert (folder.path / "labels.jsonl").read_bytes() == before
     broken["now"] = False
-    assert len(pull(folder, always(through)).labels) == 6
+    assert len(fetch(folder, always(through)).labels) == 6
     proxy.close()
 
 
@@ -185,7 +185,7 @@ def test_a_configuration_changed_by_hand_is_named(
     assert old in config
     studio._sdk.projects.update(project, label_config=config.replace(old, new))
     with pytest.raises(InputError) as caught:
-        pull(folder, always(studio))
+        fetch(folder, always(studio))
     assert message in str(caught.value)
     with pytest.raises(InputError):
         campaign(studio, folder, title, judgements(3))
@@ -195,7 +195,7 @@ def test_a_deleted_project_is_one_line(studio: Studio, folder: Folder, title: st
     project = campaign(studio, folder, title, judgements(2))
     studio.delete_project(project)
     with pytest.raises(InputError, match="status 404"):
-        pull(folder, always(studio))
+        fetch(folder, always(studio))
     with pytest.raises(InputError, match="status 404"):
         studio.export(project)
     with pytest.raises(InputError, match="status 404"):
@@ -217,7 +217,7 @@ def test_swapped_sides_come_back_unswapped(studio: Studio, folder: Folder, title
         side = "Left" if shown[uid]["answer1"].startswith("BEST") else "Right"
         choice = "Tie" if uid in ("p00", "p01", "p02") else side
         studio.annotate(number, result(choice, "comparison", "answers"))
-    pull(folder, always(studio))
+    fetch(folder, always(studio))
     comparisons = read_comparisons(folder.path / "comparisons.jsonl")
     assert len(comparisons) == 24
     assert sum(c.tie for c in comparisons) == 3
@@ -268,7 +268,7 @@ def test_a_full_disk_keeps_the_last_pull(studio: Studio, folder: Folder, title: 
     project = campaign(studio, folder, title, judgements(2))
     task = ids(studio, project)
     studio.annotate(task["uid-000"], result("Positive"))
-    pull(folder, always(studio))
+    fetch(folder, always(studio))
     before = (folder.path / "labels.jsonl").read_bytes()
     studio.annotate(task["uid-001"], result("Positive"))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -276,12 +276,12 @@ def test_a_full_disk_keeps_the_last_pull(studio: Studio, folder: Folder, title: 
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))  # a write beyond 16 bytes fails, as on a full disk
     try:
         with pytest.raises(InputError, match="writing"):
-            pull(folder, always(studio))
+            fetch(folder, always(studio))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert (folder.path / "labels.jsonl").read_bytes() == before
-    assert len(pull(folder, always(studio)).labels) == 2
+    assert len(fetch(folder, always(studio)).labels) == 2
 
 
 def test_raters_projects_are_pulled_together_and_kept_apart(label_studio: Live, folder: Folder, title: str) -> None:
@@ -291,7 +291,7 @@ def test_raters_projects_are_pulled_together_and_kept_apart(label_studio: Live, 
         studio = label_studio.connect(project.rater)
         for number in ids(studio, project.id).values():
             studio.annotate(number, result(choice))
-    pull(folder, lambda project: label_studio.connect(project.rater))
+    fetch(folder, lambda project: label_studio.connect(project.rater))
     labels = read_labels(folder.path / "labels.jsonl")
     assert {(x.annotator, x.label) for x in labels} == {("ana", "positive"), ("ben", "negative")}
     assert len(labels) == 8
@@ -311,4 +311,4 @@ def test_another_project_under_the_same_id(studio: Studio, folder: Folder, title
         dataclasses.replace(plan, projects=(dataclasses.replace(plan.projects[0], title="Something else"),))
     )
     with pytest.raises(InputError, match="a project titled"):
-        pull(folder, always(studio))
+        fetch(folder, always(studio))

@@ -18,15 +18,15 @@ import pytest
 from labeling.annotations import UNTIMED, Annotation, latest
 from labeling.answer_table import AnswerTable, Outcome
 from labeling.rater_agreement import coincidences, krippendorff_alpha
-from labeling.steps import import_labels as label_import
-from labeling.steps import page as label_page
-from labeling.steps import simulate as label_simulate
-from labeling.steps import status as label_status
 from labeling.union import union
 from labeling.votes import votes_of
 from rewards import targets
 from rewards.steps.reward_data import DataOptions, load_reward_data
 from rlhf import cli
+from rlhf.commands.label.import_labels import main as label_import_command
+from rlhf.commands.label.page import main as label_page_command
+from rlhf.commands.label.simulate import main as label_simulate_command
+from rlhf.commands.label.status import main as label_status_command
 from rlhf.foundation.lazy import Lazy
 from rlhf.foundation.records import LABELS, Label, Sample, content_uid, write_records
 
@@ -80,7 +80,7 @@ def write_export(path: Path, rows: list[Label]) -> None:
 
 def import_(path: Path, *options: str) -> Callable[[], object]:
     output = str(path.with_suffix(".out"))
-    return lambda: label_import.main(["--input", str(path), "--output", output, "--overwrite", "--quiet", *options])
+    return lambda: label_import_command(["--input", str(path), "--output", output, "--overwrite", "--quiet", *options])
 
 
 TABLE = ["--label", "label", "--annotator_column", "annotator"]
@@ -104,7 +104,7 @@ def import_export(path: Path, rows: list[Label]) -> Callable[[], object]:
 
 def status(path: Path, rows: list[Label]) -> Callable[[], object]:
     write_records(path.with_suffix(".jsonl"), rows)
-    return lambda: label_status.main(["--labels", str(path.with_suffix(".jsonl")), "--quiet"])
+    return lambda: label_status_command(["--labels", str(path.with_suffix(".jsonl")), "--quiet"])
 
 
 def pool(path: Path, rows: list[Label]) -> Callable[[], object]:
@@ -126,12 +126,12 @@ def write_samples(path: Path, count: int) -> list[str]:
 
 def simulate(path: Path, rows: list[Label]) -> Callable[[], object]:
     words = [*write_samples(path, len(rows)), "--output", str(path.with_suffix(".out")), "--overwrite"]
-    return lambda: label_simulate.main([*words, "--gold", "lexicon", "--annotators", "ana,ben"])
+    return lambda: label_simulate_command([*words, "--gold", "lexicon", "--annotators", "ana,ben"])
 
 
 def page(path: Path, rows: list[Label]) -> Callable[[], object]:
     words = write_samples(path, len(rows))
-    return lambda: label_page.main([*words, "--output_dir", str(path / "page"), "--num_tasks", "5"])
+    return lambda: label_page_command([*words, "--output_dir", str(path / "page"), "--num_tasks", "5"])
 
 
 def grown(where: Path, prepare: Callable[[Path, list[Label]], Callable[[], object]], count: int) -> tuple[int, int]:
@@ -162,12 +162,12 @@ def test_memory_grows_by_less_than_twice_the_file(
 def test_a_bar_tells_the_time_left_and_quiet_hides_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_csv(tmp_path / "a.csv", make_labels(100) * 400)
     words = ["--input", str(tmp_path / "a.csv"), "--output", str(tmp_path / "o"), "--overwrite", *TABLE]
-    label_import.main(words)
+    label_import_command(words)
     told = capsys.readouterr().err
     assert "read:" in told
     assert "<00:0" in told  # elapsed<remaining
     assert told.rsplit("\r", 1)[-1].strip() == ""  # gone when the work is done
-    label_import.main([*words, "--quiet"])
+    label_import_command([*words, "--quiet"])
     assert capsys.readouterr().err == ""
 
 

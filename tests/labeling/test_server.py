@@ -19,7 +19,8 @@ import pytest
 
 from labeling import server
 from labeling.connection import connect
-from labeling.steps import serve as label_serve
+from labeling.steps.serve import ServeConfig, serve
+from rlhf.commands.label.serve import handout
 from rlhf.foundation.errors import InputError
 from tests.labeling.conftest import Live
 
@@ -83,7 +84,7 @@ def test_stop_never_ends_a_process_that_is_not_label_studio(tmp_path: Path) -> N
 )
 def test_options_out_of_range(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        label_serve.ServeConfig(**options)  # type: ignore[arg-type]
+        ServeConfig(**options)  # type: ignore[arg-type]
 
 
 def test_no_server_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +116,11 @@ def test_the_running_server_keeps_its_secrets(label_studio: Live) -> None:
 
 @pytest.mark.real
 def test_serving_again_finds_the_server_that_runs(label_studio: Live) -> None:
-    config = label_serve.ServeConfig(server_dir=str(label_studio.directory), quiet=True)
-    running = label_serve.run(config)
+    config = ServeConfig(server_dir=str(label_studio.directory), quiet=True)
+    running = serve.run(config).running
+    assert running is not None
     assert running == server.status(label_studio.directory)
-    lines = label_serve.handout(running, label_studio.accounts, passwords=False)
+    lines = handout(running, label_studio.accounts, passwords=False)
     assert any(line.startswith("from another machine: ssh -N -L") for line in lines)
     assert not any(a.password in line or a.token in line for a in label_studio.accounts.values() for line in lines)
 
@@ -159,7 +161,7 @@ def test_start_stop_start_keeps_port_and_data(
     assert not os.path.exists(f"/proc/{first.pid}") or "Z" in Path(f"/proc/{first.pid}/stat").read_text()
     capsys.readouterr()
     # Another address of this machine stands for the laboratory's: it is warned of, and people can log in there.
-    second = label_serve.run(label_serve.ServeConfig(server_dir=str(tmp_path / "server"), host="127.0.0.2"))
+    second = serve.run(ServeConfig(server_dir=str(tmp_path / "server"), host="127.0.0.2"))
     assert "WARNING: --host 127.0.0.2" in capsys.readouterr().err
     assert second.port == first.port
     assert second.url == f"http://127.0.0.2:{first.port}"

@@ -8,16 +8,16 @@ import pytest
 
 from labeling.by_rule import simulate_labels
 from labeling.campaign import judgement_tasks, plan_tasks, push_all
-from labeling.fetching import check_config, pull
+from labeling.fetching import check_config, fetch
 from labeling.folder import Folder
 from labeling.pooling import pool
 from labeling.rater_agreement import label_alpha, rater_counts
 from labeling.screens import SENTIMENT
 from labeling.server_raters import annotate_as, simulated_judgements
-from labeling.steps import annotate as label_annotate
-from labeling.steps import pull as label_pull
-from labeling.steps import push as label_push
-from labeling.steps import status as label_status
+from labeling.steps.annotate import AnnotateConfig, annotate
+from labeling.steps.pull import PullConfig, pull
+from labeling.steps.push import PushConfig, push
+from labeling.steps.status import StatusConfig, status
 from rlhf.foundation.records import LABELS, Label, LabelName, Sample, read_comparisons, read_labels, write_records
 from tests.labeling.conftest import RATERS, Live
 
@@ -46,7 +46,7 @@ def test_agreement_from_the_server_equals_the_local_truth(label_studio: Live, fo
     again = folder.need_plan().projects[0]
     answers = {joined[0].uid: "positive"}
     annotate_as(label_studio.connect(again.rater), again, plan, answers)  # a repeat adds nothing
-    pulled = pull(folder, lambda project: label_studio.connect(project.rater))
+    pulled = fetch(folder, lambda project: label_studio.connect(project.rater))
     labels = read_labels(folder.path / "labels.jsonl")
     assert pulled.annotations == len(labels) == 72
     assert {(x.uid, x.annotator): x.label for x in labels} == {(x.uid, x.annotator): x.label for x in local}
@@ -62,8 +62,8 @@ def test_the_command_line_path_without_a_person(label_studio: Live, tmp_path: Pa
     samples = [Sample(f"s{i}", "", f"{texts[i % 2]} {i // 2}", "m") for i in range(8)]
     write_records(tmp_path / "samples.jsonl", samples)
     common = {"output_dir": str(tmp_path / "folder"), "server_dir": str(label_studio.directory), "quiet": True}
-    label_push.run(
-        label_push.PushConfig(
+    push.run(
+        PushConfig(
             samples=str(tmp_path / "samples.jsonl"),
             title=title,
             kind="comparison",
@@ -71,12 +71,12 @@ def test_the_command_line_path_without_a_person(label_studio: Live, tmp_path: Pa
             **common,  # type: ignore[arg-type]
         )
     )
-    done = label_annotate.run(label_annotate.AnnotateConfig(gold="lexicon", noise=[0.0], **common))  # type: ignore[arg-type]
+    done = annotate.run(AnnotateConfig(gold="lexicon", noise=[0.0], **common))  # type: ignore[arg-type]
     assert done == {"ana": 4, "ben": 4}
-    label_pull.run(label_pull.PullConfig(**common))  # type: ignore[arg-type]
+    pull.run(PullConfig(**common))  # type: ignore[arg-type]
     comparisons = read_comparisons(tmp_path / "folder" / "comparisons.jsonl")
     assert len(comparisons) == 8
     assert all("love" in c.chosen and "hate" in c.rejected for c in comparisons)
-    status = label_status.run(label_status.StatusConfig(output_dir=str(tmp_path / "folder")))
-    assert "labelled: 4 of 4 tasks, 8 labels" in status.lines[0]
-    assert status.ceiling.value == pytest.approx(1.0)
+    found = status.run(StatusConfig(output_dir=str(tmp_path / "folder")))
+    assert "labelled: 4 of 4 tasks, 8 labels" in found.lines[0]
+    assert found.ceiling.value == pytest.approx(1.0)

@@ -51,8 +51,8 @@ def test_one_pooling_for_status_and_reward(tmp_path: Path) -> None:
     found, trained = status.run(StatusConfig(labels=str(path))), pool_labels(read_labels(path))
     assert found.pooled == trained.pooled
     assert list(found.pooled.left_out) == ["coin"]
-    assert status.ceiling == trained.ceiling
-    assert status.ceiling.value == 1.0  # of those who count; with coin it would be far lower
+    assert found.ceiling == trained.ceiling
+    assert found.ceiling.value == 1.0  # of those who count; with coin it would be far lower
     text = "\n".join(found.lines)
     assert "verdict: NO BETTER THAN CHANCE, kappa 0.00 ± 0.12 on 36 tasks that others labelled too: left out" in text
     assert text.count("verdict: counts, right on about") == 2

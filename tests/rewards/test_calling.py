@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from rewards.attribution import score as attributed
+from rewards.by_name import read_combination
 from rewards.calling import FailedOnSample, call_reward, reward_name
-from rewards.combination import CombinedReward, read_combination
+from rewards.combination import CombinedReward
 from rewards.gold import GoldRule
 from rewards.loading import as_reward_functions, load_reward
 from rewards.rules import full_stop

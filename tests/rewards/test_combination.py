@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rewards.combination import CombinedReward, read_combination
-from rewards.rules import full_stop_at_16_to_24, load_reward_func
+from rewards.by_name import load_reward_func, read_combination
+from rewards.combination import CombinedReward
+from rewards.rules import full_stop_at_16_to_24
 from rlhf.foundation.errors import InputError
 from rlhf.ppo.reward_functions import score, veto_share
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from rewards.distance import centred, pearson_distance, reward_distance
-from rewards.steps.compare import CompareConfig, compare
 from rlhf import cli
+from rlhf.evaluation.compare import compare
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, write_records
 
@@ -95,7 +95,7 @@ def test_command_on_samples_and_on_a_run(samples: Path, tmp_path: Path, capsys: 
         "samples": "samples.jsonl",
     }
     (tmp_path / "ladder.json").write_text(json.dumps({"rungs": [rung]}))
-    rows = compare.run(CompareConfig(["full_stop", "full_stop"], [str(samples)], str(tmp_path)))
+    rows = compare(["full_stop", "full_stop"], samples=[str(samples)], run_directory=str(tmp_path))
     assert [(row.name, row.kl_per_completion) for row in rows] == [(str(samples), None), ("kl-01.00", 1.1)]
     assert all(row.distance.distance < 1e-6 for row in rows)
     out = tmp_path / "distance.json"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rewards.rules import RULES, full_stop, full_stop_share, length, lexicon_sentiment, load_reward_func
+from rewards.by_name import load_reward_func
+from rewards.rules import RULES, full_stop, full_stop_share, length, lexicon_sentiment
 from rlhf.foundation.errors import InputError
 
 

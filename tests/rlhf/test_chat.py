@@ -133,11 +133,11 @@ def test_rewards_get_what_trl_gives_them(model: GPT2LMHeadModel, tokenizer: Any,
         and mood == (1 if prompt == MORNING else 2)
         for prompt, completion, mood in seen
     )
-    for rung in read_rungs(run.ladder):
-        samples = read_samples(run.root / rung.samples)
+    for rung in read_rungs(run.directory / "ladder.json"):
+        samples = read_samples(run.directory / rung.samples)
         assert [prompt_from_text(s.prompt) for s in samples[:2]] == [MORNING, LONGER]
         assert all(s.reward == s.completion.count("!") + s.completion.count("a") for s in samples)
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    lines = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
     assert all(line["ratio_first_update_max_dev"] < 1e-4 for line in lines[:-1])  # the left padding is right
 
 
@@ -164,7 +164,7 @@ def test_eval_dataset_gives_the_rungs_their_prompts(model: GPT2LMHeadModel, toke
     run = PPOTrainer(
         model, dots, configure(tmp_path / "run"), [{"prompt": "oh"}], [{"prompt": "ah"}, {"prompt": MORNING}], tokenizer
     ).train()
-    samples = read_samples(run.root / "samples" / "kl-00.00.jsonl")
+    samples = read_samples(run.directory / "samples" / "kl-00.00.jsonl")
     assert [s.prompt for s in samples[:4]] == ["ah", prompt_to_text(MORNING)] * 2
 
 

@@ -187,7 +187,7 @@ def test_corpus_shorter_than_a_block(tmp_path: Path) -> None:
 
 def test_help_is_quick_and_loads_no_torch() -> None:
     code = (
-        "import sys; from rlhf.language_model import pretrain\n"
+        "import sys; from rlhf.commands import pretrain\n"
         "try: pretrain.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -76,11 +76,11 @@ def test_the_same_draw_is_the_same_and_another_is_not(copied_run: Path) -> None:
 
 
 def test_best_of_n_has_a_pool_of_its_own(copied_run: Path) -> None:
-    def evaluate(pool: int) -> Evaluation:
+    def evaluated(pool: int) -> Evaluation:
         options = {"num_samples": 20, "best_of_n_samples": pool, "heat_samples": 0, "quiet": True}
         return evaluate.run(EvaluateConfig(run=str(copied_run), gold_reward_func=["length"], **options))
 
-    small, large = evaluate(0), evaluate(300)
+    small, large = evaluated(0), evaluated(300)
     assert (small.best_of_n_pool, small.best_of_n[-1].n) == (20, 16)
     assert (large.best_of_n_pool, large.best_of_n[-1].n) == (300, 256)
     assert large.scores == small.scores  # the rungs themselves are the same

@@ -15,8 +15,12 @@ from labeling.returned import Rating
 from labeling.server_raters import annotate_as
 from rlhf.cli import main as console
 from rlhf.commands import rate
-from rlhf.evaluation import rate_plan, rate_pull, rate_push, rate_score
+from rlhf.commands.rate.score import describe
 from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
+from rlhf.evaluation.rate_plan import RatePlanConfig, rate_plan
+from rlhf.evaluation.rate_pull import RatePullConfig, Ratings, rate_pull
+from rlhf.evaluation.rate_push import RatePushConfig, rate_push
+from rlhf.evaluation.rate_score import RateScoreConfig, rate_score
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_samples, write_records
 from rlhf.inspection.blind_verdict import Verdict
@@ -38,13 +42,17 @@ def quality(text: str) -> int:
 
 def push(run: Path, folder: Path, **options: object) -> list[str]:
     config = {"run": str(run), "output_dir": str(folder), "stored_samples": True, "page": True} | options
-    return rate_push.run(rate_push.RatePushConfig(**config))  # type: ignore[arg-type]
+    return rate_push.run(RatePushConfig(**config))  # type: ignore[arg-type]
 
 
 def rate_all(folder: Path, raters: tuple[str, ...] = ("ana", "ben")) -> None:
     """Every text of the packet rated by every rater, by rule."""
     tasks = Folder(folder).read_tasks().values()
     write_ratings(folder, [Rating(t.uid, quality(t.text), name, "", None) for name in raters for t in tasks])
+
+
+def counted(ratings: Ratings) -> tuple[int, int]:
+    return len(ratings.returned.ratings), ratings.missing
 
 
 def test_two_models_end_to_end_on_paper(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +90,7 @@ def test_a_study_finds_its_run_from_elsewhere_and_knows_its_files(
     rate_all(Path("study"))
     monkeypatch.chdir(tmp_path)
     shutil.move("there", "moved")
-    rate_score.run(rate_score.RateScoreConfig("moved/study"))
+    rate_score.run(RateScoreConfig("moved/study"))
     assert (tmp_path / "moved" / "run" / "blind_verdicts.json").exists()
     push(Path("moved/run"), Path("moved/study"))  # the same study, wherever its run is
     assert verify(Path("moved/study")).wrong == []
@@ -92,12 +100,12 @@ def test_a_study_finds_its_run_from_elsewhere_and_knows_its_files(
     study = Path("moved/study/study.json")
     study.write_text(study.read_text().replace("kl-00.00", "kl-10.00"))
     with pytest.raises(InputError, match=r"study\.json: got changed since it was written"):
-        rate_score.run(rate_score.RateScoreConfig("moved/study"))
+        rate_score.run(RateScoreConfig("moved/study"))
     push(Path("moved/run"), Path("second"))
     rate_all(Path("second"))
     shutil.rmtree("moved/run")
     capsys.readouterr()
-    rate_score.run(rate_score.RateScoreConfig("second"))
+    rate_score.run(RateScoreConfig("second"))
     assert "moved/run is not found, so the run's report will not show this verdict" in capsys.readouterr().err
 
 
@@ -105,17 +113,17 @@ def test_unblinding_waits_for_the_whole_packet(make_run: MakeRun, tmp_path: Path
     folder = tmp_path / "study"
     push(make_run(samples=60), folder)
     with pytest.raises(InputError, match="no ratings yet"):
-        rate_score.run(rate_score.RateScoreConfig(str(folder)))
+        rate_score.run(RateScoreConfig(str(folder)))
     rate_all(folder)
     lines = (folder / "ratings.jsonl").read_text().splitlines(keepends=True)
     (folder / "ratings.jsonl").write_text("".join(lines[:-3]))
     with pytest.raises(InputError, match="got 3 ratings missing"):
-        rate_score.run(rate_score.RateScoreConfig(str(folder)))
+        rate_score.run(RateScoreConfig(str(folder)))
     assert not (folder / "verdict.json").exists()
-    verdict = rate_score.run(rate_score.RateScoreConfig(str(folder), partial=True))
+    verdict = rate_score.run(RateScoreConfig(str(folder), partial=True))
     assert isinstance(verdict, Verdict)
     assert verdict.partial
-    assert "PARTIAL: 3" in rate_score.describe(verdict)
+    assert "PARTIAL: 3" in describe(verdict)
 
 
 def test_several_models_and_holm(make_run: MakeRun, tmp_path: Path) -> None:
@@ -124,7 +132,7 @@ def test_several_models_and_holm(make_run: MakeRun, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     push(make_run(samples=60), folder, samples=[f"twin={twin}"])
     rate_all(folder)
-    verdict = rate_score.run(rate_score.RateScoreConfig(str(folder)))
+    verdict = rate_score.run(RateScoreConfig(str(folder)))
     assert isinstance(verdict, Verdict)
     assert {c.model: c.finding for c in verdict.contrasts}["twin"] == "better"
     assert all(c.p_holm >= c.p for c in verdict.contrasts)
@@ -139,11 +147,11 @@ def test_the_ladder_on_paper(make_run: MakeRun, tmp_path: Path) -> None:
     rows = [row.sample_uid.rsplit("-", 1)[1] for row in key]
     assert len(set(rows)) == 80  # no row of the evaluation twice: no rater meets nearly the same text again
     rate_all(folder)
-    ladder = rate_score.run(rate_score.RateScoreConfig(str(folder)))
+    ladder = rate_score.run(RateScoreConfig(str(folder)))
     assert isinstance(ladder, HumanLadder)
     assert ladder.ratings == 160
     assert json.loads((run / "human_ladder.json").read_text())["status"] == ladder.status
-    assert "Human quality" in rate_score.describe(ladder)
+    assert "Human quality" in describe(ladder)
     html = build_report(run).read_text(encoding="utf-8")
     assert "Human quality along KL" in html
     assert "160 ratings of 2 raters" in html
@@ -183,7 +191,7 @@ def test_a_rung_is_confirmed_on_samples_that_did_not_choose_it(trained_run: Path
     push(run, tmp_path / "ladder", stored_samples=False, ladder=True, per_rung=3)
     assert draw_of(tmp_path / "ladder") == 2
     rate_all(tmp_path / "ladder")
-    rate_score.run(rate_score.RateScoreConfig(str(tmp_path / "ladder")))
+    rate_score.run(RateScoreConfig(str(tmp_path / "ladder")))
     push(run, tmp_path / "confirm", stored_samples=False, num_samples=3)
     assert draw_of(tmp_path / "confirm") == 3
     ladder, confirm = (
@@ -205,7 +213,7 @@ def test_bad_input(make_run: MakeRun, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not name what is compared"):
         push(run, folder, num_samples=5, title="kl-10.00 or not")
     with pytest.raises(InputError, match="got no study"):
-        rate_score.run(rate_score.RateScoreConfig(str(tmp_path / "empty")))
+        rate_score.run(RateScoreConfig(str(tmp_path / "empty")))
     shutil.rmtree(folder, ignore_errors=True)
     push(run, folder, num_samples=5)
     with pytest.raises(InputError, match="with another study"):
@@ -218,23 +226,23 @@ def test_bad_input(make_run: MakeRun, tmp_path: Path) -> None:
     stranger = json.dumps({"uid": uid, "rating": 3, "annotator": "ana", "created_at": "", "lead_time": None})
     (folder / "ratings.jsonl").write_text(good + stranger + "\n")
     with pytest.raises(InputError, match="expected a uid of this packet"):
-        rate_score.run(rate_score.RateScoreConfig(str(folder)))
+        rate_score.run(RateScoreConfig(str(folder)))
     (folder / "ratings.jsonl").write_text(good + good.splitlines()[0] + "\n")
     with pytest.raises(InputError, match="rated twice by ana"):
-        rate_score.run(rate_score.RateScoreConfig(str(folder)))
+        rate_score.run(RateScoreConfig(str(folder)))
     (folder / "ratings.jsonl").write_text(good.replace('"rating": ', '"rating": 9'))
     with pytest.raises(InputError, match="record 1: got rating 9"):
-        rate_score.run(rate_score.RateScoreConfig(str(folder)))
+        rate_score.run(RateScoreConfig(str(folder)))
     (folder / "ratings.jsonl").write_text(good)
     shutil.copy(other / "key.jsonl", folder / "key.jsonl")
     with pytest.raises(InputError):
-        rate_score.run(rate_score.RateScoreConfig(str(folder)))
+        rate_score.run(RateScoreConfig(str(folder)))
 
 
 def test_the_plan_and_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert console(["rate", "plan", "--num_samples", "20", "--effect", "1"]) == 0
     assert "20 samples a model, 1 rater" in capsys.readouterr().out
-    told = rate_plan.run(rate_plan.RatePlanConfig(ladder=True, per_rung=5, effect=1.0))
+    told = rate_plan.run(RatePlanConfig(ladder=True, per_rung=5, effect=1.0))
     assert "8 rungs of 5 samples, 40 ratings in all" in told[0]
     assert console(["rate", "plan", "--effect", "9"]) == 2
     assert "--effect: got 9" in capsys.readouterr().err
@@ -259,13 +267,13 @@ def test_a_whole_study_through_label_studio(
     answers = {uid: str(quality(task.text)) for uid, task in tasks.items()}
     first, second = plan.projects
     annotate_as(label_studio.connect(first.rater), first, plan, answers)
-    config = rate_pull.RatePullConfig(str(folder), server_dir=str(label_studio.directory))
-    assert rate_pull.run(config) == (len(tasks), len(tasks))  # the second rater has not begun
+    config = RatePullConfig(str(folder), server_dir=str(label_studio.directory))
+    assert counted(rate_pull.run(config)) == (len(tasks), len(tasks))  # the second rater has not begun
     with pytest.raises(InputError, match="ratings missing"):
-        rate_score.run(rate_score.RateScoreConfig(str(folder)))
+        rate_score.run(RateScoreConfig(str(folder)))
     annotate_as(label_studio.connect(second.rater), second, plan, answers)
-    assert rate_pull.run(config) == (2 * len(tasks), 0)
-    verdict = rate_score.run(rate_score.RateScoreConfig(str(folder)))
+    assert counted(rate_pull.run(config)) == (2 * len(tasks), 0)
+    verdict = rate_score.run(RateScoreConfig(str(folder)))
     assert (verdict.raters, verdict.ratings) == (2, 2 * len(tasks))
     assert isinstance(verdict, HumanLadder if ladder else Verdict)
 
@@ -287,8 +295,8 @@ def test_an_offline_page_filled_in_chromium(chromium: str, make_run: MakeRun, tm
         with page.expect_download() as download:
             page.click("#send")
         download.value.save_as(tmp_path / "answers.json")
-    assert rate_pull.run(rate_pull.RatePullConfig(str(folder), answers=[str(tmp_path / "answers.json")])) == (8, 0)
-    verdict = rate_score.run(rate_score.RateScoreConfig(str(folder)))
+    assert counted(rate_pull(str(folder), answers=[str(tmp_path / "answers.json")])) == (8, 0)
+    verdict = rate_score.run(RateScoreConfig(str(folder)))
     assert isinstance(verdict, Verdict)
     assert verdict.ratings == 8
     contrast = verdict.contrasts[0]

@@ -92,7 +92,8 @@ def test_it_says_what_the_file_says(reward: Path, probe: Path, capsys: pytest.Ca
 
 @pytest.mark.real
 def test_it_draws_in_a_browser_and_hostile_words_stay_text(reward: Path, probe: Path, chromium: str) -> None:
-    page_file = inspect.run(InspectConfig(runs=[str(reward)], probe=str(probe)))
+    page_file = inspect(str(reward), probe=str(probe)).report
+    assert page_file is not None
     faults: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--headless", "--no-sandbox"])

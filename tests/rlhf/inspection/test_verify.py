@@ -220,5 +220,7 @@ def test_accepted_changes_stand_in_evaluation_and_report(run: Path) -> None:
     turn_a_bit(run / rung.samples, -10)
     found = evaluate.run(EvaluateConfig(run=str(run), stored_samples=True, accept_changes=True))
     assert found.accepted_changes == [f"{rung.samples} was changed since it was written"]
-    page = inspect.run(InspectConfig(runs=[str(run)], accept_changes=True)).read_text()
+    report = inspect(str(run), accept_changes=True).report
+    assert report is not None
+    page = report.read_text()
     assert "evaluated though this had changed, which was accepted" in page

@@ -167,7 +167,7 @@ def test_a_tokenizer_without_pad_or_end(build_model: Build, tokenizer: Any, tmp_
     padless = copy.deepcopy(tokenizer)
     padless.pad_token = None
     run = trainer(build_model(), padless, tmp_path / "padless", train_dataset=rows).train()
-    assert lines(run.root) == lines(whole.root)
+    assert lines(run.directory) == lines(whole.directory)
     endless = copy.deepcopy(tokenizer)
     endless.eos_token = endless.pad_token = None
     with pytest.raises(InputError, match="tokenizer: got no EOS token"):
@@ -211,6 +211,6 @@ def test_none_from_one_function_leaves_the_others(build_model: Build, tokenizer:
     run = trainer(build_model(), tokenizer, tmp_path / "run", [full_stop, only_with_e], max_iterations=1).train()
     from rlhf.foundation.records import read_samples
 
-    samples = read_samples(run.root / "samples" / "kl-00.00.jsonl")
+    samples = read_samples(run.directory / "samples" / "kl-00.00.jsonl")
     assert {s.reward == s.completion.count(".") + 10.0 * ("e" in s.completion) for s in samples} == {True}
     assert len({"e" in s.completion for s in samples}) == 2

@@ -80,7 +80,7 @@ def planted(model: GPT2LMHeadModel, tokenizer: Any, directory: Path, **options: 
         **options,
     )
     run = PPOTrainer(model, full_stop, config, processing_class=tokenizer).train()
-    return [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    return [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_growing_the_batch_raises_the_clip_fraction(model: GPT2LMHeadModel, tokenizer: Any, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def trainer(model: Any, tokenizer: Any, directory: Path, **options: Any) -> PPOT
 
 
 def findings(run: Any) -> list[dict[str, Any] | None]:
-    return [json.loads(line)["doctor"] for line in run.metrics.read_text().splitlines()]
+    return [json.loads(line)["doctor"] for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
 
 
 def altered(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:

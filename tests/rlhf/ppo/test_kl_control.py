@@ -38,7 +38,7 @@ def train(model: Any, tokenizer: Any, directory: Path, **options: Any) -> list[d
     }  # fmt: skip
     config = PPOConfig(output_dir=str(directory), **(small | options))
     run = PPOTrainer(model, full_stop, config, processing_class=tokenizer).train()
-    return [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    return [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_large_beta_holds_the_policy_back(build_model: Any, tokenizer: Any, tmp_path: Path) -> None:

@@ -117,10 +117,10 @@ def test_a_model_of_a_stream_keeps_every_new_line(own_model: Any, tmp_path: Path
         ),
         processing_class=tokenizer,
     ).train()  # fmt: skip
-    line = json.loads(run.metrics.read_text().splitlines()[1])
+    line = json.loads((run.directory / "metrics.jsonl").read_text().splitlines()[1])
     assert 0 < line["kl_per_completion"] < 1
     assert 0 < line["completions/clipped_ratio"] < 1  # some stopped at a new line
-    samples = read_samples(run.root / "samples/kl-00.00.jsonl")
+    samples = read_samples(run.directory / "samples/kl-00.00.jsonl")
     assert not any("\n" in sample.completion for sample in samples)
 
 

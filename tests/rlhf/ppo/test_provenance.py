@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from rewards.rules import full_stop, load_reward_func
+from rewards.by_name import load_reward_func
+from rewards.rules import full_stop
 from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_digests import model_inputs, tokenizer_digest, weights_digest

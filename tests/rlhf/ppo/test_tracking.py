@@ -53,7 +53,7 @@ def test_callbacks_see_every_line_and_every_rung(model: GPT2LMHeadModel, tokeniz
     witness = Witness()
     trainer = PPOTrainer(model, full_stop, configure(tmp_path / "run"), processing_class=tokenizer, callbacks=[witness])
     run = trainer.train()
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    lines = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
     assert [logs["reward"] for logs in witness.logged] == [line["reward"] for line in lines]
     assert witness.calls[0] == "begin"
     assert witness.calls[-1] == "end"
@@ -64,21 +64,21 @@ def test_a_callback_can_stop_the_run(model: GPT2LMHeadModel, tokenizer: Any, tmp
     run = PPOTrainer(
         model, full_stop, configure(tmp_path / "run"), processing_class=tokenizer, callbacks=[Witness(stop_after=1)]
     ).train()
-    assert len(run.metrics.read_text().splitlines()) == 2
-    assert json.loads(run.run_json.read_text())["stop_reason"] == "a callback asked to stop"
+    assert len((run.directory / "metrics.jsonl").read_text().splitlines()) == 2
+    assert run.stop_reason == "a callback asked to stop"
 
 
 def test_tensorboard_holds_the_metrics(model: GPT2LMHeadModel, tokenizer: Any, tmp_path: Path) -> None:
     config = configure(tmp_path / "run", report_to=["tensorboard"])
     run = PPOTrainer(model, full_stop, config, processing_class=tokenizer).train()
-    events = sorted(run.root.rglob("events.out.tfevents*"))
+    events = sorted(run.directory.rglob("events.out.tfevents*"))
     assert events
     values: dict[str, list[float]] = {}
     for path in events:
         accumulator = EventAccumulator(str(path.parent)).Reload()
         for tag in accumulator.Tags()["scalars"]:
             values.setdefault(tag, [event.value for event in accumulator.Scalars(tag)])
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+    lines = [json.loads(line) for line in (run.directory / "metrics.jsonl").read_text().splitlines()]
     assert values["train/kl_per_completion"] == pytest.approx([line["kl_per_completion"] for line in lines])
 
 
@@ -86,13 +86,13 @@ def test_tensorboard_holds_a_table_of_samples_a_rung(model: GPT2LMHeadModel, tok
     run = PPOTrainer(
         model, full_stop, configure(tmp_path / "run", report_to=["tensorboard"]), processing_class=tokenizer
     ).train()
-    (path,) = run.root.rglob("events.out.tfevents*")
+    (path,) = run.directory.rglob("events.out.tfevents*")
     accumulator = EventAccumulator(str(path.parent)).Reload()
-    for rung in read_rungs(run.ladder):
+    for rung in read_rungs(run.directory / "ladder.json"):
         (event,) = accumulator.Tensors(f"samples/{rung.name}/text_summary")
         lines = event.tensor_proto.string_val[0].decode().splitlines()
         assert lines[0] == "| prompt | completion | reward | logprob |"
-        first = read_samples(run.root / rung.samples)[0]
+        first = read_samples(run.directory / rung.samples)[0]
         assert f"{first.reward:.3f}" in lines[2]
         assert len(lines) == 2 + 16  # all evaluation samples
 

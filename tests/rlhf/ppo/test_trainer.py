@@ -18,6 +18,7 @@ from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import read_samples
+from rlhf.inspection.opened_run import OpenedRun
 from rlhf.language_model.randomness import Stream
 from rlhf.runs.ladder import read_rungs
 from rlhf.runs.metrics import METRICS
@@ -44,12 +45,12 @@ def configure(directory: Path, **options: Any) -> PPOConfig:
     return PPOConfig(output_dir=str(directory), **(small | options))
 
 
-def train(model: Any, tokenizer: Any, directory: Path, reward: Any = full_stop, **options: Any) -> RunDirectory:
+def train(model: Any, tokenizer: Any, directory: Path, reward: Any = full_stop, **options: Any) -> OpenedRun:
     return PPOTrainer(model, reward, configure(directory, **options), processing_class=tokenizer).train()
 
 
-def lines(run: RunDirectory | Path) -> list[dict[str, Any]]:
-    path = run if isinstance(run, Path) else run.metrics
+def lines(run: OpenedRun | Path) -> list[dict[str, Any]]:
+    path = run if isinstance(run, Path) else run.directory / "metrics.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -65,21 +66,23 @@ def test_run_directory_is_complete(model: GPT2LMHeadModel, tokenizer: Any, tmp_p
     assert logged[-1]["clip_ratio/outside_mean"] is None
     assert [line["iteration"] for line in logged] == [0, 1, 2, 3, 4]
     assert [line["completions_seen"] for line in logged][:3] == [0, 128, 128 + logged[1]["iteration_batch_size"]]
-    record = json.loads(run.run_json.read_text())
+    record = run.record
     assert record["status"] == "finished"
     assert record["world_size"] == 1
     assert record["normalization"]["n"] == 256
-    rungs = read_rungs(run.ladder)
+    rungs = read_rungs(run.directory / "ladder.json")
     assert rungs[0].name == "kl-00.00"
     assert rungs[0].kl_per_completion == 0.0
     assert rungs[-1].iteration == 4
     for rung in rungs:
-        AutoModelForCausalLM.from_pretrained(run.root / rung.path)
-        samples = read_samples(run.root / rung.samples)
+        AutoModelForCausalLM.from_pretrained(run.directory / rung.path)
+        samples = read_samples(run.directory / rung.samples)
         assert len(samples) == rung.n
         assert sum(s.reward or 0 for s in samples) / len(samples) == pytest.approx(rung.reward)
         assert all(s.completion.count(".") == s.reward for s in samples)
-    assert not list(run.root.rglob("*.bin")) + list(run.root.rglob("*.pt")) + list(run.root.rglob("*.tmp"))
+    assert (
+        not list(run.directory.rglob("*.bin")) + list(run.directory.rglob("*.pt")) + list(run.directory.rglob("*.tmp"))
+    )
 
 
 def test_reward_rises_and_the_budget_stops(model: GPT2LMHeadModel, tokenizer: Any, tmp_path: Path) -> None:
@@ -88,7 +91,7 @@ def test_reward_rises_and_the_budget_stops(model: GPT2LMHeadModel, tokenizer: An
     assert logged[-1]["kl_per_completion"] >= 1.0
     assert all(line["kl_per_completion"] < 1.0 for line in logged[:-1])
     assert logged[-1]["reward"] > logged[0]["reward"] + 5 * logged[0]["reward_se"]
-    last = read_rungs(run.ladder)[-1]
+    last = read_rungs(run.directory / "ladder.json")[-1]
     assert last.target_sqrt_kl == 1.0
     # A rung beyond the budget by more than a step, (1 + 0.25)² = 1.5625 nats, is named by its own KL.
     far = last.kl_per_completion > 1.5625
@@ -100,10 +103,10 @@ def test_a_rung_remeasured_on_fresh_samples_has_the_kl_it_states(
     model: GPT2LMHeadModel, tokenizer: Any, tmp_path: Path
 ) -> None:
     run = train(model, tokenizer, tmp_path / "run", num_eval_samples=256)
-    rung = read_rungs(run.ladder)[-1]
-    policy = AutoModelForCausalLM.from_pretrained(run.root / rung.path)
+    rung = read_rungs(run.directory / "ladder.json")[-1]
+    policy = AutoModelForCausalLM.from_pretrained(run.directory / rung.path)
     trainer = PPOTrainer(policy, full_stop, configure(tmp_path / "other", seed=99), processing_class=tokenizer)
-    trainer.worker.ref_model = AutoModelForCausalLM.from_pretrained(run.root / "checkpoints" / "kl-00.00")
+    trainer.worker.ref_model = AutoModelForCausalLM.from_pretrained(run.directory / "checkpoints" / "kl-00.00")
     fresh = trainer._roll([{"prompt": ""}] * 512, Stream.EVALUATION, 0, 0).kl
     error = math.hypot(rung.kl_per_completion_se, float(fresh.std()) / math.sqrt(len(fresh)))
     assert abs(float(fresh.mean()) - rung.kl_per_completion) < 3.5 * error
@@ -118,11 +121,13 @@ def test_dropout_left_on_would_be_seen(build_model: Build, tokenizer: Any, tmp_p
     model = build_model(dropout=0.1)
     trainer = PPOTrainer(model, full_stop, configure(tmp_path / "run"), processing_class=tokenizer)
     trainer.train()
-    assert lines(trainer.run)[0]["ratio_first_update_max_dev"] < RATIO_TOLERANCE  # the trainer turned it off
+    assert (
+        lines(trainer.run.root / "metrics.jsonl")[0]["ratio_first_update_max_dev"] < RATIO_TOLERANCE
+    )  # the trainer turned it off
     again = PPOTrainer(model, full_stop, configure(tmp_path / "noisy"), processing_class=tokenizer)
     again.model.train()  # planted
     again.train()
-    assert lines(again.run)[0]["ratio_first_update_max_dev"] > 100 * RATIO_TOLERANCE
+    assert lines(again.run.root / "metrics.jsonl")[0]["ratio_first_update_max_dev"] > 100 * RATIO_TOLERANCE
 
 
 def enumerated_kl(policy: Any, reference: Any, length: int) -> float:
@@ -178,12 +183,12 @@ def test_resumed_equals_uninterrupted(build_model: Build, tokenizer: Any, tmp_pa
     train(build_model(), tokenizer, tmp_path / "cut", max_iterations=3)
     cut = train(build_model(), tokenizer, tmp_path / "cut", max_iterations=6, resume=True)
     assert [without_seconds(x) for x in lines(cut)] == [without_seconds(x) for x in lines(whole)]
-    assert cut.ladder.read_text() == whole.ladder.read_text()
-    for rung in read_rungs(whole.ladder):
-        a, b = whole.root / rung.path / "model.safetensors", cut.root / rung.path / "model.safetensors"
+    assert (cut.directory / "ladder.json").read_text() == (whole.directory / "ladder.json").read_text()
+    for rung in read_rungs(whole.directory / "ladder.json"):
+        a, b = whole.directory / rung.path / "model.safetensors", cut.directory / rung.path / "model.safetensors"
         assert a.read_bytes() == b.read_bytes()
-    assert sorted(p.name for p in (cut.root / "state").iterdir()) == sorted(
-        p.name for p in (whole.root / "state").iterdir()
+    assert sorted(p.name for p in (cut.directory / "state").iterdir()) == sorted(
+        p.name for p in (whole.directory / "state").iterdir()
     )
 
 
@@ -296,7 +301,7 @@ def test_reward_functions_are_weighted(build_model: Build, tokenizer: Any, tmp_p
     run = train(
         build_model(), tokenizer, tmp_path / "run", [full_stop, commas], reward_weights=[2.0, -1.0], max_iterations=1
     )
-    samples = read_samples(run.root / read_rungs(run.ladder)[0].samples)
+    samples = read_samples(run.directory / read_rungs(run.directory / "ladder.json")[0].samples)
     assert all(s.reward == 2.0 * s.completion.count(".") - s.completion.count(",") for s in samples)
     assert len({s.reward for s in samples}) > 2
 
