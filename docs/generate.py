@@ -147,10 +147,10 @@ def toctrees() -> Iterator[tuple[str, list[str]]]:
 
 def first_sentence(page: str) -> str:
     """The first sentence of the first paragraph below the title."""
-    paragraphs = re.sub(r"<!--.*?-->\n*", "", page, flags=re.DOTALL).split("\n\n")
-    plain = next(p for p in paragraphs if p.strip() and p.strip()[0] not in "#(`|!:{")
-    text = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", " ".join(plain.split()))
-    return re.split(r"(?<=[.:])\s(?=[A-Z`])", text)[0].rstrip(".:") + "."
+    text = re.sub(r"<!--.*?-->\n*|```.*?```", "", page, flags=re.DOTALL)
+    plain = next(p for p in text.split("\n\n") if p.strip() and p.strip()[0] not in "#(|!:{-")
+    line = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", " ".join(plain.split()))
+    return re.split(r"(?<=[.:?])\s(?=[A-Z0-9`])", line)[0].rstrip(".:") + "."
 
 
 def pages() -> dict[Path, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -29,8 +30,7 @@ def api() -> str:
     ]
     for package in PACKAGES:
         module = importlib.import_module(package)
-        said, _, example = inspect.getdoc(module).partition("\n\n") if inspect.getdoc(module) else ("", "", "")
-        parts += [f"## {package}", said]
+        parts += [f"## {package}", (inspect.getdoc(module) or "").split("\n\n")[0]]
         names = [name for name in module.__all__ if not name.startswith("_")]
         parts += [text for name in names for text in entry(package, name, getattr(module, name))]
     return "\n\n".join(parts)
@@ -43,15 +43,15 @@ def entry(package: str, name: str, what: Any) -> Iterator[str]:
     options = getattr(what, "options", what if isinstance(what, type) and issubclass(what, Options) else None)
     if options is not None:
         yield fenced(f"{full}({positional(options)})" + (returns(what) if what is not options else ""))
-        yield paragraphs((inspect.getdoc(what) or "").split("\n\nOptions:\n")[0])
+        yield (inspect.getdoc(what) or "").split("\n\nOptions:\n")[0].strip()
         yield option_table(options, lambda field: field.name)
     elif isinstance(what, type):
         yield fenced(f"{full}{signature(what)}")
-        yield paragraphs(inspect.getdoc(what) or "")
+        yield inspect.getdoc(what) or ""
         yield from members(what)
     else:
         yield fenced(f"{full}{signature(what)}")
-        yield paragraphs(inspect.getdoc(what) or "")
+        yield inspect.getdoc(what) or ""
 
 
 def positional(options: type[Options]) -> str:
@@ -70,7 +70,7 @@ def signature(what: Callable[..., Any]) -> str:
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             written, starred = [*written, "*"], True
-        written.append(str(parameter).replace("'", ""))
+        written.append(re.sub(r"^([*\w]+): '([^']*)'", r"\1: \2", str(parameter)))
     line = f"({', '.join(written)}){said}"
     return line if len(line) < 80 else "(\n    " + ",\n    ".join(written) + f",\n){said}"
 
@@ -98,11 +98,6 @@ def members(kind: type) -> Iterator[str]:
 def one_line(what: Any) -> str:
     """A docstring without its line ends."""
     return " ".join((inspect.getdoc(what) or "").split())
-
-
-def paragraphs(docstring: str) -> str:
-    """A docstring as Markdown: indented code becomes a block of it."""
-    return docstring.strip()
 
 
 def fenced(code: str) -> str:
@@ -133,7 +128,7 @@ def taken(hint: Any, field: dataclasses.Field[Any]) -> str:
     kind = {bool: "true or false", int: "whole number", float: "number", str: "text"}[expected.item]
     if expected.choices:
         kind = " or ".join(f"`{choice}`" for choice in expected.choices)
-    kind += "".join(f" or `{held.__name__}`" for held in expected.held)
+    kind += "".join(f" or {held}" for held in expected.held)
     kind = f"one or several of: {kind}" if expected.several else kind
     if callable(field.default_factory):
         default = field.default_factory()
