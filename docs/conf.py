@@ -11,6 +11,7 @@ author = copyright = "the authors of rlhf"
 extensions = ["myst_nb"]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
 nitpicky = True
+smartquotes = False  # --option is two hyphens
 
 nb_execution_mode = "off"
 myst_enable_extensions = ["attrs_block", "deflist"]

@@ -74,10 +74,8 @@ def commands() -> str:
 
 def metrics() -> str:
     """Every metric, from its one definition."""
-    rows = [
-        f"| `{name}` | {cell(m.unit)} | {cell(m.estimator)} | {cell(m.mask)} | {cell(m.healthy)} | {cell(m.source)} |"
-        for name, m in METRICS.items()
-    ]
+    cells = {name: ["" if text == "-" else cell(text) for text in metric] for name, metric in METRICS.items()}
+    rows = [f"| `{name}` | {' | '.join(texts)} |" for name, texts in cells.items()]
     head = "| metric | unit | estimator | over | healthy | source |\n|---|---|---|---|---|---|"
     said = (
         "One line an iteration in `metrics.jsonl`; line i describes the policy that generated rollout i. In Python: "

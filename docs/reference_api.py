@@ -21,11 +21,11 @@ def api() -> str:
     """The whole page."""
     parts = [
         "# Python API",
-        "Every public name of the three packages. A step takes the options of its command with the same names, defaults "
-        "and checks; what is marked as positional may be given without its name. Where a value may be held in memory "
-        "(a model, samples, labels, a reward), its class stands beside the text that names a file.",
-        "Every step has two more ways to be called: `step.from_recipe(NAME, **options)` with a [recipe](recipes.md) or a "
-        "YAML file, and `step.run(config)` with an options object. A mistake is an `rlhf.InputError`, which is a "
+        "Every public name of the three packages. A step takes the options of its command with the same names, "
+        "defaults and checks. Parameters before the star may be given without their names. Where a value may be held in memory "
+        "(a model, samples, labels, a reward), its kind stands beside the text that names a file.",
+        "Every step can be called in two more ways: `step.from_recipe(NAME, **options)` with a [recipe](recipes.md) or "
+        "a YAML file, and `step.run(config)` with an options object. A mistake is an `rlhf.InputError`, which is a "
         "`ValueError`, with one line: what, got, expected, fix.",
     ]
     for package in PACKAGES:
@@ -65,7 +65,9 @@ def signature(what: Callable[..., Any]) -> str:
     """The parameters of a function or class, a line each where one line is too long."""
     found = inspect.signature(what)
     parameters = [p for p in found.parameters.values() if p.name != "self"]
-    said = "" if isinstance(what, type) or found.return_annotation in (None, "None") else f" -> {found.return_annotation}"
+    said = (
+        "" if isinstance(what, type) or found.return_annotation in (None, "None") else f" -> {found.return_annotation}"
+    )
     written, starred = [], False
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
