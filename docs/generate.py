@@ -18,6 +18,7 @@ ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
 from reference_api import api, cell, option_table  # noqa: E402
+from reference_results import results  # noqa: E402
 
 from rlhf.cli import COMMANDS  # noqa: E402
 from rlhf.commands import command_line, label, rate  # noqa: E402
@@ -26,6 +27,7 @@ from rlhf.foundation.recipes import RECIPES, recipe_names  # noqa: E402
 from rlhf.runs.metrics import METRICS  # noqa: E402
 
 PACKAGES = ("labeling", "rewards", "rlhf")
+KEPT = " (first end token kept)"
 MADE = "<!-- written by docs/generate.py -->\n\n"
 
 
@@ -74,9 +76,12 @@ def commands() -> str:
 
 def metrics() -> str:
     """Every metric, from its one definition."""
-    cells = {name: ["" if text == "-" else cell(text) for text in metric] for name, metric in METRICS.items()}
-    rows = [f"| `{name}` | {' | '.join(texts)} |" for name, texts in cells.items()]
-    head = "| metric | unit | estimator | over | healthy | source |\n|---|---|---|---|---|---|"
+    rows = []
+    for name, metric in METRICS.items():
+        unit, estimator, mask, healthy, source = ("" if text == "-" else cell(text) for text in metric)
+        what = f"{estimator}<br>*over {mask.removesuffix(KEPT)}*" if mask else estimator
+        rows.append(f"| `{name}`{f'<br>{unit}' if unit else ''} | {what} | {healthy} | {source} |")
+    head = "| metric, unit | estimator | healthy | source |\n|---|---|---|---|"
     said = (
         "One line an iteration in `metrics.jsonl`; line i describes the policy that generated rollout i. In Python: "
         '`rlhf.open_run(RUN).metrics`, a pandas frame with the units in `.attrs["units"]`. What a good run looks like: '
@@ -153,7 +158,13 @@ def first_sentence(page: str) -> str:
 
 def pages() -> dict[Path, str]:
     """The text of every generated file."""
-    made = {"api": api, "commands": commands, "metrics": metrics, "recipes": recipes, "modules": tree}
+    made = {
+        "api": lambda: f"{api()}\n\n{results()}",
+        "commands": commands,
+        "metrics": metrics,
+        "recipes": recipes,
+        "modules": tree,
+    }
     found = {DOCS / "reference" / f"{name}.md": f"{MADE}{make()}\n" for name, make in made.items()}
     return {**found, DOCS / "llms.txt": f"{llms(found)}\n"}
 

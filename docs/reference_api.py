@@ -22,8 +22,8 @@ def api() -> str:
     parts = [
         "# Python API",
         "Every public name of the three packages. A step takes the options of its command with the same names, "
-        "defaults and checks. Parameters before the star may be given without their names. Where a value may be held in memory "
-        "(a model, samples, labels, a reward), its kind stands beside the text that names a file.",
+        "defaults and checks. Parameters before the star may be given without their names. Where a value may be held "
+        "in memory (a model, samples, labels, a reward), its kind stands beside the text that names a file.",
         "Every step can be called in two more ways: `step.from_recipe(NAME, **options)` with a [recipe](recipes.md) or "
         "a YAML file, and `step.run(config)` with an options object. A mistake is an `rlhf.InputError`, which is a "
         "`ValueError`, with one line: what, got, expected, fix.",
@@ -83,15 +83,15 @@ def returns(what: Any) -> str:
     return "" if said in (None, inspect.Signature.empty) else f" -> {said}"
 
 
-def members(kind: type) -> Iterator[str]:
-    """Public methods, properties and fields that the class itself defines, with their docstrings."""
+def members(kind: type, *, methods: bool = True) -> Iterator[str]:
+    """Public properties and methods that the class itself defines, with their docstrings."""
     rows = []
     for name, value in vars(kind).items():
         if name.startswith("_"):
             continue
         if isinstance(value, property):
             rows.append(f"`{name}`\n: {one_line(value)}")
-        elif isinstance(value, (types.FunctionType, classmethod, staticmethod)) and inspect.getdoc(value):
+        elif methods and isinstance(value, (types.FunctionType, classmethod, staticmethod)) and inspect.getdoc(value):
             rows.append(f"`{name}{' '.join(signature(getattr(kind, name)).split())}`\n: {one_line(value)}")
     if rows:
         yield "\n\n".join(rows)
