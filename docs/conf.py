@@ -14,7 +14,7 @@ nitpicky = True
 smartquotes = False  # --option is two hyphens
 
 nb_execution_mode = "off"
-myst_enable_extensions = ["attrs_block", "deflist"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 html_theme = "furo"

@@ -84,10 +84,11 @@ def metrics() -> str:
     head = "| metric, unit | estimator | healthy | source |\n|---|---|---|---|"
     said = (
         "One line an iteration in `metrics.jsonl`; line i describes the policy that generated rollout i. In Python: "
-        '`rlhf.open_run(RUN).metrics`, a pandas frame with the units in `.attrs["units"]`. What a good run looks like: '
+        '`rlhf.open_run(RUN).metrics`, a pandas frame with the units in `.attrs["units"]`. Real tokens are '
+        "those of a completion up to its first end token, which counts. What a good run looks like: "
         "[Reading a run](../reading_a_run.md)."
     )
-    return "\n\n".join(["# Metrics", said, "{.metrics}\n" + "\n".join([head, *rows])])
+    return "\n\n".join(["# Metrics", said, "\n".join([head, *rows])])
 
 
 def recipes() -> str:

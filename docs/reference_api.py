@@ -116,7 +116,7 @@ def option_table(
         f"| `{shown(field)}` | {cell(taken(hints[field.name], field))} | {cell(help_of(field))} |"
         for field in (fields or [f for f in dataclasses.fields(options) if f.init])
     ]
-    return "{.options}\n" + "\n".join([HEAD, *rows])
+    return "\n".join([HEAD, *rows])
 
 
 def help_of(field: dataclasses.Field[Any]) -> str:
