@@ -38,20 +38,24 @@ def api() -> str:
 
 def entry(package: str, name: str, what: Any) -> Iterator[str]:
     """One exported name."""
-    yield f"### {package}.{name}"
     full = f"{package}.{name}"
+    yield f"### {full}"
     options = getattr(what, "options", what if isinstance(what, type) and issubclass(what, Options) else None)
     if options is not None:
         yield fenced(f"{full}({positional(options)})" + (returns(what) if what is not options else ""))
-        yield (inspect.getdoc(what) or "").split("\n\nOptions:\n")[0].strip()
+        yield said_of(what)
         yield option_table(options, lambda field: field.name)
-    elif isinstance(what, type):
-        yield fenced(f"{full}{signature(what)}")
-        yield inspect.getdoc(what) or ""
+        return
+    yield fenced(f"{full}{signature(what)}")
+    yield said_of(what)
+    if isinstance(what, type):
         yield from members(what)
-    else:
-        yield fenced(f"{full}{signature(what)}")
-        yield inspect.getdoc(what) or ""
+
+
+def said_of(what: Any) -> str:
+    """A docstring as Markdown: options have a table of their own, and pages are links."""
+    said = (inspect.getdoc(what) or "").split("\n\nOptions:\n")[0].strip()
+    return re.sub(r"docs/([\w/]+)\.md", r"[\1](../\1.md)", said)
 
 
 def positional(options: type[Options]) -> str:
@@ -90,16 +94,12 @@ def members(kind: type, *, methods: bool = True) -> Iterator[str]:
         if name.startswith("_"):
             continue
         if isinstance(value, property):
-            rows.append(f"`{name}`\n: {one_line(value)}")
+            rows.append(f"`{name}`\n: {' '.join(said_of(value).split())}")
         elif methods and isinstance(value, (types.FunctionType, classmethod, staticmethod)) and inspect.getdoc(value):
-            rows.append(f"`{name}{' '.join(signature(getattr(kind, name)).split())}`\n: {one_line(value)}")
+            called = re.sub(r",? (?=\))|(?<=\() ", "", " ".join(signature(getattr(kind, name)).split()))
+            rows.append(f"`{name}{called}`\n: {' '.join(said_of(value).split())}")
     if rows:
         yield "\n\n".join(rows)
-
-
-def one_line(what: Any) -> str:
-    """A docstring without its line ends."""
-    return " ".join((inspect.getdoc(what) or "").split())
 
 
 def fenced(code: str) -> str:
@@ -114,7 +114,8 @@ def option_table(
     hints = typing.get_type_hints(options)
     rows = [
         f"| `{shown(field)}` | {cell(taken(hints[field.name], field))} | {cell(help_of(field))} |"
-        for field in (fields or [f for f in dataclasses.fields(options) if f.init])
+        for field in sorted(fields or dataclasses.fields(options), key=lambda field: field.name == "quiet")
+        if field.init
     ]
     return "\n".join([HEAD, *rows])
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reference_api import PACKAGES, fenced, members
+from reference_api import PACKAGES, fenced, members, said_of
 
 
 def results() -> str:
@@ -45,5 +45,4 @@ def described(kind: type) -> str:
     """A class as it is read: what it is, its fields with their types, its properties."""
     fields = [f"{name}: {hint}" for name, hint in inspect.get_annotations(kind).items() if not name.startswith("_")]
     head = fenced(f"class {kind.__name__}:  # {kind.__module__}" + "".join(f"\n    {field}" for field in fields))
-    said = (inspect.getdoc(kind) or "").strip()
-    return "\n\n".join([f"### {kind.__name__}", head, said, *members(kind, methods=False)])
+    return "\n\n".join([f"### {kind.__name__}", head, said_of(kind), *members(kind, methods=False)])
