@@ -43,6 +43,7 @@ def named(annotation: str, module: Any) -> Iterator[tuple[str, type]]:
 
 def described(kind: type) -> str:
     """A class as it is read: what it is, its fields with their types, its properties."""
-    fields = [f"{name}: {hint}" for name, hint in inspect.get_annotations(kind).items() if not name.startswith("_")]
+    hints = {name: getattr(hint, "__forward_arg__", hint) for name, hint in inspect.get_annotations(kind).items()}
+    fields = [f"{name}: {hint}" for name, hint in hints.items() if not name.startswith("_")]
     head = fenced(f"class {kind.__name__}:  # {kind.__module__}" + "".join(f"\n    {field}" for field in fields))
     return "\n\n".join([f"### {kind.__name__}", head, said_of(kind), *members(kind, methods=False)])
