@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install label-studio demo test test-all campaign audit check check-trl bench clean
+.PHONY: install label-studio demo test test-all campaign audit check check-trl docs bench clean
 
 install: .venv/.installed
 
@@ -34,6 +34,13 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
+# The site, strictly: no page out of a toctree, no broken link, nothing asked of a network. docs/generate.py is run first.
+docs: install
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs docs/_build/html
+	$(BIN)/python .ci/links.py docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 # Known vulnerabilities of what constraints.txt pins; says so where the index cannot be asked.
 audit:
 	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && \
@@ -45,7 +52,7 @@ bench: install
 	$(BIN)/python benchmarks/demo.py
 
 clean:
-	rm -rf .venv .venv-trl .venv-audit .pytest_cache .mypy_cache .ruff_cache runs build *.egg-info
+	rm -rf .venv .venv-trl .venv-audit .pytest_cache .mypy_cache .ruff_cache docs/_build runs build *.egg-info
 
 # The contract with TRL and the full-stop run on another version: make check-trl TRL=1.14.2, or TRL=latest.
 TRL ?= latest

@@ -46,7 +46,7 @@ def test_mistakes_still_surface_as_we_wrap_them(tmp_path: Path, capsys: pytest.C
 
 def test_reward_functions_have_the_signature_that_trl_calls() -> None:
     source = inspect.getsource(trl.GRPOTrainer)
-    fix = "GRPO calls reward functions with other names: adapt rlhf/ppo/reward_functions.py and the README"
+    fix = "GRPO calls reward functions with other names: adapt rlhf/ppo/reward_functions.py and docs/reward_models.md"
     for word in ("prompts=prompts", "completions=completions", "completion_ids="):
         assert word in source.replace(" ", ""), fix
 

@@ -55,7 +55,7 @@ from rlhf.runs.writing import RunDirectory
 
 
 class PPOTrainer:
-    """Finetunes `model` towards `reward_funcs` and leaves a run directory (README, Files).
+    """Finetunes `model` towards `reward_funcs` and leaves a run directory (docs/reference/files.md).
 
     Parameters as in TRL's trainers: `model` is a name, a path or a causal LM; `reward_funcs` one function
     `f(prompts, completions, completion_ids, **kwargs) -> list[float | None]`, what names one (a reward model's

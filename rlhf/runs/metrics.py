@@ -1,6 +1,6 @@
 """Every metric, defined once: name, unit, estimator, mask, healthy range, source.
 
-The README's table is made from it, and a test compares it with what a run logs.
+docs/reference/metrics.md is made from it, and a test compares it with what a run logs.
 """
 
 from __future__ import annotations
@@ -91,12 +91,3 @@ METRICS: dict[str, Metric] = {
     "seconds/reference": Metric("s", "wall clock of old log-probs, reference and exact KL", "-", "-", "-"),
     "seconds/update": Metric("s", "wall clock", "-", "-", "-"),
 }  # fmt: skip
-
-
-def markdown_table() -> str:
-    """The README's table of metrics."""
-    rows = [
-        f"| `{name}` | {m.unit} | {m.estimator} | {m.mask} | {m.healthy} | {m.source} |" for name, m in METRICS.items()
-    ]
-    head = "| metric | unit | estimator | over | healthy | source |\n|---|---|---|---|---|---|"
-    return "\n".join([head, *rows])

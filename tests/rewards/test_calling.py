@@ -205,7 +205,7 @@ def test_a_function_that_asks_for_what_is_not_there() -> None:
 
 
 def test_records_come_as_conversations_everywhere() -> None:
-    """The README's own signature: with a record's prompt as with a rollout's, in every place that takes a reward."""
+    """The documented signature: with a record's prompt as with a rollout's, in every place that takes a reward."""
     seen: list[Any] = []
 
     def mine(prompts: list[Any], completions: list[Any], completion_ids: Any, **kwargs: Any) -> list[float]:
