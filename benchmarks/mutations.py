@@ -114,8 +114,10 @@ FILES = {
         Fault("damages", "sizes only", "elif not sizes_only and", "elif False and"),
         Fault("damages", "a missing file is whole", 'yield f"{name} is gone"', "continue"),
     ],
-    "rlhf.runs.provenance": [
+    "rlhf.foundation.model_digests": [
         Fault("weights_digest", "64 numbers a tensor", ".reshape(-1).view", ".reshape(-1)[:64].view"),
+    ],
+    "rlhf.runs.provenance": [
         Fault("changed_inputs", "what one side lacks is the same", "if name not in then or name not in today:\n"
               "            return True", "if name not in then or name not in today:\n            return False"),
     ],

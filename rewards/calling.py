@@ -33,6 +33,7 @@ RewardFunction = Callable[..., Sequence[float | None]]
 Given = dict[str, Any]
 BIGGEST = 1e100  # rewards are squared and summed: the sums must fit a float64
 EXPECTED = "a list of {n} numbers (or None), one a completion"
+RAISED = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)  # anything but Ctrl-C
 FIX = "mend the function; a run can be continued with --resume --accept_changes"
 
 
@@ -82,7 +83,7 @@ def call_reward(
         values = _quietly(function, *arguments(slice(None)))
     except InputError:
         raise
-    except (Exception, SystemExit) as error:
+    except RAISED as error:
         got = f"{type(error).__name__}: {error}{_culprit(function, arguments, completions)}"
         raise FailedOnSample(name, got=got, expected=EXPECTED.format(n=len(completions)), fix=FIX) from error
     found = _listed(values, name, len(completions))
@@ -175,7 +176,7 @@ def _culprit(
     for index, completion in enumerate(completions):
         try:
             _quietly(function, *arguments(slice(index, index + 1)))
-        except (Exception, SystemExit):
+        except RAISED:
             return f" on sample {index}, {_shown(completion)}"
     return ""
 

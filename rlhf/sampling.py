@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from rlhf.foundation import records
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.held import place_of
+from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.model_pair import Model, name_of
 from rlhf.foundation.options import LOWEST_TEMPERATURE, Options, check_ranges, option
@@ -90,8 +91,16 @@ class SampleConfig(Options):
 def sample(config: SampleConfig) -> Table[Sample]:
     """Completions of a causal language model with their log-probabilities; written where `output_path` says.
 
-    Raises InputError.
+    Raises InputError, also when another command writes there.
     """
+    with sole_writer(config.output_path, "--output_path"):
+        samples = _sampled(config)
+        if config.output_path is not None:
+            write_records(Path(config.output_path), samples)
+    return Table(samples, f"{len(samples):,} samples of {name_of(config.model_name_or_path)}")
+
+
+def _sampled(config: SampleConfig) -> Sequence[Sample]:
     if config.output_path is not None:
         read = [name for name in (config.prompts, config.dataset_name) if isinstance(name, str)]
         check_output("--output_path", Path(config.output_path), overwrite=config.overwrite, inputs=read)
@@ -121,9 +130,7 @@ def sample(config: SampleConfig) -> Table[Sample]:
     )
     if config.reward_model_path is not None:
         samples = keep_best(samples, config.best_of, config.reward_model_path)
-    if config.output_path is not None:
-        write_records(Path(config.output_path), samples)
-    return Table(samples, f"{len(samples):,} samples of {name_of(config.model_name_or_path)}")
+    return samples
 
 
 def load_rows(config: SampleConfig) -> list[dict[str, Any]]:

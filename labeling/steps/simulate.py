@@ -17,6 +17,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.given_records import Samples, watched_samples
 from rlhf.foundation.held import place_of
 from rlhf.foundation.lazy import Chained, Lazy
+from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.options import REQUIRED, Options, check_ranges, option
 from rlhf.foundation.outputs import check_output
 from rlhf.foundation.progress import counted, reading
@@ -116,8 +117,13 @@ def simulate(config: SimulateConfig) -> Table[Any]:
     """Labels (or comparisons) by a rule; warns of gold that knows little of the samples.
 
     With `output` they are written, and memory holds a number a label. Raises InputError, also where the rule derives
-    none of the texts.
+    none of the texts, and when another command writes there.
     """
+    with sole_writer(config.output, "--output"):
+        return _simulated(config)
+
+
+def _simulated(config: SimulateConfig) -> Table[Any]:
     from rewards.gold import GoldRule
 
     place = place_of(config.samples)

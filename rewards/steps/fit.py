@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 from rewards.steps.reward_config import FittedReward, RewardConfig
 from rewards.steps.reward_data import load_reward_data
 from rlhf.foundation.locks import sole_writer
@@ -18,7 +16,7 @@ def fit(config: RewardConfig) -> FittedReward:
     (docs/reward_models.md). Raises InputError on unusable input, on a model no better than chance, and when another
     command writes into `output_dir`.
     """
-    with sole_writer(config.output_dir) if config.output_dir is not None else nullcontext():
+    with sole_writer(config.output_dir):
         data = load_reward_data(config, quiet=config.quiet)
         if data.is_comparisons:
             from rewards.steps.fit_comparisons import fit_to_comparisons

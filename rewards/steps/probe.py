@@ -11,6 +11,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.given_records import Samples, samples_of
 from rlhf.foundation.held import place_of
+from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.model_pair import Model, name_of
 from rlhf.foundation.options import Options, option
@@ -74,8 +75,14 @@ class Probed:
 def probe(config: ProbeConfig) -> Probed:
     """What a reward pays for, by leaving words out, and the texts it loves and hates most, by editing samples.
 
-    `report` (also written as probe.json) has words_paid_for, words_punished, highest and lowest. Raises InputError.
+    `report` (also written as probe.json) has words_paid_for, words_punished, highest and lowest. Raises InputError,
+    also when another command writes into `output_dir`.
     """
+    with sole_writer(config.output_dir):
+        return _probed(config)
+
+
+def _probed(config: ProbeConfig) -> Probed:
     from rewards.attribution import loved_and_hated, occlusion, word_worths
     from rewards.loading import load_reward
     from rewards.probe import BaseLogProbs, search

@@ -12,9 +12,10 @@ def main(argv: list[str]) -> None:
     bare = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
     words = [*(["--rewards", *argv[:bare]] if bare else []), *argv[bare:]]
     config = parse(CompareConfig, words, prog="rlhf compare", description=__doc__ or "")
+    rows = compare.run(config)
     say(f"EPIC-style distance of {config.rewards[0]} and {config.rewards[1]}")
     print("(0: alike, 0.707: unrelated, 1: opposite; 95 % bootstrap interval)")
-    for row in compare.run(config):
+    for row in rows:
         found = row.distance
         kl = "" if row.kl_per_completion is None else f"  KL {row.kl_per_completion:5.2f} nats"
         dropped = f", {found.dropped} dropped" if found.dropped else ""

@@ -79,21 +79,25 @@ def made_for(directory: Path, *, lock: str = "", writing: Path | None = None) ->
 
 
 @contextmanager
-def sole_writer(directory: str | Path, option: str = "--output_dir") -> Iterator[None]:
-    """Hold an output directory, which need not exist yet, for one command: by the file .NAME.lock beside it.
+def sole_writer(output: str | Path | None, option: str = "--output_dir") -> Iterator[None]:
+    """Hold an output file or directory, which need not exist yet, for one command: by the file .NAME.lock beside it.
 
-    `option` is what named it. Raises InputError at once when another command holds it, or the place cannot be written.
+    `option` is what named it; None is what stays in memory. Raises InputError at once when another command holds it,
+    or the place cannot be written.
     """
-    target = Path(os.path.abspath(directory))
+    if output is None:
+        yield
+        return
+    target = Path(os.path.abspath(output))
     path = target.parent / f".{target.name}.lock"
     with made_for(target.parent, writing=target):
         descriptor = lock_file(path)
         if descriptor is None:
             raise InputError(
                 option,
-                got=f"{directory}, in use by another command ({holder(path)})",
-                expected="a directory of this command alone",
-                fix="wait for that command, or choose another directory",
+                got=f"{output}, in use by another command ({holder(path)})",
+                expected="an output of this command alone",
+                fix="wait for that command, or choose another place",
             )
         try:
             yield

@@ -122,9 +122,9 @@ def evaluate_run(
     Gold scores that the samples already carry are used too, under the name "gold". `quality_funcs` are scored beside
     them as qualities nobody labelled. With `corpus`, the share of sampled lines that stand verbatim in it is counted.
     Raises InputError when the run has no ladder samples or a function fails on all of them; single failures are
-    counted as unscored.
+    counted as unscored. Damaged files are told by whoever read the run before.
     """
-    run = read_run(run_dir)
+    run = read_run(run_dir, tell=False)
     evaluation = evaluate_samples(
         run, read_ladder_samples(run), gold_funcs or {}, quality_funcs=quality_funcs, corpus=corpus
     )

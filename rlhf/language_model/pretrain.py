@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +44,7 @@ def pretrain(config: PretrainConfig) -> Pretrained:
     """
     from rlhf.foundation.locks import sole_writer
 
-    with sole_writer(config.output_dir) if config.output_dir is not None else nullcontext():
+    with sole_writer(config.output_dir):
         return _pretrain(config)
 
 

@@ -154,6 +154,8 @@ def fails_on(text: str, error: BaseException) -> Callable[..., Any]:
     [
         (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
         (SystemExit(0), "SystemExit: 0"),
+        (GeneratorExit("closed"), "GeneratorExit: closed"),
+        (asyncio.CancelledError("given up"), "CancelledError: given up"),
         (RecursionError("too deep"), "RecursionError: too deep"),
     ],
 )

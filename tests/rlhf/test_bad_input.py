@@ -46,6 +46,7 @@ def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
         captured = capsys.readouterr()
         lines = [line for line in captured.err.splitlines() if line.strip()]
         assert status == 2, captured.err
+        assert captured.out == ""
         assert len(lines) == 1, captured.err
         assert lines[0].startswith("rlhf: ")
         assert "got " in lines[0]
@@ -146,16 +147,22 @@ def test_output_directories_in_use(refused: Refused, model: Path, tmp_path: Path
     assert (tmp_path / "run" / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_directory_that_another_command_writes(refused: Refused, model: Path) -> None:
-    to_here = ("--output_dir", "held")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "reward --model_name_or_path MODEL --labels labels.jsonl --output_dir held",
+        "pretrain --output_dir held",
+        "demo --output_dir held",
+        "loop --model_name_or_path MODEL --output_dir held",
+        "probe full_stop --model_name_or_path MODEL --samples samples.jsonl --output_dir held",
+        "sample --model_name_or_path MODEL --output_path held",
+        "label simulate --samples samples.jsonl --output held",
+    ],
+)
+def test_what_another_command_writes(refused: Refused, model: Path, command: str) -> None:
     with sole_writer("held"):
-        for words in (
-            ("reward", "--model_name_or_path", model, "--labels", "labels.jsonl"),
-            ("pretrain",),
-            ("demo",),
-            ("loop", "--model_name_or_path", model),
-        ):
-            assert "held, in use by another command" in refused(*words, *to_here)
+        told = refused(*(model if word == "MODEL" else word for word in command.split()))
+    assert "held, in use by another command" in told
 
 
 def test_corpora(refused: Refused, tmp_path: Path) -> None:

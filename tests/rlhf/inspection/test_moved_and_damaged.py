@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rlhf.cli import main
 from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
 from rlhf.evaluation.export import ExportConfig, export
 from rlhf.foundation.errors import InputError
@@ -117,6 +118,12 @@ def test_reading_a_run_names_what_is_wrong(damaged: Path, capsys: pytest.Capture
     (told,) = capsys.readouterr().err.splitlines()
     assert f"rung {first.name}: {first.path}/model.safetensors has " in told
     assert f"rung {second.name}: {second.samples} was changed since it was written" in told
+
+
+def test_a_report_names_what_is_wrong_once(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cut(damaged / read_run(damaged).rungs[0].path / "model.safetensors")
+    assert main(["inspect", str(damaged)]) == 0
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_a_run_without_digests_is_read_with_a_word(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:

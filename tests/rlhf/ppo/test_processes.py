@@ -17,6 +17,8 @@ from torch.distributed import TCPStore
 
 from rlhf.runs.ladder import read_rungs
 
+from .conftest import without
+
 ROOT = Path(__file__).parents[3]
 OPTIONS = shlex.split(
     "--iteration_batch_size 128 --max_iteration_batch_size 256 --minibatch_size 32 --max_completion_length 12 "
@@ -47,12 +49,12 @@ def launch(
     environment.pop("ACCELERATE_USE_CPU", None)
     if cpu:
         environment["ACCELERATE_USE_CPU"] = "true"
-    arguments = ["--model_name_or_path", str(model), "--reward_func", reward, "--output_dir", str(output), *OPTIONS]
+    arguments = ["--model_name_or_path", str(model), "--reward_func", reward, "--output_dir", str(output)]
     start = [sys.executable, "-m"]
     if processes > 1:
         config = str(ROOT / file)
         start += ["accelerate.commands.launch", "--config_file", config, "--num_processes", str(processes), "-m"]
-    command = [*start, "rlhf.ppo", *arguments, *extra]
+    command = [*start, "rlhf.ppo", *arguments, *without(OPTIONS, extra), *extra]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -107,6 +109,33 @@ def test_two_processes_share_the_work_and_agree_with_one(
     assert [r.name for r in read_rungs(tmp_path / "one/ladder.json")] == [
         r.name for r in read_rungs(tmp_path / "two/ladder.json")
     ]
+
+
+@pytest.mark.slow
+def test_in_float64_one_process_and_two_are_one_run_to_its_end(model_directory: Path, tmp_path: Path) -> None:
+    """In float32 such runs may part after some twenty iterations."""
+    extra = shlex.split(
+        "--iteration_batch_size 64 --max_iteration_batch_size 64 --per_device_train_batch_size 16 --learning_rate 1e-3 "
+        "--max_iterations 40 --kl_budget 50 --ladder_step 7 --dtype float64"
+    )
+    for processes, name in ((1, "one"), (2, "two")):
+        done = launch(model_directory, tmp_path / name, processes=processes, reward="full_stop", extra=tuple(extra))
+        assert done.returncode == 0, done.stderr
+    lines = [
+        [json.loads(line) for line in (tmp_path / n / "metrics.jsonl").read_text().splitlines()] for n in ("one", "two")
+    ]
+    assert [len(rows) for rows in lines] == [41, 41]
+    for key in ("kl_per_completion", "reward"):
+        assert [row[key] for row in lines[1]] == pytest.approx([row[key] for row in lines[0]], abs=1e-9)
+    assert lines[0][-1]["kl_per_completion"] > 3  # far enough for one token to differ, were there rounding
+    a, b = (load_file(tmp_path / n / "state" / "000040" / "parameters.safetensors") for n in ("one", "two"))
+    assert max(float((a[k] - b[k]).abs().max()) for k in a) < 1e-9
+
+
+def test_why_layouts_part_in_float32_is_told() -> None:
+    told = " ".join((ROOT / "docs" / "design.md").read_text(encoding="utf-8").split())
+    assert "Updates add gradients in another order on another layout; in float32 a uniform number can then fall" in told
+    assert "Where layouts must agree to the end take `--dtype float64`" in told
 
 
 @pytest.mark.slow
