@@ -12,7 +12,6 @@ Shapes: N texts.
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -36,7 +35,7 @@ from rlhf.foundation.causal_lm import settle, vocabulary_rows
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.load_errors import LOAD_ERRORS, load_failure
+from rlhf.foundation.load_errors import LOAD_ERRORS, libraries_in_silence, load_failure
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, replacing_directory
 from rlhf.foundation.model_pair import LanguageModel, Model
 from rlhf.foundation.tables import Report
@@ -140,21 +139,17 @@ def load_classifier(name_or_path: Model, *, new_head: bool) -> PreTrainedModel:
     own = not new_head and is_scored(name_or_path)
     if new_head and not has_classifier(name_or_path):
         return scored(name_or_path)
-    noisy = logging.getLogger("transformers.modeling_utils")
-    level = noisy.level
-    noisy.setLevel(logging.ERROR)  # it warns of the new head, which is meant
     try:
-        loaded: Any = (
-            load_scored(name_or_path)
-            if own
-            else AutoModelForSequenceClassification.from_pretrained(
-                name_or_path, num_labels=1, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        with libraries_in_silence():
+            loaded: Any = (
+                load_scored(name_or_path)
+                if own
+                else AutoModelForSequenceClassification.from_pretrained(
+                    name_or_path, num_labels=1, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+                )
             )
-        )
     except LOAD_ERRORS as error:
         raise load_failure(name_or_path, "a comparison reward model in safetensors", error) from error
-    finally:
-        noisy.setLevel(level)
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
     absent = sorted(report["missing_keys"])
     if absent and not (new_head and all(name.startswith("score") for name in absent)):

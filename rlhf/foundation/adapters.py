@@ -15,7 +15,7 @@ from transformers.utils import cached_file, find_adapter_config_file
 
 from rlhf.foundation.causal_lm import next_token_logprobs, probe_ids, tolerance
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.load_errors import LOAD_ERRORS, hub_in_silence, load_failure
+from rlhf.foundation.load_errors import LOAD_ERRORS, libraries_in_silence, load_failure
 
 
 def is_adapter(model: Any) -> bool:
@@ -30,7 +30,7 @@ def adapter_base(name_or_path: str) -> str | None:
     Raises InputError when adapter_config.json is damaged or names no base.
     """
     try:
-        with hub_in_silence():
+        with libraries_in_silence():
             path = find_adapter_config_file(name_or_path)
     except LOAD_ERRORS:  # no such name: loading it as a model will say so
         return None
@@ -63,7 +63,7 @@ def load_adapter(base: PreTrainedModel, name_or_path: str) -> Any:
     try:
         if cached_file(name_or_path, "adapter_model.safetensors", _raise_exceptions_for_missing_entries=False) is None:
             raise FileNotFoundError("no adapter_model.safetensors")
-        with hub_in_silence(), warnings.catch_warnings():
+        with libraries_in_silence(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Found missing adapter keys")  # told below, in one line
             adapted = PeftModel.from_pretrained(base, name_or_path).eval()
             held = load_peft_weights(name_or_path, device="cpu")

@@ -6,9 +6,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from huggingface_hub import utils as hub_bars
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
 
 from rlhf.foundation.errors import InputError
 
@@ -40,12 +43,25 @@ def load_failure(name_or_path: str, kind: str, error: Exception) -> InputError:
 
 
 @contextmanager
-def hub_in_silence() -> Iterator[None]:
-    """Without network the hub's client logs each retry; the one line of our own says enough."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+def libraries_in_silence() -> Iterator[None]:
+    """No bars and no warnings of the libraries that load and save models; the one line of our own says enough.
+
+    Without network the hub's client logs each retry; transformers reports a new head, which is meant, and absent
+    weights, which are refused.
+    """
+    bars: Any = transformers_logging
+    hub: Any = hub_bars
+    shown, hub_hidden = bars.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
+    loggers = {logging.getLogger("huggingface_hub"): logging.CRITICAL, logging.getLogger("transformers"): logging.ERROR}
+    levels = {logger: logger.level for logger in loggers}
+    bars.disable_progress_bar()
+    for logger, level in loggers.items():
+        logger.setLevel(max(level, logger.level))
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels.items():
+            logger.setLevel(level)
+        if shown:
+            bars.enable_progress_bar()  # the hub's too
+        (hub.disable_progress_bars if hub_hidden else hub.enable_progress_bars)()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +24,7 @@ from rlhf.foundation.causal_lm import settle
 from rlhf.foundation.errors import InputError, disk_refusal, write_failure
 from rlhf.foundation.files import current_umask, fsync_directory
 from rlhf.foundation.leftovers import sweep
-from rlhf.foundation.load_errors import LOAD_ERRORS, hub_in_silence, load_failure
+from rlhf.foundation.load_errors import LOAD_ERRORS, libraries_in_silence, load_failure
 from rlhf.foundation.locks import take_lock
 from rlhf.foundation.model_pair import LanguageModel, Model
 
@@ -40,7 +41,7 @@ def load_tokenizer(name_or_path: Model) -> PreTrainedTokenizerBase:
         return cast(PreTrainedTokenizerBase, copy.deepcopy(name_or_path.tokenizer))
     _require_directory_or_hub_name(name_or_path)
     try:
-        with hub_in_silence():
+        with libraries_in_silence():
             tokenizer = AutoTokenizer.from_pretrained(name_or_path)
     except LOAD_ERRORS as error:
         raise load_failure(name_or_path, "a tokenizer", error) from error
@@ -61,14 +62,14 @@ def load_causal_lm(name_or_path: Model, *, dtype: torch.dtype = torch.float32) -
     if base is not None:
         return merged(load_adapter(load_causal_lm(base, dtype=dtype), name_or_path), name_or_path)
     try:
-        with hub_in_silence():
+        with libraries_in_silence():
             loaded = AutoModelForCausalLM.from_pretrained(
                 name_or_path, dtype=dtype, use_safetensors=True, output_loading_info=True
             )
     except LOAD_ERRORS as error:
         raise load_failure(name_or_path, "a causal language model in safetensors", error) from error
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
-    _require_same_weights(name_or_path, report)
+    _require_same_weights(name_or_path, model, report)
     settle(model)
     return model
 
@@ -79,7 +80,7 @@ def _copied(model: Any, dtype: torch.dtype) -> PreTrainedModel:
     return cast(PreTrainedModel, copied)
 
 
-def _require_same_weights(name_or_path: str, report: dict[str, Any]) -> None:
+def _require_same_weights(name_or_path: str, model: PreTrainedModel, report: dict[str, Any]) -> None:
     """transformers fills absent weights with random numbers, leaves surplus ones out, and only warns."""
     absent, surplus = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if absent:
@@ -87,7 +88,8 @@ def _require_same_weights(name_or_path: str, report: dict[str, Any]) -> None:
             f"model {name_or_path}",
             got=f"no weights for {absent[0]}" + (f" and {len(absent) - 1} more" if len(absent) > 1 else ""),
             expected="every weight of a causal language model",
-            fix="name a directory that holds a language model, not a classifier or a part of one",
+            fix=_how_to_tie(model, absent)
+            or "name a directory that holds a language model, not a classifier or a part of one",
         )
     if surplus:
         raise InputError(
@@ -97,6 +99,24 @@ def _require_same_weights(name_or_path: str, report: dict[str, Any]) -> None:
             expected="the weights of the model that config.json describes, and no others",
             fix="restore the config.json that belongs to them, or save the model without them",
         )
+
+
+def _how_to_tie(model: Any, absent: Sequence[str]) -> str | None:
+    """What to do where the input or output embedding alone is absent, as where both are one; None otherwise."""
+    read, write = (_weight_of(model, layer) for layer in (model.get_input_embeddings(), model.get_output_embeddings()))
+    if list(absent) not in ([read], [write]):
+        return None
+    other = read if absent[0] == write else write
+    named = any(re.search(pattern, str(write)) for pattern in model._tied_weights_keys or ())
+    steps = [] if named else [f"`_tied_weights_keys = {{{write!r}: {read!r}}}` in {type(model).__name__}"]
+    if not getattr(model.config, "tie_word_embeddings", False):
+        steps.append('`"tie_word_embeddings": true` in config.json')
+    return f"if it is one matrix with {other}, say so: {' and '.join(steps)}; else save it too" if steps else None
+
+
+def _weight_of(model: Any, layer: Any) -> str | None:
+    """The name of a layer's weight in its model."""
+    return next((f"{name}.weight" for name, module in model.named_modules() if module is layer), None)
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
@@ -126,7 +146,8 @@ def replacing_directory(directory: Path, *, marker: str = "config.json") -> Iter
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.", suffix=".tmp"))
         held = take_lock(temporary)
-        yield temporary
+        with libraries_in_silence():
+            yield temporary
         for pattern in PICKLES:
             for pickle in temporary.rglob(pattern):
                 pickle.unlink()

@@ -15,7 +15,7 @@ from rlhf.runs.provenance import is_lineage
 
 DRAWS = 500
 # Options that may differ between repeats; what the named files hold is compared by its digest.
-FREE = {"seed", "output_dir", "resume", "quiet", "accept_changes", "report_to", "use_cpu"} | PATHS
+FREE = {"seed", "output_dir", "resume", "overwrite", "quiet", "accept_changes", "report_to", "use_cpu"} | PATHS
 
 
 def replicates(stories: Sequence[Story]) -> list[Evaluation]:

@@ -33,10 +33,14 @@ class PPOConfig(Options):
         "cliprange_value": "critic",
         "kl_horizon": "kl_target",
     }
+    NOT_WITH: ClassVar[Mapping[str, str]] = {"overwrite": "resume"}
 
-    output_dir: str = option(help="the run directory; a non-empty one is refused without --resume")
+    output_dir: str = option(help="the run directory; a non-empty one is refused without --resume or --overwrite")
     seed: int = option(0, help="seed of everything random; at least 0")
     resume: bool = option(False, help="continue the run in output_dir as if nothing had happened")
+    overwrite: bool = option(
+        False, help="replace the run in output_dir: it goes once this one has done an iteration; other files there stay"
+    )
     accept_changes: bool = option(
         False, help="continue though the model, prompts or rewards changed since the run began; the run says so"
     )

@@ -274,7 +274,7 @@ class PPOTrainer:
         if self._begun:
             return
         self.processes.watch(self.args.straggler_timeout)
-        self.processes.main_does(lambda: self.run.open(resume=self.args.resume))
+        self.processes.main_does(lambda: self.run.open(resume=self.args.resume, overwrite=self.args.overwrite))
         self.processes.main_does(self._check_inputs)
         if self.args.resume:
             self._go_on()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +17,12 @@ from rlhf.foundation.leftovers import leftover_of
 from rlhf.foundation.locks import holder, lock_file
 from rlhf.foundation.records import now
 from rlhf.foundation.model_digests import Inputs
+from rlhf.runs import replacing
 from rlhf.runs.provenance import changed_since, told
 from rlhf.foundation.recorded_paths import PATHS, recorded_paths
 
 # Options that may differ when a run is continued.
-FREE_ON_RESUME = {"resume", "quiet", "output_dir", "max_iterations", "kl_budget", "use_cpu", "report_to"}
+FREE_ON_RESUME = {"resume", "overwrite", "quiet", "output_dir", "max_iterations", "kl_budget", "use_cpu", "report_to"}
 FREE_ON_RESUME |= {"accept_changes", "straggler_timeout"}
 # Those of them that decide what the run does.
 SESSION_OPTIONS = {"max_iterations", "kl_budget", "use_cpu"}
@@ -33,7 +35,7 @@ class RunDirectory:
         self.root = Path(output_dir)
         self.record: dict[str, Any] = {}
         self._lock: int | None = None
-        self._made = False
+        self._made = self._begun = False
 
     @property
     def run_json(self) -> Path:
@@ -60,57 +62,71 @@ class RunDirectory:
         """What an interrupted run left beyond its last state."""
         return self.root / "strays"
 
-    def open(self, *, resume: bool) -> None:
-        """Claim the directory. Raises InputError when it is not empty (without `resume`) or another run holds it.
+    def open(self, *, resume: bool, overwrite: bool = False) -> None:
+        """Claim the directory. Raises InputError when it is not empty (unless told to go on with the run in it, or to
+        replace that), or when another run holds it.
 
         A process that was killed before it had written run.json leaves a directory that counts as empty.
         """
-        self._require_usable(resume)  # before anything is written there, and once nobody else can
+        self._require_usable(resume, overwrite)  # before anything is written there, and once nobody else can
         self._made = not self.root.exists()
         self._lock = lock_file(self.root / ".lock")
         if self._lock is None:
-            raise InputError(
-                "--output_dir",
-                got=f"{self.root}, in use by another run ({holder(self.root / '.lock')})",
-                expected="a directory of this run alone",
-                fix="wait for that run, or choose another directory",
-            )
+            raise self._in_use()
         try:
-            self._require_usable(resume)
+            replacing.settle(self.root)
+            self._require_usable(resume, overwrite)
         except InputError:
             self.close()
             raise
 
-    def _require_usable(self, resume: bool) -> None:
+    def _in_use(self) -> InputError:
+        by = holder(self.root / ".lock")
+        own = by.startswith(f"process {os.getpid()} on {socket.gethostname()},")
+        return InputError(
+            "--output_dir",
+            got=f"{self.root}, in use by another {'trainer of this process' if own else 'run'} ({by})",
+            expected="a directory of this run alone",
+            fix=f"{'call its `close()`' if own else 'wait for that run'}, or choose another directory",
+        )
+
+    def _require_usable(self, resume: bool, overwrite: bool) -> None:
         if self.root.exists() and not self.root.is_dir():
             raise InputError(
                 "--output_dir", got=f"{self.root}, a file", expected="a directory", fix="choose another one"
             )
         there = sorted(self.root.iterdir()) if self.root.is_dir() else []
         entries = [p for p in there if p.name != ".lock" and leftover_of(p) != self.run_json.name]
-        if entries and not resume:
+        if entries and not (resume or overwrite):
             raise InputError(
                 "--output_dir",
                 got=f"{self.root}, not empty",
                 expected="a new or empty directory",
-                fix="give --resume to continue the run in it, or choose another directory",
+                fix="give --resume to continue the run in it, --overwrite to replace that, or choose another directory",
             )
-        if entries and not self.run_json.exists():
+        if entries and not (self.run_json.exists() or replacing.holds_run(self.root)):
             raise InputError(
                 "--output_dir",
                 got=f"{self.root}, files that are no run (no run.json)",
                 expected="the directory of a run",
                 fix="restore its run.json from a copy, or choose another directory",
             )
+        if entries and overwrite and self.run_json.exists():
+            read_object(self.run_json, "resolved")  # a run of ours, or nothing is replaced
 
     def close(self) -> None:
-        """Give the directory free; one that was made and holds nothing goes again."""
+        """Give the directory free. A run that failed before its first iteration was done leaves nothing behind, so that
+        the same call can be made again; a directory that was made and holds nothing goes too."""
         if self._lock is not None:
+            if self._begun and self.record.get("status") == "running" and not self.metrics.exists():
+                replacing.remove(self.root)
+                replacing.bring_back(self.root)
             if self._made and [path.name for path in self.root.iterdir()] == [".lock"]:
                 (self.root / ".lock").unlink()
                 self.root.rmdir()
             os.close(self._lock)
             self._lock = None
+        self._begun = False
 
     def check(self, resolved: dict[str, Any], sources: Mapping[str, Any], *, accept: bool) -> list[str]:
         """Names of the inputs that changed since the run in this directory began; with `accept` they may.
@@ -118,7 +134,7 @@ class RunDirectory:
         `sources` are today's `inputs` and `reward_origins` (provenance.py). Raises InputError when the run has other
         options (what may differ is FREE_ON_RESUME) or other inputs.
         """
-        if not self.run_json.exists():
+        if resolved["overwrite"] or not self.run_json.exists():
             return []
         record = read_object(self.run_json, "resolved")
         if "inputs" not in record:
@@ -147,11 +163,14 @@ class RunDirectory:
         iteration: int = 0,
         changed: Sequence[str] = (),
     ) -> None:
-        """Write run.json; of a run that is resumed what it found out stays.
+        """Write run.json; of a run that is resumed what it found out stays, and one to be replaced is set aside.
 
         `changed` names the inputs (their digests are in `facts`) that are others from `iteration` on.
         """
-        if self.run_json.exists():
+        if resolved["overwrite"] and self.run_json.exists():
+            replacing.set_aside(self.root)
+        self._begun = not self.run_json.exists()
+        if not self._begun:
             self.record = read_object(self.run_json)
             facts = {**facts, "normalization": self.record.get("normalization")}
             if "inputs" not in self.record:  # today's say nothing of what it began with
@@ -231,5 +250,6 @@ class RunDirectory:
         return digest_files(self.root, self.metrics.name) if self.metrics.exists() else None
 
     def append_metrics(self, line: dict[str, Any]) -> None:
-        """Append one iteration."""
+        """Append one iteration; a run that this one replaces is gone from then on."""
         append_jsonl(self.metrics, line)
+        replacing.forget(self.root)

@@ -176,7 +176,9 @@ def replay(recipe: Recipe, sessions: list[dict[str, Any]], output_dir: Path, *, 
     ends = [session["iteration"] for session in sessions[1:]]
     for number, (session, end) in enumerate(zip(sessions, [*ends, None], strict=True)):
         changes: dict[str, Any] = {"output_dir": str(output_dir), "resume": number > 0, "quiet": quiet, "report_to": []}
-        options = dataclasses.replace(recipe.options, accept_changes=False, **session["options"], **changes)
+        options = dataclasses.replace(
+            recipe.options, accept_changes=False, overwrite=False, **session["options"], **changes
+        )
         with same_threads(session):
             _make(recipe, options, end)
 

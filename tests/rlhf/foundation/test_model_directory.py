@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +17,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    AutoModelForCausalLM,
     BloomConfig,
     BloomForCausalLM,
     GPT2Config,
@@ -114,6 +118,65 @@ def test_a_model_without_its_head_is_not_filled_with_random_weights(tmp_path: Pa
     GPT2Model(config).save_pretrained(tmp_path)
     with pytest.raises(InputError, match=r"no weights for lm_head\.weight"):
         load_causal_lm(str(tmp_path))
+
+
+def test_an_absent_output_layer_is_named_with_what_ties_it(tmp_path: Path) -> None:
+    """GPT-2's class names the tie; a config that denies it makes the output layer absent."""
+    config = tiny_config()
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"tie_word_embeddings": true', '"tie_word_embeddings": false'))
+    with pytest.raises(InputError) as caught:
+        load_causal_lm(str(tmp_path))
+    expected = 'one matrix with transformer.wte.weight, say so: `"tie_word_embeddings": true` in config.json; else save'
+    assert expected in str(caught.value)
+
+
+class Untied(GPT2LMHeadModel):
+    """As a class of one's own that has not heard of the tie."""
+
+    _tied_weights_keys = None
+
+
+def test_a_class_that_does_not_name_its_tie_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    GPT2LMHeadModel(tiny_config()).save_pretrained(tmp_path)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", Untied.from_pretrained)
+    with pytest.raises(InputError) as caught:
+        load_causal_lm(str(tmp_path))
+    assert "say so: `_tied_weights_keys = {'lm_head.weight': 'transformer.wte.weight'}` in Untied; else" in str(
+        caught.value
+    )
+
+
+def test_a_trunk_that_lacks_more_than_its_output_layer_is_no_language_model(tmp_path: Path) -> None:
+    config = tiny_config()
+    config.tie_word_embeddings = False
+    model = GPT2LMHeadModel(config)
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    kept = {name: w for name, w in weights.items() if name not in ("lm_head.weight", "transformer.ln_f.bias")}
+    save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"and 1 more; .* name a directory that holds a language model, not a"):
+        load_causal_lm(str(tmp_path))
+
+
+IN_A_NOTEBOOK = """
+import sys
+from pathlib import Path
+from huggingface_hub.utils import are_progress_bars_disabled
+from transformers.utils import logging
+from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
+save_model(load_causal_lm(sys.argv[1]), load_tokenizer(sys.argv[1]), Path(sys.argv[2]))
+print(logging.is_progress_bar_enabled(), are_progress_bars_disabled())
+"""
+
+
+def test_loading_and_saving_say_nothing_and_leave_the_bars_as_they_were(directory: Path, tmp_path: Path) -> None:
+    """In a process that set nothing up, as a notebook's does not."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("HF_HUB", "TRANSFORMERS"))}
+    words = [sys.executable, "-c", IN_A_NOTEBOOK, str(directory), str(tmp_path / "again")]
+    done = subprocess.run(words, env={**bare, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("True False\n", "")
 
 
 def test_weights_that_the_config_has_no_place_for_are_not_left_out(tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def test_a_used_directory_and_a_second_run_are_refused(build_model: Build, token
         train(build_model(), tokenizer, tmp_path / "used", resume=True)
     holder = RunDirectory(str(tmp_path / "held"))
     holder.open(resume=False)
-    with pytest.raises(InputError, match="in use by another run"):
+    with pytest.raises(InputError, match="in use by another trainer of this process"):
         train(build_model(), tokenizer, tmp_path / "held")
     holder.close()
 
