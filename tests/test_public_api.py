@@ -225,11 +225,12 @@ def test_tables_are_lists_with_a_frame(samples: Any) -> None:
 @pytest.mark.parametrize(
     ("call", "line"),
     [
-        (lambda m, s: labeling.simulate(["a text"]), "samples in memory, item 1: got a str; expected a Sample"),
+        (lambda m, s: labeling.simulate(["a text"]), "--samples: got ['a text']; expected a text or a list of Sample"),
+        (lambda m, s: labeling.simulate([s[0], "a text"]), "samples in memory, item 2: got a str; expected a Sample"),
         (lambda m, s: labeling.simulate([]), "samples: got none; expected at least one"),
         (lambda m, s: labeling.simulate([s[0], s[0]]), "a second time"),
-        (lambda m, s: rewards.fit(m, labels=list(s)), "labels in memory, item 1: got a Sample; expected a Label"),
-        (lambda m, s: rewards.fit(3, labels=list(s)), "--model_name_or_path: got 3; expected a text or a Lang"),
+        (lambda m, s: rewards.fit(m, labels=list(s)), "expected a text or a list of Label or nothing"),
+        (lambda m, s: rewards.fit(3, labels=[Label("u", "", "t", "positive", "ana")]), "--model_name_or_path: got 3; expected a text or a L"),
         (lambda m, s: rlhf.sample(m, num_samples="8"), "--num_samples: got '8'; expected a whole number"),
         (lambda m, s: rlhf.pretrain(corpus=["text", 3]), "corpus, document 2: got a int; expected text"),
         (lambda m, s: rlhf.open_run("nowhere"), "nowhere: got no such directory"),

@@ -18,8 +18,8 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.outputs import OwnFiles, Writer
 from rlhf.foundation.tables import Report, framed
 from rlhf.inspection.evaluation import Evaluation, stored_evaluation
-from rlhf.inspection.opened_run import ladder_of, metrics_of, samples_of
 from rlhf.inspection.scoring import PROXY
+from rlhf.runs.frames import ladder_of, metrics_of, samples_of
 from rlhf.runs.reading import read_run, run_name
 
 if TYPE_CHECKING:

@@ -131,12 +131,12 @@ def test_a_password_in_the_address(place: Place, monkeypatch: pytest.MonkeyPatch
     assert not re.search("planted", outcome.out + outcome.err), str(outcome)
 
 
-def test_tables_are_not_written_as_csv() -> None:
-    """A cell that begins with = is an order to a spreadsheet; what we write is JSON and HTML alone."""
+def test_one_module_writes_csv() -> None:
+    """A cell that begins with = is an order to a spreadsheet: the one place that writes such files takes it away."""
     sources = [
         path
         for package in ("rlhf", "rewards", "labeling")
         for path in Path(__file__).parents[2].glob(f"{package}/**/*.py")
     ]
     writers = [path for path in sources if re.search(r"csv\.(writer|DictWriter)|\.to_csv\(", path.read_text())]
-    assert writers == []
+    assert [path.name for path in writers] == ["table_files.py"]

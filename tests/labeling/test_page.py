@@ -108,8 +108,10 @@ def test_two_tabs_of_one_page_lose_nothing(page: Page, tmp_path: Path) -> None:
     page.keyboard.press("1")
     page.keyboard.press("1")
     other.bring_to_front()
+    other.wait_for_timeout(1000)  # no hand is faster; a browser tells its other tabs a moment later
     other.keyboard.press("2")  # its screen still shows the first text
     page.bring_to_front()
+    page.wait_for_timeout(1000)
     page.keyboard.press("3")
     page.fill("#name", "ana")
     row = json.loads(saved(page, folder).read_text(encoding="utf-8"))
