@@ -1,0 +1,1 @@
+"""What a run leaves behind: its files, how they are written, read, and known to be unchanged."""
