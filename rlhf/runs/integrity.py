@@ -12,8 +12,8 @@ from typing import Any
 from rlhf.foundation.digests import FileDigest, damages, file_digest, seal_holds
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_json
-from rlhf.runs.reading import Run, damage_of, read_run
 from rlhf.runs.ladder import Rung
+from rlhf.runs.reading import Run, damage_of, read_run
 
 NO_DIGEST = "no digest was recorded (an older version wrote it)"
 # What commands read of a run, besides checkpoints: those are checked when they are loaded.

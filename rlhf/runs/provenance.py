@@ -9,14 +9,10 @@ model, labels, labelled samples, the samples that fixed offset and scale.
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from rewards.calling import RewardFunction, reward_name
 from rewards.lineage import lineage_digests, lineage_lines
@@ -154,5 +150,3 @@ def told(changed: Sequence[str], origins: Mapping[str, Mapping[str, Any]]) -> st
         place = origins.get(reward, {}).get("place")
         names.append(f"{reward.split(',')[0]}, {place}{colon}{part}" if place and colon else name)
     return "; ".join(names)
-
-

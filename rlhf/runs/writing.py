@@ -15,11 +15,11 @@ from rlhf.foundation.files import append_jsonl, read_object
 from rlhf.foundation.host import host_facts
 from rlhf.foundation.leftovers import leftover_of
 from rlhf.foundation.locks import holder, lock_file
-from rlhf.foundation.records import now
 from rlhf.foundation.model_digests import Inputs
+from rlhf.foundation.recorded_paths import PATHS, recorded_paths
+from rlhf.foundation.records import now
 from rlhf.runs import replacing
 from rlhf.runs.provenance import changed_since, told
-from rlhf.foundation.recorded_paths import PATHS, recorded_paths
 
 # Options that may differ when a run is continued.
 FREE_ON_RESUME = {"resume", "overwrite", "quiet", "output_dir", "max_iterations", "kl_budget", "use_cpu", "report_to"}
