@@ -128,7 +128,7 @@ def test_reading_a_run_names_what_is_wrong(damaged: Path, capsys: pytest.Capture
 
 def test_a_report_names_what_is_wrong_once(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut(damaged / read_run(damaged).rungs[0].path / "model.safetensors")
-    assert main(["inspect", str(damaged)]) == 0
+    assert main(["inspect", str(damaged), "--quiet"]) == 0
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
