@@ -146,7 +146,7 @@ def test_a_server_that_is_down(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "samples.jsonl").write_text(GOOD + "\n", encoding="utf-8")
-    words = ["push", "--samples", str(tmp_path / "samples.jsonl"), "--output_dir", str(tmp_path / "folder"), "--quiet"]
+    words = ["push", "--samples", str(tmp_path / "samples.jsonl"), "--output_dir", str(tmp_path / "folder")]
     monkeypatch.delenv("LABEL_STUDIO_URL", raising=False)
     monkeypatch.delenv("LABEL_STUDIO_API_KEY", raising=False)
     assert "rlhf label serve" in line_of(capsys, *words, "--server_dir", str(tmp_path / "none"))
@@ -155,7 +155,7 @@ def test_a_server_that_is_down(
     line = line_of(capsys, *words)
     assert "no answer" in line
     assert "0123456789abcdef" not in line
-    line = line_of(capsys, "pull", "--output_dir", str(tmp_path / "folder"), "--quiet")
+    line = line_of(capsys, "pull", "--output_dir", str(tmp_path / "folder"))
     assert "no project.json" in line  # nothing was sent, and nothing written
     assert cli.main(["label", "page", *words[1:3], "--output_dir", str(tmp_path / "page")]) == 0
     capsys.readouterr()

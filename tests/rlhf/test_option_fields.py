@@ -74,6 +74,12 @@ def test_every_command_is_here() -> None:
         kind(**NEEDED.get(name, {}))
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_command_can_be_quiet(name: str) -> None:
+    assert not CONFIGS[name](**NEEDED.get(name, {})).quiet
+    assert CONFIGS[name](**NEEDED.get(name, {}), quiet=True).quiet
+
+
 @pytest.mark.parametrize(("name", "field"), FIELDS, ids=lambda value: value)
 def test_another_type_is_one_line(name: str, field: str) -> None:
     kind = CONFIGS[name]

@@ -56,6 +56,12 @@ def test_evaluated_from_another_working_directory_and_after_a_move(work: Path, t
     assert not (out / "adapter_config.json").exists()  # its base was found too
 
 
+def test_a_run_that_moved_alone_finds_its_model_and_reward_where_they_were(work: Path, tmp_path: Path) -> None:
+    first = evaluate.run(EvaluateConfig(run=str(work / "run"), **FEW)).scores
+    shutil.move(work / "run", tmp_path / "archived")
+    assert evaluate.run(EvaluateConfig(run=str(tmp_path / "archived"), **FEW)).scores == first
+
+
 def test_a_reward_that_is_nowhere_is_named_with_the_option(work: Path, tmp_path: Path) -> None:
     shutil.move(work / "reward.py", tmp_path / "reward.py")
     with pytest.raises(InputError, match=r"--reward_func: got neither .*reward\.py nor \.\./reward\.py from the run"):
@@ -122,7 +128,7 @@ def test_reading_a_run_names_what_is_wrong(damaged: Path, capsys: pytest.Capture
 
 def test_a_report_names_what_is_wrong_once(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cut(damaged / read_run(damaged).rungs[0].path / "model.safetensors")
-    assert main(["inspect", str(damaged)]) == 0
+    assert main(["inspect", str(damaged), "--quiet"]) == 0
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

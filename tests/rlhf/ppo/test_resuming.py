@@ -168,6 +168,22 @@ def test_killed_while_the_first_run_json_is_written_it_begins_anew(go: Resume, t
     assert [p.name for p in run.iterdir() if p.name.startswith(".")] == [".lock"]
 
 
+def test_what_a_killed_run_left_half_written_is_swept_and_a_rung_moved_aside_comes_back(
+    go: Resume, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rung = read_rungs(run / "ladder.json")[0]
+    for half in (".ladder.json.ab12cd_3.tmp", f"samples/.{rung.name}.jsonl.ab12cd_3.tmp", "state/.000004.ab12cd_3.tmp"):
+        (run / half).write_text("half")
+    (run / "checkpoints" / f".{rung.name}.ab12cd_3.old").mkdir()
+    shutil.move(run / rung.path, run / "checkpoints" / f".{rung.name}.ab12cd_3.old" / rung.name)
+    go(4, resume=True)
+    told = capsys.readouterr().err
+    assert told.count("left by a writer that was killed") == 3
+    assert f"put {run / rung.path} back" in told
+    assert rung.damage(run, rung.path) is None
+    assert [p.name for p in run.rglob(".*")] == [".lock"]
+
+
 def test_killed_in_its_first_iteration_it_begins_anew(go: Resume, run: Path, tmp_path: Path) -> None:
     whole = content(run)
     shutil.rmtree(run / "state")
