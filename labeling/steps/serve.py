@@ -15,7 +15,7 @@ from rlhf.foundation.options import Options, option
 from rlhf.foundation.steps import step
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ServeConfig(Options):
     """Options of `rlhf label serve`."""
 

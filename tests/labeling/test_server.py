@@ -161,7 +161,7 @@ def test_start_stop_start_keeps_port_and_data(
     assert not os.path.exists(f"/proc/{first.pid}") or "Z" in Path(f"/proc/{first.pid}/stat").read_text()
     capsys.readouterr()
     # Another address of this machine stands for the laboratory's: it is warned of, and people can log in there.
-    second = serve(str(tmp_path / "server"), host="127.0.0.2").running
+    second = serve(server_dir=str(tmp_path / "server"), host="127.0.0.2").running
     assert second is not None
     assert "WARNING: --host 127.0.0.2" in capsys.readouterr().err
     assert second.port == first.port
