@@ -250,7 +250,7 @@ def test_a_mistake_on_two_processes_is_told_once(model_directory: Path, tmp_path
     assert [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")] == [
         "rlhf: 2 processes, distributed type MULTI_CPU",
         f"rlhf: --output_dir: got {tmp_path / 'run'}, not empty; expected a new or empty directory; "
-        "give --resume to continue the run in it, or choose another directory",
+        "give --resume to continue the run in it, --overwrite to replace that, or choose another directory",
     ]
 
 
