@@ -76,7 +76,10 @@ def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     # A plain `kill` ends like Ctrl-C: the run's state stays whole and resumable.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        command(arguments)
+        try:
+            command(arguments)
+        finally:  # what ended it is being told: a launcher's signal to the survivors comes too late
+            signal.signal(signal.SIGTERM, lambda *_: None)
     except InputError as error:
         if first_to_tell():
             print(f"rlhf: {error}", file=sys.stderr)

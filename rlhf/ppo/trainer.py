@@ -12,6 +12,7 @@ the steps. How this differs from TRL's deleted PPOTrainer:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -146,17 +147,16 @@ class PPOTrainer:
     def train(self) -> OpenedRun:
         """Run to the KL budget or the last iteration. Raises InputError; KeyboardInterrupt says how to go on."""
         try:
-            self.begin()
-            hidden = self.args.quiet or not self.processes.is_main
-            with progress_bar("ppo", "iteration", initial=self.iteration, quiet=hidden) as bar:
-                while self.stop_reason is None:
-                    line = self.step(self.rollout())
-                    bar.set_postfix_str(progress(line))
-                    bar.update()
+            with contextlib.closing(self):  # within: the launcher's signal may come while a run without a peer closes
+                self.begin()
+                hidden = self.args.quiet or not self.processes.is_main
+                with progress_bar("ppo", "iteration", initial=self.iteration, quiet=hidden) as bar:
+                    while self.stop_reason is None:
+                        line = self.step(self.rollout())
+                        bar.set_postfix_str(progress(line))
+                        bar.update()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"continue with the same command and --resume ({self.run.root})") from None
-        finally:
-            self.close()
         return OpenedRun(self.run.root, self.reward_funcs)
 
     def rollout(self) -> Rollout:

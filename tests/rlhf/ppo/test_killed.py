@@ -15,7 +15,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from rewards.rules import full_stop
+from rlhf import PPOConfig, PPOTrainer, cli
+from rlhf.foundation.errors import InputError
 from rlhf.runs.ladder import read_rungs
+from rlhf.runs.writing import RunDirectory
 
 OPTIONS = shlex.split(
     "--reward_func full_stop --iteration_batch_size 128 --max_iteration_batch_size 512 --minibatch_size 32 "
@@ -100,3 +104,38 @@ def test_interrupted_says_how_to_go_on(model_directory: Path, tmp_path: Path, se
     assert "Traceback" not in errors
     finish(model_directory, tmp_path / "run", "--resume")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_signal_while_a_broken_run_closes_says_how_to_go_on(
+    model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a launcher sends the survivors of a killed process may come while they are closing already.
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("gloo: Connection closed by peer")
+
+    def signalled(_: RunDirectory) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    config = PPOConfig(output_dir=str(tmp_path / "run"), quiet=True)
+    trainer = PPOTrainer(str(model_directory), full_stop, config)
+    monkeypatch.setattr(trainer, "begin", broken)
+    monkeypatch.setattr(RunDirectory, "close", signalled)
+    with pytest.raises(KeyboardInterrupt, match="continue with the same command and --resume"):
+        trainer.train()
+
+
+def test_a_signal_while_the_end_is_told_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = InputError("a process of this run", got="the end of rank 1", expected="2 processes", fix="look")
+
+    def signalled(_: Exception) -> InputError:
+        signal.raise_signal(signal.SIGTERM)
+        return lost
+
+    def broken(_: list[str]) -> None:
+        raise RuntimeError("gloo: Connection closed by peer")
+
+    monkeypatch.setattr(cli, "peer_lost", signalled)
+    assert cli.run(broken, []) == 2
+    assert capsys.readouterr().err == f"rlhf: {lost}\n"
