@@ -100,7 +100,7 @@ def compare_scores(work: Path) -> None:
     from rewards.batching import pad
     from rewards.loading import load_reward_model
     from rewards.preference_model import PreferenceRewardModel
-    from rlhf.ppo.reward_functions import score
+    from rlhf.ppo.reward_functions import Rewards
 
     labels = read_labels(work / "helpful" / "labels.jsonl")
     pairs = read_comparisons(work / "pairs" / "comparisons.jsonl")
@@ -110,7 +110,9 @@ def compare_scores(work: Path) -> None:
     }
     for name, rows in texts.items():
         reward = load_reward_model(work / f"{name}_model")
-        in_ppo = score([reward], [1.0], [prompt_from_text(p) for p, _ in rows], [c for _, c in rows], [[]] * len(rows))
+        in_ppo = Rewards([reward], [1.0]).values(
+            [prompt_from_text(p) for p, _ in rows], [c for _, c in rows], [[]] * len(rows)
+        )[0]
         encoded = reward.encoder.encode([p for p, _ in rows], [assistant_turn(c) for _, c in rows])
         worst = 0.0
         for i, ids in enumerate(encoded[:64]):

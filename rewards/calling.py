@@ -7,7 +7,9 @@ and None (not applicable) in a list, tuple or one-dimensional array are taken, o
 reward by accident: the keys of a dict, the letters of a text, a mean in place of its parts.
 
 How this differs from TRL: a function that turns gradients off or sets another default dtype does so for itself alone,
-it may change the messages that it is given, and sys.exit is refused. `async def` functions are awaited, as in TRL.
+it may change the messages that it is given, and sys.exit is refused. `async def` functions are awaited together, as in
+TRL, each with at most so many completions at once. `trainer_state`, `log_extra` and `log_metric` are given as in TRL;
+where no trainer calls they are None and functions that keep nothing.
 
 Shapes: N completions.
 """
@@ -22,7 +24,7 @@ import numbers
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -35,6 +37,16 @@ BIGGEST = 1e100  # rewards are squared and summed: the sums must fit a float64
 EXPECTED = "a list of {n} numbers (or None), one a completion"
 RAISED = (Exception, SystemExit, GeneratorExit, asyncio.CancelledError)  # anything but Ctrl-C
 FIX = "mend the function; a run can be continued with --resume --accept_changes"
+AT_ONCE = 64
+"""Completions that an `async def` function is given at once, where nothing else is asked for."""
+
+
+def _keep_nothing(name: str, value: Any) -> None:
+    """What `log_extra` and `log_metric` do where no trainer calls."""
+
+
+EXTRAS: dict[str, Any] = {"trainer_state": None, "log_extra": _keep_nothing, "log_metric": _keep_nothing}
+_UNTOLD = ("prompts", "completions", *EXTRAS)
 
 
 class FailedOnSample(InputError):
@@ -67,39 +79,97 @@ def call_reward(
     prompts: Sequence[Text],
     completions: Sequence[Text],
     completion_ids: Sequence[Sequence[int]] | None = None,
-    columns: Mapping[str, Sequence[Any]] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> list[float | None]:
     """The rewards of N completions; None where the function does not apply.
 
     `completion_ids` is None where only texts are known. Raises InputError naming function, sample, what came and what
     is expected: FailedOnSample when the function raises or a value is no finite number, else for another shape.
     """
-    name = f"reward function {reward_name(function)}"
+    return call_rewards([function], prompts, completions, completion_ids, columns)[0]
+
+
+def call_rewards(
+    functions: Sequence[RewardFunction],
+    prompts: Sequence[Text],
+    completions: Sequence[Text],
+    completion_ids: Sequence[Sequence[int]] | None = None,
+    columns: Mapping[str, Any] | None = None,
+    *,
+    at_once: int = AT_ONCE,
+) -> list[list[float | None]]:
+    """`call_reward` of F functions: F lists. The `async def` ones wait together, each for `at_once` completions."""
     if not completions:
-        return []
+        return [[] for _ in functions]
     given = _given(prompts, completions, completion_ids, columns or {})
-    arguments = _asked_for(function, given, name)
-    try:
-        values = _quietly(function, *arguments(slice(None)))
-    except InputError:
-        raise
-    except RAISED as error:
-        got = f"{type(error).__name__}: {error}{_culprit(function, arguments, completions)}"
-        raise FailedOnSample(name, got=got, expected=EXPECTED.format(n=len(completions)), fix=FIX) from error
-    found = _listed(values, name, len(completions))
-    return [_number(value, name, i, completions[i]) for i, value in enumerate(found)]
+    calls = [_Call(function, given, completions) for function in functions]
+    waiting = [call for call in calls if _is_async(call.function)]
+    with _process_state_kept():
+        outcomes = _awaited(_together(waiting, at_once)) if waiting else []
+    found = dict(zip(map(id, waiting), outcomes, strict=True))
+    return [call.rewards(found[id(call)] if id(call) in found else call.outcome()) for call in calls]
+
+
+class _Call:
+    """One function and the samples that it is asked about."""
+
+    def __init__(self, function: RewardFunction, given: Given, completions: Sequence[Text]) -> None:
+        self.function, self.completions = function, completions
+        self.name = f"reward function {reward_name(function)}"
+        self.arguments = _asked_for(function, given, self.name)
+
+    def outcome(self) -> Any:
+        """What the function returned, or what it raised."""
+        try:
+            return _quietly(self.function, *self.arguments(slice(None)))
+        except RAISED as error:
+            return error
+
+    async def awaited(self, at_once: int) -> Any:
+        """The same of an `async def` function, piece by piece."""
+        values: list[Any] = []
+        try:
+            for start in range(0, len(self.completions), at_once):
+                positional, named = self.arguments(slice(start, start + at_once))
+                returned = await cast(Any, self.function(*positional, **named))
+                values += _listed(returned, self.name, len(self.completions[start : start + at_once]))
+        except RAISED as error:
+            return error
+        return values
+
+    def rewards(self, outcome: Any) -> list[float | None]:
+        """The rewards in an outcome. Raises InputError."""
+        if isinstance(outcome, InputError):
+            raise outcome
+        expected = EXPECTED.format(n=len(self.completions))
+        if isinstance(outcome, BaseException):
+            culprit = _culprit(self.function, self.arguments, self.completions)
+            got = f"{type(outcome).__name__}: {outcome}{culprit}"
+            raise FailedOnSample(self.name, got=got, expected=expected, fix=FIX) from outcome
+        found = _listed(outcome, self.name, len(self.completions))
+        return [_number(value, self.name, i, self.completions[i]) for i, value in enumerate(found)]
+
+
+def _is_async(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+async def _together(calls: Sequence[_Call], at_once: int) -> list[Any]:
+    return await asyncio.gather(*(call.awaited(at_once) for call in calls))
 
 
 def _given(
     prompts: Sequence[Text],
     completions: Sequence[Text],
     completion_ids: Sequence[Sequence[int]] | None,
-    columns: Mapping[str, Sequence[Any]],
+    columns: Mapping[str, Any],
 ) -> Given:
-    """Every argument that a function may name, by name; each a sequence of N, or None."""
+    """Every argument that a function may name, by name; each a sequence of N, None, or one of EXTRAS."""
     read, turns = as_trl_gives(prompts, completions)
     ids = None if completion_ids is None else [list(row) for row in completion_ids]
-    return {**columns, "prompts": read, "completions": turns, "completion_ids": ids}
+    return {**EXTRAS, **columns, "prompts": read, "completions": turns, "completion_ids": ids}
 
 
 def _asked_for(function: RewardFunction, given: Given, name: str) -> Callable[[slice], tuple[list[Any], Given]]:
@@ -113,18 +183,16 @@ def _asked_for(function: RewardFunction, given: Given, name: str) -> Callable[[s
         raise InputError(
             name,
             got=f"a function that asks for `{absent[0]}`",
-            expected=f"only {', '.join(['prompts', 'completions', *(k for k in given if k not in _OWN)])}",
+            expected=f"only {', '.join(['prompts', 'completions', *(k for k in given if k not in _UNTOLD)])}",
             fix="name its parameters so, or give the prompts a column of that name",
         )
     by_name = [key for key in given if (everything or key in named) and key not in in_place]
 
-    def cut(value: Any, rows: slice) -> Any:
-        return None if value is None else list(value[rows])
+    def cut(key: str, rows: slice) -> Any:
+        value = given[key]
+        return value if key in EXTRAS or value is None else list(value[rows])
 
-    return lambda rows: ([cut(given[k], rows) for k in in_place], {k: cut(given[k], rows) for k in by_name})
-
-
-_OWN = ("prompts", "completions")
+    return lambda rows: ([cut(key, rows) for key in in_place], {key: cut(key, rows) for key in by_name})
 
 
 def _parameters(function: RewardFunction) -> list[inspect.Parameter] | None:

@@ -28,6 +28,7 @@ from rewards.targets import LabelledText, fold_of_text
 from rewards.token_model import TokenRewardModel, rescale_log_odds
 from rewards.token_recipe import Plan, Recipe
 from rlhf.foundation.conversation import Text
+from rlhf.foundation.digests import value_digest
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_directory import replacing_directory
 from rlhf.foundation.tables import Report
@@ -101,6 +102,10 @@ class RewardEnsemble:
         names = [f"member-{i}" for i in range(len(self.members))]
         own = {"kind": "ensemble", "target": self.target, "members": names, "aggregate": self.how}
         self.report = Report({**report, **own, "penalty": self.penalty})
+
+    def identity(self) -> list[Any]:
+        """What its numbers depend on, for a run's provenance."""
+        return [self.how, self.penalty, [value_digest(member.identity()) for member in self.members]]
 
     def member_rewards(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
         """log P(target) of each member, (K, N)."""

@@ -36,6 +36,7 @@ from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.load_errors import LOAD_ERRORS, libraries_in_silence, load_failure
+from rlhf.foundation.model_digests import identity_of
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, replacing_directory
 from rlhf.foundation.model_pair import LanguageModel, Model
 from rlhf.foundation.tables import Report
@@ -82,6 +83,10 @@ class PreferenceRewardModel:
     def describe(self, report: Mapping[str, Any]) -> None:
         """Take a report as one's own, without writing it."""
         self.report = Report({**report, "encoding": self.encoder.describe()})
+
+    def identity(self) -> dict[str, Any]:
+        """What its numbers depend on, for a run's provenance."""
+        return identity_of(self.model, self.tokenizer, target=None)
 
     def encode(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[list[int]]:
         """Ids of each text: the one encoding of training and scoring; conversations through the chat template."""

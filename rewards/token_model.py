@@ -27,6 +27,7 @@ from rewards.reward_file import REWARD_FILE, read_reward_file, write_reward_file
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import TextEncoder, require_encoding
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_digests import identity_of
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, replacing_directory
 from rlhf.foundation.tables import Report
 
@@ -108,6 +109,10 @@ class TokenRewardModel:
     def describe(self, report: Mapping[str, Any]) -> None:
         """Take a report as one's own, without writing it."""
         self.report = Report({**report, "encoding": self.encoder.describe()})
+
+    def identity(self) -> dict[str, Any]:
+        """What its numbers depend on, for a run's provenance."""
+        return identity_of(self.model, self.tokenizer, target=self.target)
 
     @property
     def device(self) -> torch.device:

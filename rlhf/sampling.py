@@ -152,10 +152,9 @@ def keep_best(samples: Sequence[Sample], n: int, reward_model_path: str | Reward
     The bound is that of Beirami et al. 2024, "Theoretical guarantees on the best-of-n alignment policy".
     """
     from rewards.calling import call_reward
-    from rewards.loading import load_reward_model
+    from rewards.loading import load_reward
 
-    given = reward_model_path
-    reward = load_reward_model(given) if isinstance(given, str) else given
+    reward = load_reward(reward_model_path)
     values = call_reward(reward, [sample.prompt for sample in samples], [sample.completion for sample in samples])
     scored = [replace(sample, reward=value) for sample, value in zip(samples, values, strict=True)]
     groups = (scored[start : start + n] for start in range(0, len(scored), n))

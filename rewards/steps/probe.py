@@ -98,7 +98,7 @@ def _probed(config: ProbeConfig) -> Probed:
             fix="choose another one, or give --overwrite",
         )
     require_memory(of_completions(config.candidates, 64), {"candidates": config.candidates})
-    reward = load_reward(config.reward) if isinstance(config.reward, str) else config.reward
+    reward = load_reward(config.reward)
     samples = samples_of(config.samples)
     base = BaseLogProbs(load_causal_lm(config.model_name_or_path), load_tokenizer(config.model_name_or_path))
     prompts, completions = [s.prompt for s in samples], [s.completion for s in samples]

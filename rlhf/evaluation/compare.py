@@ -77,7 +77,7 @@ def compare(config: CompareConfig) -> Table[CompareRow]:
 
     if config.output_path is not None:
         check_own("--output_path", Path(config.output_path), is_comparison_table)
-    first, second = (load_reward(spec) if isinstance(spec, str) else spec for spec in config.rewards)
+    first, second = (load_reward(spec) for spec in config.rewards)
     names, rows = [place_of(reward) for reward in config.rewards], []
     for name, kl, samples in _sample_sets(config):
         prompts, completions = [s.prompt for s in samples], [s.completion for s in samples]

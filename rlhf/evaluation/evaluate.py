@@ -50,7 +50,9 @@ class EvaluateConfig(Options):
         "`lexicon` (sentiment of any English text), a built-in NAME or FILE.py:NAME; what the labels are meant to "
         "stand for",
     )
-    gold_reward_model_path: list[str | RewardFunction] = option([], help="reward model directories used as gold")
+    gold_reward_model_path: list[str | RewardFunction] = option(
+        [], help="reward models used as gold: directories of `rlhf reward`, or classifiers, MODEL:LABEL if need be"
+    )
     gold_labels: list[str] = option(
         [], help="labels.jsonl files of people who labelled samples of this run (those in RUN/samples or, of the same "
         "--draw, RUN/evaluation): share of positive as gold, of the samples that have labels"
@@ -204,27 +206,21 @@ SAME_RULE = {"embedded": "gold", "gold_words_only": "lexicon"}
 
 
 def load_gold(spec: str | RewardFunction) -> RewardFunc:
-    """`gold` and `lexicon`, the rules of `rlhf label simulate`, or what `load_reward_func` loads, or a function."""
-    from rewards.by_name import load_reward_func
+    """`gold` and `lexicon`, the rules of `rlhf label simulate`, or what `rewards.load` loads."""
     from rewards.gold import GoldRule
+    from rewards.loading import load_reward
 
     rules = {rule.__name__: rule for rule in (GoldRule(), GoldRule(check_lines=False))}
-    if not isinstance(spec, str):
-        return cast("RewardFunc", spec)
-    return rules[spec] if spec in rules else load_reward_func(spec)
+    return rules[spec] if isinstance(spec, str) and spec in rules else cast("RewardFunc", load_reward(spec))
 
 
 def load_functions(config: EvaluateConfig) -> tuple[dict[str, RewardFunc], dict[str, RewardFunc]]:
     """Golds and qualities by name. Raises InputError when one cannot be loaded or two have one name."""
     golds: dict[str, RewardFunc] = {}
     if config.gold_reward_model_path:
-        from rewards.loading import load_reward_model
+        from rewards.loading import load_reward
 
-        models = config.gold_reward_model_path
-        golds |= {
-            named(model): load_reward_model(model) if isinstance(model, str) else cast("RewardFunc", model)
-            for model in models
-        }
+        golds |= {named(model): cast("RewardFunc", load_reward(model)) for model in config.gold_reward_model_path}
     if config.gold_labels:
         from rlhf.inspection.labelled_gold import LabelledGold
 
@@ -252,7 +248,10 @@ def named(reward: str | RewardFunction) -> str:
     """The name of a gold or a quality: a path as it is, the function's name of FILE.py:NAME or a function."""
     from rewards.calling import reward_name
 
-    return reward.split(":")[-1] if isinstance(reward, str) else reward_name(reward)
+    if not isinstance(reward, str):
+        return reward_name(reward)
+    file, colon, name = reward.rpartition(":")
+    return name if colon and file.endswith(".py") else reward
 
 
 def samples_wanted(config: EvaluateConfig, ladder: Run, functions: dict[str, RewardFunc]) -> int:

@@ -28,7 +28,7 @@ from rlhf.inspection.estimates import Estimate, mean_estimate
 from rlhf.language_model.randomness import Stream
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.objective import exact_kl
-from rlhf.ppo.reward_functions import score
+from rlhf.ppo.reward_functions import Rewards
 from rlhf.ppo.rollout import Rollout, RolloutWorker, completion_logits
 from rlhf.runs.provenance import changed_since, reward_inputs, reward_origins, told
 from rlhf.runs.reading import Run
@@ -70,7 +70,7 @@ def run_rewards(
     Raises InputError when the run got them as Python objects, which no file can bring back, when they are not found, or
     (unless that is accepted) are not what they were: a reward itself, or the labels and samples that it was made from.
     """
-    from rewards.loading import load_reward, load_reward_model
+    from rewards.loading import load_rewards
 
     resolved = run.info.get("resolved", {})
     models = models or [where(run, "reward_model_path", path) for path in resolved.get("reward_model_path") or []]
@@ -85,8 +85,7 @@ def run_rewards(
             expected="a run of `rlhf ppo`, whose rewards can be loaded again",
             fix="score the stored samples instead: --stored_samples",
         )
-    given = [load_reward_model(one) if isinstance(one, str) else one for one in models]
-    given += [load_reward(one) if isinstance(one, str) else one for one in functions]
+    given = load_rewards(models, functions, label=resolved.get("reward_label"))
     rewards = [cast(RewardFunc, one) for one in given]
     changed = changed_since(run.info, reward_inputs(rewards), only="reward ")
     if changed and not accept_changes:
@@ -150,16 +149,12 @@ def draw_rung(
     model = load_rung(run, by_name[rung], dtype=dtype).to(device)
     first = by_name[original_rung(run)]
     reference = original if original is not None else load_rung(run, first, dtype=dtype).to(device)
-    weights = run.info.get("resolved", {}).get("reward_weights") or [1.0] * len(rewards)
     worker = RolloutWorker(
         model,
         reference,
         tokenizer,
         config,
-        rank=0,
-        world_size=1,
-        sum_over_processes=lambda tensor: tensor,
-        score=lambda asked, texts, ids, columns: score(rewards, weights, asked, texts, ids, columns),
+        Rewards.of(rewards, config),
     )
     encoded = {prompt: encode_prompt(tokenizer, prompt_from_text(prompt)) for prompt in set(prompts)}
     rollout = worker(
@@ -241,11 +236,12 @@ def token_heat(worker: RolloutWorker, rollout: Rollout, rows: range) -> list[Tok
 
 
 def token_pay(worker: RolloutWorker, rollout: Rollout, row: int, ids: list[int]) -> list[float | None]:
-    """Reward gained with each token of a completion: R(ids[:t+1]) - R(ids[:t])."""
+    """Reward gained with each token of a completion: R(ids[:t+1]) - R(ids[:t]), without what an ending costs."""
     parts = [ids[:t] for t in range(len(ids) + 1)]
     before = rollout.prompt_ids[row][rollout.prompt_mask[row]].tolist()
     texts = worker.ending.texts([before] * len(parts), parts)
-    rewards = worker.score([rollout.prompts[row]] * len(parts), texts, parts, {}).tolist()
+    values = worker.score([rollout.prompts[row]] * len(parts), texts, parts, {})
+    rewards = worker.rewards.weighted(values).tolist()
     gains = [after - before for before, after in pairwise(rewards)]
     return [float(f"{gain:.3g}") if math.isfinite(gain) else None for gain in gains]
 

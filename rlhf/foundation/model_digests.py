@@ -52,3 +52,9 @@ def settings_of(config: Any) -> dict[str, Any]:
     said = config.to_diff_dict() if hasattr(config, "to_diff_dict") else vars(config)  # peft's, or anyone's own
     plain = {key: sorted(map(str, value)) if isinstance(value, set) else value for key, value in said.items()}
     return {key: value for key, value in plain.items() if key not in _ORIGIN}
+
+
+def identity_of(model: Any, tokenizer: Any, **further: Any) -> dict[str, Any]:
+    """What the numbers of a model that scores texts depend on: weights, configuration, tokenizer, chat template."""
+    texts = {"tokenizer": tokenizer_digest(tokenizer), "chat": tokenizer.chat_template}
+    return {**further, **texts, "weights": weights_digest(model), "config": settings_of(model.config)}

@@ -27,10 +27,11 @@ def recorded_paths(
     """The files among a run's options, by the words that gave them; `root` is the run directory."""
     found = {}
     for given in _words(resolved[key] for key in sorted(set(options) & resolved.keys())):
-        file, _ = _split(given)
+        file, name = _split(given)
         if Path(file).exists():
             whole = os.path.abspath(file)
-            found[given] = {"absolute": whole, "relative_to_run": os.path.relpath(whole, os.path.abspath(root))}
+            relative = os.path.relpath(whole, os.path.abspath(root))
+            found[given] = {"absolute": whole, "relative_to_run": relative, "name": name}
     return found
 
 
@@ -42,7 +43,7 @@ def locate(info: Mapping[str, Any], root: Path, given: str) -> str:
     known = info.get("paths", {}).get(given)
     if known is None:
         return given
-    _, name = _split(given)
+    name = _name_in(given, known)
     places = [root / known["relative_to_run"], Path(known["absolute"])]
     return next((os.path.normpath(place) + name for place in places if place.exists()), given)
 
@@ -67,7 +68,7 @@ def require_located(
     """`locate`. Raises InputError naming the option when it is a file that is not found."""
     found = locate(info, root, given)
     known = info.get("paths", {}).get(given)
-    if known is not None and not Path(_split(found)[0]).exists():
+    if known is not None and not Path(found.removesuffix(_name_in(given, known))).exists():
         raise InputError(
             f"--{option}",
             got=f"neither {known['absolute']} nor {known['relative_to_run']} from the run",
@@ -82,6 +83,12 @@ def _words(values: Iterable[Any]) -> list[str]:
 
 
 def _split(given: str) -> tuple[str, str]:
-    """FILE.py:NAME as FILE.py and :NAME; anything else as it is and ""."""
+    """FILE.py:NAME and DIRECTORY:LABEL as the path and what stands from the colon on; anything else as it is and ""."""
     file, colon, name = given.rpartition(":")
-    return (file, colon + name) if file.endswith(".py") else (given, "")
+    is_part = file.endswith(".py") or (bool(file) and Path(file).is_dir() and not Path(given).exists())
+    return (file, colon + name) if is_part else (given, "")
+
+
+def _name_in(given: str, known: Mapping[str, str]) -> str:
+    """What stands behind the path in words that were recorded; older records do not say."""
+    return known["name"] if "name" in known else _split(given)[1]

@@ -17,7 +17,7 @@ from rlhf.inspection.estimates import Estimate
 from rlhf.inspection.evaluation import Evaluation, RungEvaluation
 from rlhf.inspection.figures import Story
 from rlhf.inspection.recommendation import recommend
-from rlhf.runs.metrics import METRICS
+from rlhf.runs.metrics import metric_of
 from rlhf.runs.reading import Run, read_ladder_samples, samples_folder
 
 
@@ -64,11 +64,10 @@ CONSTANT_MEANS = "this judgement is the same on every sample of every rung: it k
 
 def meaning_of(*keys: str) -> str:
     """What metrics mean, from their one definition: the text shown on hover."""
+    known = ((key, metric) for key in keys if (metric := metric_of(key)) is not None)
     return "\n".join(
-        f"{key}: {METRICS[key].estimator} [{METRICS[key].unit}]; over {METRICS[key].mask}; "
-        f"healthy: {METRICS[key].healthy}"
-        for key in keys
-        if key in METRICS
+        f"{key}: {metric.estimator} [{metric.unit}]; over {metric.mask}; healthy: {metric.healthy}"
+        for key, metric in known
     )
 
 

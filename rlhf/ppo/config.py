@@ -32,6 +32,7 @@ class PPOConfig(Options):
         "vf_coef": "critic",
         "cliprange_value": "critic",
         "kl_horizon": "kl_target",
+        "overlong_penalty_factor": "overlong_buffer_length",
     }
     NOT_WITH: ClassVar[Mapping[str, str]] = {"overwrite": "resume"}
 
@@ -103,6 +104,18 @@ class PPOConfig(Options):
 
     # reward
     reward_weights: list[float] = option([], help="one weight a reward function; all 1 if not given")
+    missing_eos_penalty: float | None = option(
+        None, help="taken off the reward of a completion that no end token and no stop string ended; more than 0"
+    )
+    overlong_buffer_length: int | None = option(
+        None, help="tokens before the limit of a completion over which a cost for length rises (DAPO, eq. 13)"
+    )
+    overlong_penalty_factor: float = option(
+        1.0, help="what that cost is at the limit, in the reward's unit; more than 0"
+    )
+    async_reward_batch_size: int = option(
+        64, help="completions that each `async def` reward function is awaited for at once"
+    )
     normalization_samples: int = option(
         2048, help="samples of the initial policy that fix the reward's offset and scale, unless its file has them"
     )
@@ -144,6 +157,7 @@ class PPOConfig(Options):
             "minibatch_size",
             "per_device_train_batch_size",
             "max_iterations",
+            "async_reward_batch_size",
         ):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in (
@@ -154,9 +168,14 @@ class PPOConfig(Options):
             "ladder_step",
             "vf_coef",
             "cliprange_value",
+            "overlong_penalty_factor",
             "straggler_timeout",
         ):
             self._require(name, getattr(self, name) > 0, "more than 0")
+        penalty = self.missing_eos_penalty
+        self._require("missing_eos_penalty", penalty is None or penalty > 0, "more than 0")
+        buffer, limit = self.overlong_buffer_length, self.max_completion_length
+        self._require("overlong_buffer_length", buffer is None or 1 <= buffer <= limit, f"1 to {limit}, the limit")
         memory = self.logits_memory_mb
         self._require("logits_memory_mb", memory is None or memory >= 1, "at least 1")
         self._require("output_dir", bool(self.output_dir), "a directory")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from rlhf.ppo.config import PPOConfig
+
 Action = Literal["grow_batch", "halve_learning_rate", "at_maximum_batch"]
 
 
@@ -35,6 +37,12 @@ class ClipFractionController:
     max_iteration_batch_size: int
     low: float
     high: float
+
+    @classmethod
+    def of(cls, args: PPOConfig) -> ClipFractionController:
+        """At the start of a run with these options."""
+        batch = (args.iteration_batch_size, args.learning_rate, args.max_iteration_batch_size)
+        return cls(*batch, args.clip_ratio_low, args.clip_ratio_high)
 
     def read(self, outside_mean: float | None, *, warming_up: bool = False) -> Decision | None:
         """Decide from `clip_ratio/outside_mean`; None (an iteration of a single update) decides nothing.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rlhf.foundation.adapters import copied, is_adapter, merged
+from rlhf.foundation.causal_lm import REFUSE_BEYOND, probe_ids, tolerance
 from rlhf.foundation.errors import InputError
 from rlhf.ppo.config import PPOConfig
 
@@ -73,15 +74,22 @@ def separate_trunk(model: Any, tokenizer: Any, args: PPOConfig) -> Any:
 
 
 def _reward_model(path: str, tokenizer: Any) -> Any:
+    """The model of a directory of `rlhf reward`, or a classifier's, that a critic starts from."""
+    from rewards.classifier_files import holds_model, load_classifier_model, load_classifier_tokenizer
     from rewards.ensemble import RewardEnsemble
     from rewards.loading import load_reward_model
+    from rewards.reward_file import REWARD_FILE
 
-    reward = load_reward_model(Path(path), device="cpu")
-    if isinstance(reward, RewardEnsemble):
-        raise InputError(
-            "--critic_model_path", got=f"{path}, an ensemble", expected="one reward model", fix="name a member of it"
-        )
-    own = reward.tokenizer.get_vocab()
+    if holds_model(path) and not (Path(path) / REWARD_FILE).exists():
+        model: Any = load_classifier_model(path, "float32")
+        own = load_classifier_tokenizer(path).get_vocab()
+        _require_causal_trunk(model, path)
+    else:
+        reward = load_reward_model(Path(path), device="cpu")
+        if isinstance(reward, RewardEnsemble):
+            got, fix = f"{path}, an ensemble", "name a member of it"
+            raise InputError("--critic_model_path", got=got, expected="one reward model", fix=fix)
+        model, own = reward.model, reward.tokenizer.get_vocab()
     foreign = [token for token, number in tokenizer.get_vocab().items() if own.get(token) != number]
     if foreign:
         raise InputError(
@@ -90,7 +98,23 @@ def _reward_model(path: str, tokenizer: Any) -> Any:
             expected="a reward model with the policy's token ids, since the critic reads what the policy wrote",
             fix="fit the reward model on the policy's own model, or start the critic from the policy (leave it out)",
         )
-    return reward.model
+    return model
+
+
+@torch.no_grad()
+def _require_causal_trunk(model: Any, path: str) -> None:
+    """A critic values a prefix by the prefix alone. Raises InputError for a trunk that looks ahead, as encoders do."""
+    ids = probe_ids(model)
+    half = max(1, ids.shape[1] // 2)
+    whole, prefix = (getattr(model.base_model(input_ids=x), "last_hidden_state", None) for x in (ids, ids[:, :half]))
+    near = tolerance(model) * max(1.0, float(whole.abs().max())) if whole is not None else 0.0
+    if whole is None or prefix is None or bool((whole[:, :half] - prefix).abs().max() > REFUSE_BEYOND * near):
+        raise InputError(
+            "--critic_model_path",
+            got=f"{path}, a {type(model).__name__} that reads a text as a whole",
+            expected="a classifier on a decoder, which sees only what stands before",
+            fix="start the critic from the policy (leave it out), or name another reward model",
+        )
 
 
 def add_critic(policy: Any, trunk: Any, probe_ids: list[int]) -> ActorCritic:

@@ -31,14 +31,23 @@ class PPOCommandConfig(PPOConfig):
         "dataset_config": "dataset_name",
         "dataset_train_split": "dataset_name",
         "prompt_column": "prompts eval_prompts dataset_name",
+        "reward_label": "reward_model_path",
         "lora_r": "use_peft",
         "lora_alpha": "use_peft",
         "lora_target_modules": "use_peft",
     }
 
     model_name_or_path: Model = option(help="the original: a model directory or a hub name")
-    reward_model_path: list[str | RewardFunction] = option([], help="reward model directories (from `rlhf reward`)")
-    reward_func: list[str | RewardFunction] = option([], help="reward functions: a built-in NAME or FILE.py:NAME")
+    reward_model_path: list[str | RewardFunction] = option(
+        [], help="reward models: directories of `rlhf reward`, or sequence classifiers by directory or hub name"
+    )
+    reward_label: str | None = option(
+        None,
+        help="the label whose log-probability pays, where such a classifier has several; MODEL:LABEL says the same",
+    )
+    reward_func: list[str | RewardFunction] = option(
+        [], help="reward functions: a built-in NAME, FILE.py:NAME, FILE.yaml"
+    )
     prompt: str | None = option(None, help="one prompt for every completion; unconditional if none is given")
     prompts: Prompts | None = option(
         None, help="prompt file: JSON, CSV or Parquet with `prompt` (text or messages), or one prompt a line"
@@ -79,20 +88,6 @@ class PPOCommandConfig(PPOConfig):
                 expected="one of --prompt, --prompts, --dataset_name",
                 fix="drop the others",
             )
-
-
-def load_rewards(config: PPOCommandConfig) -> list[RewardFunction]:
-    """Reward models first, then reward functions, in the order given. Raises InputError."""
-    functions: list[RewardFunction] = []
-    if config.reward_model_path:
-        from rewards.loading import load_reward_model
-
-        functions += [load_reward_model(path) if isinstance(path, str) else path for path in config.reward_model_path]
-    if config.reward_func:
-        from rewards.by_name import load_reward_func
-
-        functions += [load_reward_func(spec) if isinstance(spec, str) else spec for spec in config.reward_func]
-    return functions
 
 
 def load_rows(config: PPOCommandConfig) -> list[dict[str, Any]]:
@@ -141,7 +136,10 @@ def _evaluation_rows(config: PPOCommandConfig) -> list[dict[str, Any]] | None:
 
 def load_given(config: PPOCommandConfig) -> dict[str, Any]:
     """What the command line names, as arguments of `PPOTrainer`. Raises InputError."""
-    rows, rewards = load_rows(config), load_rewards(config)
+    from rewards.loading import load_rewards
+
+    rows = load_rows(config)
+    rewards = load_rewards(config.reward_model_path, config.reward_func, label=config.reward_label)
     return {
         "reward_funcs": rewards,
         "train_dataset": rows,
@@ -180,9 +178,10 @@ def known_constants(
     config: PPOCommandConfig, rewards: Sequence[RewardFunction], prompts: Sequence[Any]
 ) -> Normalization | None:
     """Offset and scale from the reward model's own file, where one model alone is the reward and they fit the run."""
+    from rlhf.ppo.ending_costs import EndingCosts
     from rlhf.ppo.normalization import from_reward_file
 
-    if len(rewards) != 1 or config.reward_weights:
+    if len(rewards) != 1 or config.reward_weights or EndingCosts.of(config).asked_for:
         return None
     report = getattr(rewards[0], "report", None)  # a reward model has one, a function none
     if report is None:

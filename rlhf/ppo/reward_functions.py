@@ -1,20 +1,85 @@
-"""The rewards of a rollout: several functions and their weights, each called as rewards/calling.py does.
+"""The rewards of a rollout: several functions and their weights, each called as rewards/calling.py does, less what an
+ending costs.
 
 A sample that no function scored is left out of the update and counted; it never becomes 0.
+
+Shapes: F functions, B completions.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rewards.calling import RewardFunction, as_trl_gives, call_reward
+from rewards.calling import AT_ONCE, RewardFunction, as_trl_gives, call_rewards, reward_name
 from rlhf.foundation.conversation import Text
 from rlhf.foundation.errors import InputError
+from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.ending_costs import EndingCosts
+
+
+@dataclass(frozen=True, slots=True)
+class Rewards:
+    """The functions of a run with their weights, what an ending costs, and what else the functions are given."""
+
+    functions: Sequence[RewardFunction]
+    weights: Sequence[float]
+    costs: EndingCosts = field(default_factory=EndingCosts)
+    at_once: int = AT_ONCE
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, functions: Sequence[RewardFunction], args: PPOConfig, extras: Mapping[str, Any] | None = None
+    ) -> Rewards:
+        """Those of a run's options. Raises InputError on another number of weights than functions."""
+        weights = weights_of(functions, args.reward_weights)
+        return cls(functions, weights, EndingCosts.of(args), args.async_reward_batch_size, extras or {})
+
+    @property
+    def names(self) -> list[str]:
+        """A name for each function, as metrics have it; of several of one name the later ones are numbered."""
+        seen: Counter[str] = Counter()
+        names = []
+        for name in map(reward_name, self.functions):
+            seen[name] += 1
+            names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        return names
+
+    def values(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[str],
+        completion_ids: Sequence[Sequence[int]],
+        columns: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Tensor:
+        """What each function gives, (F, B) float64 on the CPU; NaN where it does not apply.
+
+        Raises InputError as `call_reward` does.
+        """
+        given = {**(columns or {}), **self.extras}
+        found = call_rewards(self.functions, prompts, completions, completion_ids, given, at_once=self.at_once)
+        rows = [[math.nan if value is None else value for value in row] for row in found]
+        return torch.tensor(rows, dtype=torch.float64).reshape(len(self.functions), len(completions))
+
+    def weighted(self, values: Tensor) -> Tensor:
+        """Σ_f w_f values_f over the functions that apply, (B,) from (F, B); NaN where none does."""
+        weights = torch.tensor(self.weights, dtype=values.dtype)[:, None]
+        total = (weights * values.nan_to_num()).sum(0)
+        return torch.where(values.isnan().all(0), math.nan, total)
+
+    def total(self, values: Tensor, ended: Tensor, lengths: Tensor) -> Tensor:
+        """The reward that PPO is given, (B,): the weighted sum less what the ending costs.
+
+        `ended` (B,) bool, `lengths` (B,) in tokens, the end token included.
+        """
+        return self.weighted(values) - self.costs(ended, lengths)
 
 
 def weights_of(functions: Sequence[RewardFunction], given: Sequence[float]) -> list[float]:
@@ -27,27 +92,6 @@ def weights_of(functions: Sequence[RewardFunction], given: Sequence[float]) -> l
             fix="give one a function",
         )
     return list(given) or [1.0] * len(functions)
-
-
-def score(
-    functions: Sequence[RewardFunction],
-    weights: Sequence[float],
-    prompts: Sequence[Text],
-    completions: Sequence[str],
-    completion_ids: Sequence[Sequence[int]],
-    columns: Mapping[str, Sequence[Any]] | None = None,
-) -> Tensor:
-    """Weighted sum of the rewards, (B,) float64 on the CPU; NaN where no function applies.
-
-    Raises InputError as `call_reward` does.
-    """
-    total = torch.full((len(completions),), math.nan, dtype=torch.float64)
-    for function, weight in zip(functions, weights, strict=True):
-        found = call_reward(function, prompts, completions, completion_ids, columns)
-        values = torch.tensor([math.nan if value is None else value for value in found], dtype=torch.float64)
-        applies = ~values.isnan()
-        total = torch.where(applies, torch.nan_to_num(total) + weight * torch.nan_to_num(values), total)
-    return total
 
 
 def veto_share(functions: Sequence[Any], prompts: Sequence[Text], completions: Sequence[str]) -> float | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -25,10 +25,10 @@ from rlhf.language_model.sampler import chunks, generate, pad_prompts, position_
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic, ValuedOutput
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1, kl_k3
+from rlhf.ppo.reward_functions import Rewards
 from rlhf.ppo.stretches import share_of
 
-# What a process tells of the work that it begins: begins(phase, share=(its rows, the most that a process has)).
-Begins = Callable[..., None]
+Score = Callable[[list[Any], list[str], list[list[int]], Mapping[str, list[Any]]], Tensor]
 CPU_LOGITS_MB = 32  # stays in the cache: 256 was slower
 ACCELERATOR_LOGITS_MB = 2048
 
@@ -54,6 +54,7 @@ class Rollout:
     end_token_ids: tuple[int, ...]
     vocabulary: int  # tokens that the policy chose from
     ref_logprobs: Tensor | None = None  # (B, T), with a critic
+    reward_values: Tensor | None = None  # (F, B) of each reward function, NaN where it does not apply
     values: Tensor | None = None  # (B, T) the critic's, of the prefix before each token, 0 where masked
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -64,6 +65,35 @@ class Rollout:
     def scored(self) -> Tensor:
         """Which completions have a reward, (B,) bool."""
         return ~self.rewards.isnan()
+
+
+class Together(Protocol):
+    """What the processes of a run do together, of which a rollout needs this (distributed.Processes has it)."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def world_size(self) -> int: ...
+    def sum(self, tensor: Tensor) -> Tensor: ...
+    def naming(self, function: Callable[..., Any]) -> Callable[..., Any]: ...
+    def begin(self, phase: str, *, alone: bool = False, share: tuple[int, int] | None = None) -> None: ...
+
+
+class Alone:
+    """A process by itself."""
+
+    rank, world_size = 0, 1
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """What there is."""
+        return tensor
+
+    def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """There is no other rank to be told apart from."""
+        return function
+
+    def begin(self, phase: str, *, alone: bool = False, share: tuple[int, int] | None = None) -> None:
+        """Nobody waits."""
 
 
 class Forward(NamedTuple):
@@ -147,23 +177,16 @@ class RolloutWorker:
         ref_model: Any,
         tokenizer: Any,
         config: PPOConfig,
+        rewards: Rewards,
         *,
-        rank: int,
-        world_size: int,
-        sum_over_processes: Callable[[Tensor], Tensor],
-        score: Callable[[list[Any], list[str], list[list[int]], Mapping[str, list[Any]]], Tensor],
+        processes: Together | None = None,
         critic: ActorCritic | None = None,
-        begins: Begins = lambda phase, *, share: None,
     ) -> None:
-        """`score(prompts, completions, completion_ids, columns)` returns (B,) float64 with NaN for not applicable.
-
-        With a `critic`, whose policy is `model`, the values and the reference's log-probs are measured too.
-        """
-        self.begins = begins
+        """With a `critic`, whose policy is `model`, the values and the reference's log-probs are measured too."""
         self.model, self.ref_model, self.tokenizer, self.config = model, ref_model, tokenizer, config
-        self.critic = critic
-        self.rank, self.world_size = rank, world_size
-        self.sum_over_processes, self.score = sum_over_processes, score
+        self.rewards, self.critic, self.processes = rewards, critic, processes or Alone()
+        self.sum_over_processes = self.processes.sum
+        self.score: Score = self.processes.naming(rewards.values)
         self.device = next(model.parameters()).device
         self.ending = ending_of(model, tokenizer, config.stop_strings)
 
@@ -183,16 +206,18 @@ class RolloutWorker:
         """
         started = time.perf_counter()
         share = share_of(
-            list(chunks(len(rows), self.config.per_device_generation_batch_size)), self.rank, self.world_size
+            list(chunks(len(rows), self.config.per_device_generation_batch_size)),
+            self.processes.rank,
+            self.processes.world_size,
         )
-        self.begins("sampling", share=share)
+        self.processes.begin("sampling", share=share)
         rollout = self._sample(rows, encoded, stream, iteration, first_index)
         sampled = time.perf_counter()
-        self.begins("the reward functions", share=share)
+        self.processes.begin("the reward functions", share=share)
         self._score(rollout, rows)
         scored = time.perf_counter()
         if measure:
-            self.begins("measuring log-probs", share=share)
+            self.processes.begin("measuring log-probs", share=share)
             self._measure(rollout)
         rollout.seconds = {
             "generate": sampled - started,
@@ -203,7 +228,7 @@ class RolloutWorker:
 
     def _own_chunks(self, count: int) -> list[range]:
         every = list(chunks(count, self.config.per_device_generation_batch_size))
-        return every[self.rank :: self.world_size]
+        return every[self.processes.rank :: self.processes.world_size]
 
     def _sample(
         self,
@@ -259,14 +284,16 @@ class RolloutWorker:
         )
 
     def _score(self, rollout: Rollout, rows: Sequence[Mapping[str, Any]]) -> None:
-        rewards = torch.zeros(len(rollout), dtype=torch.float64)
+        values = torch.zeros(len(self.rewards.functions), len(rollout), dtype=torch.float64)
         own = [i for chunk in self._own_chunks(len(rollout)) for i in chunk]
         if own:
             token_ids = [rollout.completion_ids[i][rollout.completion_mask[i]].tolist() for i in own]
             columns = {key: [rows[i][key] for i in own] for key in rows[0] if key != "prompt"}
             texts = [rollout.completions[i] for i in own]
-            rewards[own] = self.score([rollout.prompts[i] for i in own], texts, token_ids, columns)
-        rollout.rewards = self.sum_over_processes(rewards)
+            values[:, own] = self.score([rollout.prompts[i] for i in own], texts, token_ids, columns)
+        rollout.reward_values = self.sum_over_processes(values)
+        lengths = rollout.completion_mask.sum(1)
+        rollout.rewards = self.rewards.total(rollout.reward_values, rollout.ended, lengths)
 
     @torch.no_grad()
     def _measure(self, rollout: Rollout) -> None:

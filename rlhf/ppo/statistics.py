@@ -16,6 +16,7 @@ from torch import Tensor
 from rlhf.ppo.advantages import Targets
 from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.objective import masked_mean
+from rlhf.ppo.reward_functions import Rewards
 from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.update import UpdateStatistics
 
@@ -67,6 +68,21 @@ def rollout_statistics(rollout: Rollout, targets: Targets, constants: Normalizat
         "top_completion_share": Counter(rollout.completions).most_common(1)[0][1] / len(rollout),
         **{f"seconds/{name}": seconds for name, seconds in rollout.seconds.items()},
     }
+
+
+def reward_statistics(rollout: Rollout, rewards: Rewards) -> dict[str, Any]:
+    """Each reward function by itself, and what the endings cost; null where a cost is not asked for."""
+    line: dict[str, Any] = {}
+    assert rollout.reward_values is not None  # a rollout that was scored
+    for name, values in zip(rewards.names, rollout.reward_values, strict=True):
+        applies = values[~values.isnan()]
+        line[f"rewards/{name}/mean"] = float(applies.mean())
+        line[f"rewards/{name}/std"] = float(applies.std()) if len(applies) > 1 else None
+    costs, scored, lengths = rewards.costs, rollout.scored, rollout.completion_mask.sum(-1)
+    missing, overlong = costs.missing_end(rollout.ended)[scored], costs.overlong(lengths)[scored]
+    line["missing_eos_penalty"] = float(missing.mean()) if costs.penalty else None
+    line["overlong_penalty"] = float(overlong.mean()) if costs.factor else None
+    return line
 
 
 def update_statistics(statistics: UpdateStatistics | None) -> dict[str, Any]:

@@ -73,12 +73,25 @@ class Tracking:
         self.handler.on_step_end(self.arguments, self.state, self.control)
         self.handler.on_log(self.arguments, self.state, self.control, numbers)
 
-    def rung(self, name: str, iteration: int, samples: Sequence[Sample]) -> None:
-        """A rung was saved; its first samples become a table in tensorboard and trackio."""
+    def rung(
+        self, name: str, iteration: int, samples: Sequence[Sample], extra: Mapping[str, Sequence[Any]] | None = None
+    ) -> None:
+        """A rung was saved; its first samples become a table in tensorboard and trackio.
+
+        `extra` are further columns, of which those that have a value for each sample are shown.
+        """
         self.state.global_step = iteration
-        rows = [[s.prompt, s.completion, s.reward, s.logprob] for s in samples[:TABLE_ROWS]]
+        whole = {column: values for column, values in (extra or {}).items() if len(values) == len(samples)}
+        columns: dict[str, Sequence[Any]] = {
+            "prompt": [s.prompt for s in samples],
+            "completion": [s.completion for s in samples],
+            "reward": [s.reward for s in samples],
+            "logprob": [s.logprob for s in samples],
+            **whole,
+        }
+        table = {column: list(values[:TABLE_ROWS]) for column, values in columns.items()}
         for tracker in self.trackers:
-            _log_table(tracker, f"samples/{name}", rows, iteration)
+            _log_table(tracker, f"samples/{name}", table, iteration)
         self.handler.on_save(self.arguments, self.state, self.control)
 
     @property
@@ -91,9 +104,9 @@ class Tracking:
         self.handler.on_train_end(self.arguments, self.state, self.control)
 
 
-def _log_table(tracker: Any, title: str, rows: Sequence[Sequence[Any]], step: int) -> None:
-    """Log prompt, completion, reward and log-probability (nats) where the tracker can show a table."""
-    names = ["prompt", "completion", "reward", "logprob"]
+def _log_table(tracker: Any, title: str, table: Mapping[str, Sequence[Any]], step: int) -> None:
+    """Log prompt, completion, reward, log-probability (nats) and further columns where the tracker can show a table."""
+    names, rows = list(table), list(zip(*table.values(), strict=True))
     match type(tracker).__name__:
         case "TensorBoardCallback" if tracker.tb_writer is not None:
             lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in [names, ["---"] * len(names), *rows]]

@@ -16,13 +16,12 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from os import PathLike
 from typing import Any
 
 import torch
 
-from rewards.calling import RewardFunction, reward_name
+from rewards.calling import RewardFunction
 from rewards.loading import as_reward_functions
 from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.foundation.digests import digest_files
@@ -44,10 +43,12 @@ from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.learner import load_learner
 from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row
-from rlhf.ppo.reward_functions import require_scores, score, veto_share, weights_of
+from rlhf.ppo.reward_functions import Rewards, require_scores, veto_share
+from rlhf.ppo.reward_log import RewardLog
 from rlhf.ppo.rollout import Rollout, RolloutWorker
-from rlhf.ppo.statistics import finite_or_null, rollout_statistics, update_statistics
+from rlhf.ppo.statistics import finite_or_null, reward_statistics, rollout_statistics, update_statistics
 from rlhf.ppo.tracking import Tracking, progress
+from rlhf.ppo.trial import one_of_each_kind, try_rewards
 from rlhf.ppo.update import UpdateStatistics, update
 from rlhf.runs import provenance
 from rlhf.runs.ladder import Ladder
@@ -59,8 +60,9 @@ class PPOTrainer:
     """Finetunes `model` towards `reward_funcs` and leaves a run directory (docs/reference/files.md).
 
     Parameters as in TRL's trainers: `model` is a name, a path or a causal LM; `reward_funcs` one function
-    `f(prompts, completions, completion_ids, **kwargs) -> list[float | None]`, what names one (a reward model's
-    directory, a rule, FILE.py:NAME, FILE.yaml), or several (with `args.reward_weights`); `train_dataset` has a column
+    `f(prompts, completions, completion_ids, **kwargs) -> list[float | None]`, a sequence classifier (its tokenizer in
+    `reward_processing_classes`), or what names one (a model's directory or hub name, a rule, FILE.py:NAME, FILE.yaml),
+    or several (with `args.reward_weights`); `train_dataset` has a column
     `prompt`, text or messages ("" for unconditional samples, the default); `eval_dataset` gives the prompts of the
     rungs' evaluation samples; `processing_class` is the tokenizer. `peft_config` puts an adapter on the model, which
     alone is trained; `reward_constants` are offset and scale where known already. Raises InputError.
@@ -80,21 +82,25 @@ class PPOTrainer:
         callbacks: Sequence[Any] = (),
         peft_config: Any = None,
         reward_constants: Normalization | None = None,
+        reward_processing_classes: Any = None,
     ) -> None:
         args.require_memory()
         self.args, self.given = args, args.given()
         others = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "peft_config": peft_config}
-        others |= {"processing_class": processing_class, "callbacks": callbacks, "reward_constants": reward_constants}
+        others |= {"processing_class": processing_class, "reward_processing_classes": reward_processing_classes}
+        others |= {"callbacks": callbacks, "reward_constants": reward_constants}
         self.made_from = made_from(args, model, reward_funcs, others)
         self.processes = distributed.start(use_cpu=args.use_cpu, straggler_timeout=args.straggler_timeout)
         self.processes.require_divisor_of(args.minibatch_size)
         self.processes.watch(args.straggler_timeout)
         agreement.require_same_options(self.processes, args.resolved())
         device = self.processes.accelerator.device
+        rewards = self.processes.all_do(lambda: as_reward_functions(reward_funcs, reward_processing_classes))
+        self.processes.all_do(lambda: self._take(rewards, train_dataset, eval_dataset))
         loaded = self.processes.all_do(lambda: load_learner(model, processing_class, peft_config, args, device))
         self.model, self.ref_model, self.learner, self.tokenizer, self.args, self.source, self.inputs = loaded
         args = self.args
-        self.processes.all_do(lambda: self._take(reward_funcs, train_dataset, eval_dataset))
+        self.processes.all_do(self._fit)
         agreement.require_same_inputs(self.processes, self.inputs)
         self.schedule = PromptSchedule(len(self.train_rows), num_generations=args.num_generations, seed=args.seed)
         self.worker = RolloutWorker(
@@ -102,12 +108,9 @@ class PPOTrainer:
             self.ref_model,
             self.tokenizer,
             args,
-            rank=self.processes.rank,
-            world_size=self.processes.world_size,
-            sum_over_processes=self.processes.sum,
-            score=self.processes.naming(partial(score, self.reward_funcs, self.reward_weights)),
+            self.rewards,
+            processes=self.processes,
             critic=self.learner if isinstance(self.learner, critic.ActorCritic) else None,
-            begins=self.processes.begin,
         )
         self.doctor = Doctor(
             self.model, self.ref_model, [beginning_token(self.tokenizer)] * 4, args, speaks=self.processes.is_main
@@ -116,10 +119,7 @@ class PPOTrainer:
         self.optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon, weight_decay=0.0)
         with self.processes.meeting():
             self.train_model = self.processes.accelerator.prepare_model(self.learner)
-        self.controller = ClipFractionController(
-            args.iteration_batch_size, args.learning_rate, args.max_iteration_batch_size, args.clip_ratio_low,
-            args.clip_ratio_high,
-        )  # fmt: skip
+        self.controller = ClipFractionController.of(args)
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
@@ -130,17 +130,20 @@ class PPOTrainer:
         self.iteration = self.completions_seen = self.optimizer_steps = 0
         self.stop_reason: str | None = None
 
-    def _take(self, reward_funcs: Any, train_dataset: Any, eval_dataset: Any) -> None:
-        """Rewards and prompts. Raises InputError when they do not fit each other or the model."""
-        self.reward_funcs = as_reward_functions(reward_funcs)
-        self.reward_weights = weights_of(self.reward_funcs, self.args.reward_weights)
+    def _take(self, rewards: list[RewardFunction], train_dataset: Any, eval_dataset: Any) -> None:
+        """Rewards and prompts, tried on each other before a model is loaded. Raises InputError."""
+        self.reward_funcs, self.reward_log = rewards, RewardLog(self.args.max_iterations)
+        self.rewards = Rewards.of(rewards, self.args, self.reward_log.extras())
         self.train_rows, self.eval_rows = as_both_rows(train_dataset, eval_dataset)
+        try_rewards(self.rewards, self.train_rows, self.eval_rows)
+
+    def _fit(self) -> None:
+        """Raise InputError when the prompts do not fit the model; what the run's numbers depend on."""
         self.encode = PromptEncoder(self.tokenizer, vocabulary_rows(self.model))
         rows = [*self.train_rows, *self.eval_rows]
         check_context(self.model, self.encode.longest(rows), self.args.max_completion_length)
-        self.inputs |= provenance.run_inputs(
-            self.model, self.args.critic_model_path, self.train_rows, self.eval_rows, self.reward_funcs
-        )
+        given = (self.args.critic_model_path, self.train_rows, self.eval_rows, self.reward_funcs)
+        self.inputs |= provenance.run_inputs(self.model, *given)
 
     # -- the algorithm -------------------------------------------------------------------------------------------
 
@@ -164,6 +167,7 @@ class PPOTrainer:
         self.begin()
         first, count = self.completions_seen, self.controller.iteration_batch_size
         rows = [self.train_rows[self.schedule(first + i)] for i in range(count)]
+        self.reward_log.begin(self.iteration, epoch=first / len(self.train_rows))
         try:
             rollout = self._roll(rows, Stream.ROLLOUT, self.iteration, first)
         except LogitsNotFinite:
@@ -245,17 +249,11 @@ class PPOTrainer:
     def _save_rung(self, target: float | None) -> None:
         """Fresh evaluation samples (same prompts and seed on every rung), then samples, checkpoint and ladder.json."""
         rows = [self.eval_rows[i % len(self.eval_rows)] for i in range(self.args.num_eval_samples)]
-        evaluation = self._roll(rows, Stream.EVALUATION, 0, 0)
+        with self.reward_log.aside() as extra:
+            evaluation = self._roll(rows, Stream.EVALUATION, 0, 0)
         name = self.ladder.name_for(target, float(evaluation.kl.mean()))
         require_scores(evaluation.scored, f"the evaluation samples of rung {name}")
-        rung = rungs.describe(
-            name,
-            target,
-            evaluation,
-            iteration=self.iteration,
-            completions_seen=self.completions_seen,
-            optimizer_steps=self.optimizer_steps,
-        )
+        rung = rungs.describe(name, target, evaluation, **self._counters())
         self.processes.begin(f"saving rung {name}", alone=True)
         if self.processes.is_main:
             samples = rungs.samples_of(evaluation, name, self.args.seed)
@@ -263,7 +261,7 @@ class PPOTrainer:
             self.checkpoints.save(self.run.root / rung.path)
             self.ladder.add(dataclasses.replace(rung, files=digest_files(self.run.root, rung.path, rung.samples)))
             if self.tracking:
-                self.tracking.rung(name, self.iteration, samples)
+                self.tracking.rung(name, self.iteration, samples, extra)
         else:
             self.ladder.rungs.append(rung)
 
@@ -317,7 +315,8 @@ class PPOTrainer:
             **self.sources,
             "made_from": self.made_from,
             "model": self.source,
-            "reward_functions": [reward_name(f) for f in self.reward_funcs],
+            "reward_functions": self.rewards.names,
+            "reward_weights": list(self.rewards.weights),
             "world_size": self.processes.world_size,
             "distributed_type": self.processes.distributed_type,
             "trained_parameters": sum(p.numel() for p in self.learner.parameters() if p.requires_grad),
@@ -327,13 +326,9 @@ class PPOTrainer:
         self.ladder.write()
 
     def _try_rewards(self) -> None:
-        """Score a completion of a training and an evaluation prompt, of texts and conversations if there are both.
-
-        What fails does so before the long work, and before anything is written.
-        """
-        given = enumerate((self.train_rows, self.eval_rows))
-        firsts = {(which, type(row["prompt"])): row for which, rows in given for row in reversed(rows)}
-        self._roll(list(firsts.values()), Stream.NORMALIZATION, 0, 0, measure=False)
+        """Score completions of the policy's own: what fails does so before anything is written."""
+        rows = one_of_each_kind(self.train_rows, self.eval_rows)
+        self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False)
 
     def _save_state(self) -> None:
         if self.processes.is_main:
@@ -366,6 +361,10 @@ class PPOTrainer:
 
     # -- small parts -----------------------------------------------------------------------------------------------
 
+    def _counters(self) -> dict[str, int]:
+        seen, steps = self.completions_seen, self.optimizer_steps
+        return {"iteration": self.iteration, "completions_seen": seen, "optimizer_steps": steps}
+
     def _roll(
         self, rows: Sequence[Row], stream: Stream, iteration: int, first: int, *, measure: bool = True
     ) -> Rollout:
@@ -378,10 +377,10 @@ class PPOTrainer:
         warming_up = self.optimizer_steps < self.args.warmup_steps
         decision = self.controller.read(statistics.outside_mean, warming_up=warming_up) if statistics else None
         line = {
-            "iteration": self.iteration,
-            "completions_seen": self.completions_seen,
-            "optimizer_steps": self.optimizer_steps,
+            **self._counters(),
             **rollout_statistics(rollout, aims, self.normalization),
+            **reward_statistics(rollout, self.rewards),
+            **self.reward_log.means(self.processes),
             **update_statistics(statistics),
             "veto_share": veto_share(self.reward_funcs, rollout.prompts, rollout.completions),
             "beta": self.kl_controller.beta,
@@ -392,6 +391,7 @@ class PPOTrainer:
             "accepted_changes": self.run.accepted_at(self.iteration),
         }
         line = finite_or_null(line)
+        self.reward_log.state.log_history.append(line)
         if self.processes.is_main:
             self.run.append_metrics(line)
             divergence.tell(line)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.tables import UNITS, framed
-from rlhf.runs.metrics import METRICS
+from rlhf.runs.metrics import metric_of
 from rlhf.runs.reading import Run, read_ladder_samples
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ HIDDEN = ("files",)  # digests of a rung's files
 
 def metrics_of(run: Run) -> DataFrame:
     """A row an iteration, with units."""
-    return framed(run.metrics, {name: metric.unit for name, metric in METRICS.items()})
+    keys = dict.fromkeys(key for line in run.metrics for key in line)
+    return framed(run.metrics, {key: metric.unit for key in keys if (metric := metric_of(key)) is not None})
 
 
 def ladder_of(run: Run) -> DataFrame:

@@ -5,7 +5,11 @@ docs/reference/metrics.md is made from it, and a test compares it with what a ru
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+
+# The keys that hold the name of a reward function.
+_OF_A_FUNCTION = re.compile(r"rewards/.+/(mean|std)")
 
 
 class Metric(NamedTuple):
@@ -68,6 +72,16 @@ METRICS: dict[str, Metric] = {
     "iteration_batch_size": Metric("completions", "of this rollout", "-", "-", "-"),
     "optimizer_steps": Metric("steps", "before this rollout", "-", "-", "-"),
     "unscored": Metric("completions", "no reward function applied; left out of the update", "-", "0", "-"),
+    "rewards/NAME/mean": Metric("reward's own", "mean of the reward function NAME alone, before weights",
+                                "completions it applies to", "-", "TRL `rewards/NAME/mean`"),
+    "rewards/NAME/std": Metric("reward's own", "sample standard deviation of it; null below two values",
+                               "completions it applies to", "above 0", "TRL `rewards/NAME/std`"),
+    "missing_eos_penalty": Metric(
+        "reward's own", "mean taken off for completions that nothing ended; null without --missing_eos_penalty",
+        _COMPLETIONS, "falling", "TRL's PPOTrainer",
+    ),
+    "overlong_penalty": Metric("reward's own", "mean taken off for length; null without --overlong_buffer_length",
+                               _COMPLETIONS, "falling", "Yu et al. 2025, eq. 13"),
     "veto_share": Metric(
         "fraction", "completions that break a constraint", "all completions", "falling", "Ziegler et al. 2019"
     ),
@@ -91,3 +105,9 @@ METRICS: dict[str, Metric] = {
     "seconds/reference": Metric("s", "wall clock of old log-probs, reference and exact KL", "-", "-", "-"),
     "seconds/update": Metric("s", "wall clock", "-", "-", "-"),
 }  # fmt: skip
+
+
+def metric_of(key: str) -> Metric | None:
+    """What a key of metrics.jsonl is; None for one that a reward function logged itself."""
+    found = _OF_A_FUNCTION.fullmatch(key)
+    return METRICS.get(f"rewards/NAME/{found[1]}" if found else key)

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rewards.by_name import load_reward_func
 from rewards.calling import RewardFunction
-from rewards.loading import as_reward_functions, load_reward_model
+from rewards.loading import as_reward_functions, load_rewards
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.host import same_threads
 from rlhf.foundation.model_digests import Inputs, model_inputs
@@ -73,8 +72,7 @@ def rewards_of(info: Mapping[str, Any], root: Path) -> list[RewardFunction]:
         )
     keys = ("reward_model_path", "reward_func")
     names = located(info, root, {key: info["resolved"].get(key) or [] for key in keys})
-    models: list[RewardFunction] = [load_reward_model(name) for name in names["reward_model_path"]]
-    return [*models, *map(load_reward_func, names["reward_func"])]
+    return load_rewards(names["reward_model_path"], names["reward_func"], label=info["resolved"].get("reward_label"))
 
 
 def rows_of(info: Mapping[str, Any], root: Path) -> tuple[Rows | None, Rows | None]:

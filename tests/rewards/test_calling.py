@@ -17,8 +17,7 @@ import pytest
 import torch
 
 from rewards.attribution import score as attributed
-from rewards.by_name import read_combination
-from rewards.calling import FailedOnSample, call_reward, reward_name
+from rewards.calling import EXTRAS, FailedOnSample, call_reward, reward_name
 from rewards.combination import CombinedReward
 from rewards.gold import GoldRule
 from rewards.loading import as_reward_functions, load_reward
@@ -192,7 +191,9 @@ def test_functions_get_what_they_name() -> None:
         call_reward(function, ["p", "q"], ANSWERS, [[1], [2, 3]], columns)
     ids = {"completion_ids": [[1], [2, 3]]}
     assert seen[0] == (ANSWERS, ["a", "b"])
-    assert seen[1] == (["p", "q"], {"completions": ANSWERS, **ids, **columns})
+    named = {key: value for key, value in seen[1][1].items() if key not in EXTRAS}
+    assert (seen[1][0], named) == (["p", "q"], {"completions": ANSWERS, **ids, **columns})
+    assert seen[1][1].keys() - named.keys() == {"trainer_state", "log_extra", "log_metric"}  # as TRL gives them
     assert seen[2] == (ANSWERS, ["p", "q"])
     assert seen[3] == (ANSWERS, ["a", "b"])
     assert reward_name(functools.partial(some, answer=[])) == "some"
@@ -265,7 +266,12 @@ def test_a_reward_may_be_given_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "rm").mkdir()
     with pytest.raises(InputError, match=r"reward_model\.json"):
         load_reward(tmp_path / "rm")
-    for nothing, message in ((5, "got a int"), ([], "got none"), ((), "got none"), (["nowhere/rm"], "unknown name")):
+    for nothing, message in (
+        (5, "got a int"),
+        ([], "got none"),
+        ((), "got none"),
+        (["nowhere/rm"], "no such local directory"),
+    ):
         with pytest.raises(InputError, match=message):
             as_reward_functions(nothing)
 
@@ -274,4 +280,4 @@ def test_constraints_that_are_no_list(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("weights: {full_stop: 1}\nconstraints: 5\n")
     with pytest.raises(InputError, match="got constraints: 5; expected a list of constraints"):
-        read_combination(path)
+        load_reward(path)

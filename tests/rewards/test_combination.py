@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from rewards.by_name import load_reward_func, read_combination
 from rewards.combination import CombinedReward
+from rewards.loading import load_reward
 from rewards.rules import full_stop_at_16_to_24
 from rlhf.foundation.errors import InputError
-from rlhf.ppo.reward_functions import score, veto_share
+from rlhf.ppo.reward_functions import Rewards, veto_share
 
 FILE = """
 weights: {full_stop: 2.0, length: -0.5}
@@ -27,7 +27,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_weighted_sum_and_penalty_by_hand(tmp_path: Path) -> None:
-    reward = load_reward_func(str(write(tmp_path, FILE)))
+    reward = load_reward(str(write(tmp_path, FILE)))
     assert reward.__name__ == "short_and_stopped"
     texts = ["Hail. Farewell.", "one", "a b c d", "a b c d e.", ""]
     # 2·2 - 0.5·2 = 3; one word breaks at_least; 0 - 0.5·4 = -2; five words break at_most; none breaks at_least.
@@ -35,22 +35,22 @@ def test_weighted_sum_and_penalty_by_hand(tmp_path: Path) -> None:
     assert isinstance(reward, CombinedReward)
     assert reward.violations([""] * 5, texts) == [False, True, False, True, True]
     assert veto_share([reward], [""] * 5, texts) == pytest.approx(3 / 5)
-    assert veto_share([load_reward_func("full_stop")], [""] * 5, texts) is None
-    assert score([reward], [1.0], [""] * 5, texts, [[]] * 5).tolist() == [3.0, -3.0, -2.0, -3.0, -3.0]
+    assert veto_share([load_reward("full_stop")], [""] * 5, texts) is None
+    assert Rewards([reward], [1.0]).values([""] * 5, texts, [[]] * 5)[0].tolist() == [3.0, -3.0, -2.0, -3.0, -3.0]
 
 
 def test_a_part_that_does_not_apply_adds_nothing(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "def odd(prompts, completions, **kwargs):\n    return [1.0 if len(c) % 2 else None for c in completions]\n"
     )
-    reward = read_combination(write(tmp_path, f"weights: {{'{tmp_path}/mine.py:odd': 2, full_stop: 1}}"))
+    reward = load_reward(write(tmp_path, f"weights: {{'{tmp_path}/mine.py:odd': 2, full_stop: 1}}"))
     assert reward(["", ""], ["a..", "ab.."]) == [4.0, 2.0]
-    alone = read_combination(write(tmp_path, f"weights: {{'{tmp_path}/mine.py:odd': 2}}"))
+    alone = load_reward(write(tmp_path, f"weights: {{'{tmp_path}/mine.py:odd': 2}}"))
     assert alone(["", ""], ["a..", "ab.."]) == [2.0, None]
 
 
 def test_conversations_are_judged_by_their_content(tmp_path: Path) -> None:
-    reward = load_reward_func(str(write(tmp_path, FILE)))
+    reward = load_reward(str(write(tmp_path, FILE)))
     assert reward([[]], [[{"role": "assistant", "content": "Hail. Farewell."}]]) == [3.0]
 
 
@@ -82,5 +82,5 @@ def test_a_full_stop_between_tokens_16_and_24() -> None:
 )
 def test_mistakes_are_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        load_reward_func(str(write(tmp_path, text)))
+        load_reward(str(write(tmp_path, text)))
     assert "\n" not in str(caught.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards.by_name import load_reward_func
+from rewards.by_name import load_function
 from rewards.rules import RULES, full_stop, full_stop_share, length, lexicon_sentiment
 from rlhf.foundation.errors import InputError
 
@@ -31,7 +31,7 @@ def test_rules_take_trls_extra_columns_and_have_stable_names() -> None:
     for name, rule in RULES.items():
         assert rule.__name__ == name
         assert len(rule(prompts=[""], completions=["x"], completion_ids=[[1]], trainer_state=None, gold=[1])) == 1
-        assert load_reward_func(name) is rule
+        assert load_function(name) is rule
 
 
 def test_own_function_and_own_object(tmp_path: Path) -> None:
@@ -44,10 +44,10 @@ def test_own_function_and_own_object(tmp_path: Path) -> None:
         "        return [1.0] * len(completions)\n"
         "counter = Counter()\n"
     )
-    shout = load_reward_func(f"{file}:shout")
+    shout = load_function(f"{file}:shout")
     assert shout([""], ["ho! ho!"]) == [2.0]
     assert shout.__name__ == "shout"
-    assert load_reward_func(f"{file}:counter").__name__ == "counter"
+    assert load_function(f"{file}:counter").__name__ == "counter"
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def test_mistakes_in_a_users_file_are_told_with_their_line(tmp_path: Path, text:
     file = tmp_path / "mine.py"
     file.write_text(text)
     with pytest.raises(InputError, match=message) as caught:
-        load_reward_func(f"{file}:{name}")
+        load_function(f"{file}:{name}")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("spec", ["full_stops", "", "nowhere.py:f", "mine.txt:f", "mine.py:", ":f", "mine.py"])
 def test_unknown_specs(spec: str) -> None:
-    with pytest.raises(InputError, match=r"expected one of full_stop, .*, lexicon_sentiment, FILE\.py:NAME, or FILE"):
-        load_reward_func(spec)
+    with pytest.raises(InputError, match=r"expected one of full_stop, .*, lexicon_sentiment, FILE\.py:NAME, FILE"):
+        load_function(spec)

@@ -85,12 +85,12 @@ def test_a_reward_that_fails_later_costs_nothing_but_its_iteration(
 
     def dots(completions: list[str], **_: Any) -> Any:
         calls.append(len(completions))
-        # the trial, normalisation, first rollout, first rung, then the second rollout
-        return fault(completions) if len(calls) >= 5 and not mended else full_stop([], completions)
+        # two trials, normalisation, first rollout, first rung, then the second rollout
+        return fault(completions) if len(calls) >= 6 and not mended else full_stop([], completions)
 
     with pytest.raises(InputError, match=message):
         trainer(build_model(), tokenizer, tmp_path / "cut", dots).train()
-    assert calls[:5] == [2, 128, 64, 16, 64]
+    assert calls[:6] == [2, 2, 128, 64, 16, 64]
     assert len(lines(tmp_path / "cut")) == 1
     mended.append(True)
     trainer(build_model(), tokenizer, tmp_path / "cut", dots, resume=True).train()

@@ -258,7 +258,7 @@ def test_a_mistake_on_two_processes_is_told_once(model_directory: Path, tmp_path
 def test_what_stops_one_process_is_told_once_by_it(model_directory: Path, tmp_path: Path) -> None:
     (tmp_path / "reward.py").write_text(
         "import os, sys\ncalls = 0\ndef leaves(prompts, completions, completion_ids, **kwargs):\n"
-        "    global calls\n    calls += 1\n    if calls == 4 and os.environ['RANK'] == '1':\n        sys.exit(0)\n"
+        "    global calls\n    calls += 1\n    if calls == 5 and os.environ['RANK'] == '1':\n        sys.exit(0)\n"
         "    return [float(c.count('.')) for c in completions]\n"
     )
     done = launch(model_directory, tmp_path / "run", processes=2, reward=f"{tmp_path / 'reward.py'}:leaves")
@@ -274,7 +274,7 @@ def test_a_killed_process_is_told_once_without_a_traceback(model_directory: Path
     (tmp_path / "reward.py").write_text(
         "import os, signal\ncalls = 0\ndef deadly(prompts, completions, completion_ids, **kwargs):\n"
         "    global calls\n    calls += 1\n"
-        f"    if calls == 4 and os.environ['RANK'] == '{victim}':\n        os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"    if calls == 5 and os.environ['RANK'] == '{victim}':\n        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return [float(c.count('.')) for c in completions]\n"
     )
     done = launch(model_directory, tmp_path / "run", processes=2, reward=f"{tmp_path / 'reward.py'}:deadly")

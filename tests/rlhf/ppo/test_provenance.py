@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from rewards.by_name import load_reward_func
+from rewards.loading import load_reward
 from rewards.rules import full_stop
 from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
 from rlhf.foundation.errors import InputError
@@ -143,12 +143,12 @@ def test_the_parts_of_a_combination_have_digests_of_their_own(place: Path) -> No
     (place / "both.yaml").write_text(
         "weights: {full_stop: 1.0, reward.py:stops: 0.5}\nconstraints:\n  - {reward: length, at_most: 40}\n"
     )
-    first = reward_inputs([load_reward_func("both.yaml")])
+    first = reward_inputs([load_reward("both.yaml")])
     assert list(first) == [f"reward 1, both{part}" for part in ("", ": full_stop", ": stops", ": length")]
     (place / "reward.py").write_text(REWARD + "# another\n")
-    assert changed_inputs(first, reward_inputs([load_reward_func("both.yaml")])) == ["reward 1, both: stops"]
+    assert changed_inputs(first, reward_inputs([load_reward("both.yaml")])) == ["reward 1, both: stops"]
     (place / "both.yaml").write_text((place / "both.yaml").read_text().replace("0.5", "0.6"))
-    assert "reward 1, both" in changed_inputs(first, reward_inputs([load_reward_func("both.yaml")]))
+    assert "reward 1, both" in changed_inputs(first, reward_inputs([load_reward("both.yaml")]))
 
 
 def test_what_cannot_be_read_is_not_called_changed() -> None:

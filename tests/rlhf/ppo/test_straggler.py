@@ -140,11 +140,11 @@ def lets_all_be_stopped_for_a_while():
 def faulty(prompts, completions, **kwargs):
     global calls
     calls += len(completions) > 2
-    if calls == 5 and os.environ["RANK"] == "1" and os.path.exists("FAULT") and not os.path.exists("fault"):
+    if calls == 6 and os.environ["RANK"] == "1" and os.path.exists("FAULT") and not os.path.exists("fault"):
         what = open("FAULT").read()
         with open("fault", "w") as file: file.write(str(time.time()))
         globals()[what]()
-    if calls == 5 and os.path.exists("SLOW"):
+    if calls == 6 and os.path.exists("SLOW"):
         time.sleep(float(open("SLOW").read()))
     return [float(c.count(".")) for c in completions]
 """
