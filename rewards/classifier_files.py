@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from safetensors import safe_open
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import cached_file
 
 from rlhf.foundation.adapters import adapter_base, load_adapter
@@ -41,19 +41,16 @@ def load_classifier_model(name_or_path: str, dtype: str = "auto", **options: Any
 
 
 def _loaded(name_or_path: str, dtype: str, options: dict[str, Any]) -> Any:
-    given = {
-        "dtype": dtype,
-        "use_safetensors": True,
-        "output_loading_info": True,
-        "trust_remote_code": False,
-        **options,
-    }
+    given: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    load: Any = AutoModelForSequenceClassification.from_pretrained
+    config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False, **options)
     try:
-        return AutoModelForSequenceClassification.from_pretrained(name_or_path, **given)
+        return load(name_or_path, config=config, trust_remote_code=False, **given)
     except (ImportError, ValueError) as error:
-        if "attention" not in str(error).lower() and "attn" not in str(error).lower():
+        if "attention" not in str(error).lower():
             raise
-        return AutoModelForSequenceClassification.from_pretrained(name_or_path, attn_implementation="eager", **given)
+        config._attn_implementation = "eager"
+        return load(name_or_path, config=config, trust_remote_code=False, **given)
 
 
 def _require_whole(name_or_path: str, model: Any, report: dict[str, Any], *, head: bool) -> None:

@@ -22,6 +22,7 @@ def one_of_each_kind(train: Sequence[Row], evaluation: Sequence[Row]) -> list[Ro
 
 def try_rewards(rewards: Rewards, train: Sequence[Row], evaluation: Sequence[Row]) -> None:
     """Score both specimens for a prompt of each kind. Raises InputError as the functions would in training."""
-    for row in one_of_each_kind(train, evaluation):
-        columns = {key: [value] * len(SPECIMENS) for key, value in row.items() if key != "prompt"}
-        rewards.values([row["prompt"]] * len(SPECIMENS), list(SPECIMENS), list(_IDS), columns)
+    rows = [row for row in one_of_each_kind(train, evaluation) for _ in SPECIMENS]
+    kinds = len(rows) // len(SPECIMENS)
+    columns = {key: [row.get(key) for row in rows] for key in (rows[0] if rows else {}) if key != "prompt"}
+    rewards.values([row["prompt"] for row in rows], [*SPECIMENS] * kinds, [*_IDS] * kinds, columns)

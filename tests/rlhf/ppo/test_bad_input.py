@@ -90,11 +90,11 @@ def test_a_reward_that_fails_later_costs_nothing_but_its_iteration(
 
     with pytest.raises(InputError, match=message):
         trainer(build_model(), tokenizer, tmp_path / "cut", dots).train()
-    assert calls[:6] == [2, 2, 128, 64, 16, 64]
+    assert calls[:6] == [4, 2, 128, 64, 16, 64]
     assert len(lines(tmp_path / "cut")) == 1
     mended.append(True)
     trainer(build_model(), tokenizer, tmp_path / "cut", dots, resume=True).train()
-    trainer(build_model(), tokenizer, tmp_path / "whole").train()
+    trainer(build_model(), tokenizer, tmp_path / "whole", dots).train()
     assert_same(tmp_path / "whole", tmp_path / "cut")
 
 

@@ -39,7 +39,7 @@ def train(trainer: Callable[..., PPOTrainer]) -> Train:
 
 
 def fails_at(call: int) -> Callable[..., list[float]]:
-    """A reward that fails at its nth call: 1 the trial, 2 the constants, 3 the first rollout, 5 the second one."""
+    """A reward that fails at its nth call: 1 and 2 trials, 3 the constants, 4 the first rollout, 6 the second one."""
     calls: list[int] = []
 
     def reward(completions: list[str], **_: Any) -> list[float]:
@@ -53,7 +53,7 @@ def content(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
-@pytest.mark.parametrize("call", [1, 2, 3, 4])
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5])
 def test_what_fails_before_an_iteration_is_done_leaves_no_directory(train: Train, tmp_path: Path, call: int) -> None:
     with pytest.raises(InputError, match="ZeroDivisionError"):
         train(fails_at(call))
@@ -63,7 +63,7 @@ def test_what_fails_before_an_iteration_is_done_leaves_no_directory(train: Train
 
 def test_what_fails_later_is_kept_for_resume(train: Train, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="ZeroDivisionError"):
-        train(fails_at(5))
+        train(fails_at(6))
     with pytest.raises(InputError, match="give --resume to continue the run in it, --overwrite to replace that, or"):
         train()
     assert (tmp_path / "run" / "state").is_dir()
@@ -86,7 +86,7 @@ def test_a_run_that_replaced_another_is_resumed(train: Train) -> None:
     assert len(train(resume=True, max_iterations=2).metrics) == 3
 
 
-@pytest.mark.parametrize("call", [1, 2, 3, 4])
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5])
 def test_a_run_that_fails_first_leaves_the_one_it_was_to_replace(train: Train, tmp_path: Path, call: int) -> None:
     train()
     before = content(tmp_path / "run")
@@ -126,7 +126,7 @@ def test_killed_while_the_old_run_is_moved_it_is_whole_again(train: Train, tmp_p
     with pytest.raises(InputError, match="not empty"):
         train()
     with pytest.raises(InputError, match="ZeroDivisionError"):
-        train(fails_at(1), overwrite=True)
+        train(fails_at(2), overwrite=True)  # of its own samples: the run is open by then
     assert content(root) == before
 
 

@@ -93,6 +93,9 @@ def test_two_processes_share_the_work_and_agree_with_one(
         [json.loads(line) for line in (tmp_path / f"{name}").read_text().splitlines()]
         for name in ("one-witness-0", "two-witness-0", "two-witness-1")
     ]
+    early = [calls.pop(0) for calls in scored]  # tried on specimens before a model is loaded, on every process
+    assert early[0] == early[1] == early[2]
+    assert "" in early[0]
     tried = [calls.pop(0) for calls in scored[:2]]  # the trial before the run, on the first process alone
     assert tried[0] == tried[1]
     assert len(tried[0]) == 2
