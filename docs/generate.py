@@ -24,6 +24,14 @@ from rlhf.cli import COMMANDS  # noqa: E402
 from rlhf.commands import command_line, label, rate  # noqa: E402
 from rlhf.foundation.errors import Told  # noqa: E402
 from rlhf.foundation.recipes import RECIPES, recipe_names  # noqa: E402
+from rlhf.foundation.trl_names import (  # noqa: E402
+    ARGUMENTS,
+    GRPO,
+    METHODS,
+    TRAINING_ARGUMENTS,
+    TRL_0_11,
+    TRL_1_12,
+)
 from rlhf.runs.metrics import METRICS  # noqa: E402
 
 PACKAGES = ("labeling", "rewards", "rlhf")
@@ -104,6 +112,35 @@ def recipes() -> str:
     return "\n\n".join(parts)
 
 
+def from_trl() -> str:
+    """docs/from_trl_ppo.md with its tables, from the one that the messages are made of."""
+    path = DOCS / "from_trl_ppo.md"
+    tables = {
+        "0.11": TRL_0_11,
+        "1.12": TRL_1_12,
+        "arguments": ARGUMENTS,
+        "GRPO": GRPO,
+        "TrainingArguments": TRAINING_ARGUMENTS,
+    }
+    text = path.read_text(encoding="utf-8")
+    for name, rows in tables.items():
+        head = f"| {name} | here | why |\n|---|---|---|"
+        lines = [f"| {_coded(row.old)} | {_coded(row.new) or '-'} | {cell(row.why)} |" for row in rows]
+        text = _filled(text, name, [head, *lines])
+    calls = [f"| `{name}` | {cell(call)} |" for name, call in METHODS.items()]
+    return _filled(text, "methods", ["| method | call |\n|---|---|", *calls])
+
+
+def _filled(text: str, name: str, lines: list[str]) -> str:
+    """A page with these lines between the marks of its table `name`."""
+    front, mark, rest = text.partition(f"<!-- table {name} -->\n")
+    return "".join([front, mark, "\n".join(lines), "\n<!-- end -->", rest.partition("<!-- end -->")[2]])
+
+
+def _coded(names: str) -> str:
+    return ", ".join(f"`{name}`" for name in names.split())
+
+
 def tree() -> str:
     """A line a module, folder by folder, in the direction in which the data flows."""
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -167,7 +204,7 @@ def pages() -> dict[Path, str]:
         "modules": tree,
     }
     found = {DOCS / "reference" / f"{name}.md": f"{MADE}{make()}\n" for name, make in made.items()}
-    return {**found, DOCS / "llms.txt": f"{llms(found)}\n"}
+    return {**found, DOCS / "from_trl_ppo.md": from_trl(), DOCS / "llms.txt": f"{llms(found)}\n"}
 
 
 def main() -> None:

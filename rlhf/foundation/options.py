@@ -21,6 +21,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.held import recorded
 from rlhf.foundation.recipes import read_config
 from rlhf.foundation.terminal import shown
+from rlhf.foundation.trl_names import where_it_went
 
 BIGGEST = 2**63 - 1
 REQUIRED = "required"
@@ -40,6 +41,14 @@ class Options:
     NOT_WITH: ClassVar[Mapping[str, str]] = {}
 
     quiet: bool = dataclasses.field(default=False, kw_only=True, metadata={"help": "no progress bars"})
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        """Raises InputError for a name that is no option, with the one that is meant, before Python's TypeError."""
+        known = [field.name for field in dataclasses.fields(cls) if field.init]
+        for name in options:
+            if name not in known:
+                raise unknown_option(f"{cls.__name__}({name}=...)", name, known, "")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -266,8 +275,23 @@ def _from_yaml(value: Any, expected: Expected, place: str) -> Any:
     raise InputError(place, got=got, expected=str(dataclasses.replace(expected, optional=False)), fix=fix)
 
 
-def unknown_option(what: str, key: str, known: list[str]) -> InputError:
-    """The line on a name that is no option of a command, with the nearest one that is."""
+# What a command line says with an option, and Python with an argument of the trainer itself.
+_OF_THE_TRAINER = {"model_name_or_path": "model", "reward_model_path": "reward_funcs", "reward_func": "reward_funcs"}
+_OF_THE_TRAINER |= {"dataset_name": "train_dataset", "prompts": "train_dataset", "use_peft": "peft_config"}
+
+
+def _as_given(name: str, known: list[str], dashes: str) -> str:
+    of_trainer = _OF_THE_TRAINER.get(name) if "kl_budget" in known and name not in known else None
+    return f"{of_trainer} of PPOTrainer" if of_trainer else f"{dashes}{name}"
+
+
+def unknown_option(what: str, key: str, known: list[str], dashes: str = "--") -> InputError:
+    """The line on a name that is no option of a command: TRL's with what became of it, else with the nearest one."""
+    moved = where_it_went(key, known)
+    if moved is not None:
+        whose, (_, new, why) = moved
+        wanted = " and ".join(dict.fromkeys(_as_given(name, known, dashes) for name in new.split())) or "it left out"
+        return InputError(what, got=f"an option of {whose}", expected=wanted, fix=why)
     near = difflib.get_close_matches(key, known, n=1)
-    fix = f"did you mean --{near[0]}?" if near else "see --help"
+    fix = f"did you mean {dashes}{near[0]}?" if near else "see --help"
     return InputError(what, got="an unknown option", expected="an option of this command", fix=fix)

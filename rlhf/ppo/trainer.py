@@ -39,6 +39,7 @@ from rlhf.ppo.checkpoints import Checkpoints
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.doctor import Doctor
+from rlhf.ppo.former_names import AnswersToFormerNames
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.learner import load_learner
 from rlhf.ppo.normalization import Normalization
@@ -56,7 +57,7 @@ from rlhf.runs.made_from import made_from
 from rlhf.runs.writing import RunDirectory
 
 
-class PPOTrainer:
+class PPOTrainer(AnswersToFormerNames):
     """Finetunes `model` towards `reward_funcs` and leaves a run directory (docs/reference/files.md).
 
     Parameters as in TRL's trainers: `model` is a name, a path or a causal LM; `reward_funcs` one function
@@ -112,9 +113,8 @@ class PPOTrainer:
             processes=self.processes,
             critic=self.learner if isinstance(self.learner, critic.ActorCritic) else None,
         )
-        self.doctor = Doctor(
-            self.model, self.ref_model, [beginning_token(self.tokenizer)] * 4, args, speaks=self.processes.is_main
-        )
+        first = [beginning_token(self.tokenizer)] * 4
+        self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=self.processes.is_main)
         groups = critic.parameter_groups(self.learner, self.model)
         self.optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon, weight_decay=0.0)
         with self.processes.meeting():
