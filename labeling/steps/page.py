@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -38,6 +38,7 @@ class PageConfig(TaskConfig):
     }
 
     samples: Samples = option("", help="samples.jsonl to make a page of; leave it out to collect --answers")
+    _: KW_ONLY
     answers: Several[str] = option([], help="files that the page saved: their answers become labels")
 
     def __post_init__(self) -> None:

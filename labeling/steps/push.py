@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 
 from labeling.campaign import plan_tasks, push_all
@@ -23,6 +23,7 @@ from rlhf.foundation.steps import step
 class PushConfig(TaskConfig):
     """Options of `rlhf label push`: those that make tasks, and those that send them."""
 
+    _: KW_ONLY
     raters: Several[str] = option(
         [], help="raters that `rlhf label serve --raters` knows: a project each; default: one"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -39,8 +39,9 @@ class TaskConfig(Options):
         "mix_share": "mix_corpus",
     }
 
-    output_dir: str = option(help="labelling folder to make or go on with; what came from where is kept only here")
     samples: Samples = option(help="samples.jsonl to be labelled")
+    _: KW_ONLY
+    output_dir: str = option(help="labelling folder to make or go on with; what came from where is kept only here")
     kind: Literal["judgement", "comparison"] = option(
         "judgement", help="judgement: one text at a time; comparison: two completions of one prompt, with a tie"
     )
