@@ -1,4 +1,4 @@
-"""Makes docs/labelling_page.png (Label Studio, a criterion of one's own with chat turns) and docs/offline_page.png.
+"""Makes docs/labelling_page.png (Label Studio, an own criterion with chat turns), offline_page.png and rating_page.png.
 
     .venv/bin/python benchmarks/labeling_pictures.py
 
@@ -12,6 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from playwright.sync_api import Browser
+
+from labeling.blind import make_packet
+from labeling.folder import Folder
+from labeling.page_file import page_plan, write_page
 from labeling.steps.page import page as label_page
 from labeling.steps.push import PushConfig, push
 from labeling.steps.serve import ServeConfig
@@ -33,7 +38,7 @@ LINES = "MARGARET.\nO gentle day, thou bring'st my heart such joy\nAs larks do b
 
 
 def main() -> None:
-    """Make both pictures."""
+    """Make the pictures."""
     with tempfile.TemporaryDirectory() as name, chromium_browser("/usr/bin/chromium") as browser:
         work = Path(name)
         question = {
@@ -66,15 +71,33 @@ def main() -> None:
             page.screenshot(path=ROOT / "docs" / "labelling_page.png")
         finally:
             server.stop(serve.directory)
-        made = label_page(str(work / "lines"), str(work / "lines.jsonl"), title="Feelings in verse")
+        made = label_page(str(work / "lines.jsonl"), output_dir=str(work / "lines"), title="Feelings in verse")
         assert made.path is not None
-        page = browser.new_page(viewport={"width": 1000, "height": 560})
-        page.goto(made.path.as_uri())
-        page.fill("#name", "ana")
-        page.keyboard.press("Tab")
-        for key in "12311321":
-            page.keyboard.press(key)
-        page.screenshot(path=ROOT / "docs" / "offline_page.png")
+        picture(browser, made.path, "12311321", "offline_page.png")
+        picture(browser, blind_page(work / "rating"), "42355", "rating_page.png")
+
+
+def blind_page(place: Path) -> Path:
+    """A page for the blind rating of twenty texts of either of two models."""
+    samples = [Sample(f"{source}-{i}", "", LINES, source) for source in ("original", "policy") for i in range(20)]
+    folder = Folder(place)
+    with folder.in_use():
+        plan, tasks = make_packet(folder, samples, title="Blind rating", seed=0)
+        plan = page_plan(plan)
+        folder.write_plan(plan)
+        write_page(place / "label.html", title=plan.title, screen=plan.screen, tasks=tasks, packet=plan.packet)
+    return place / "label.html"
+
+
+def picture(browser: Browser, path: Path, keys: str, name: str) -> None:
+    """An offline page after some answers."""
+    page = browser.new_page(viewport={"width": 1000, "height": 560})
+    page.goto(path.as_uri())
+    page.fill("#name", "ana")
+    page.keyboard.press("Tab")
+    for key in keys:
+        page.keyboard.press(key)
+    page.screenshot(path=ROOT / "docs" / name)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from notebook_cells import as_markdown
 
 project = "rlhf"
 author = copyright = "the authors of rlhf"
@@ -33,6 +38,9 @@ def copy_markdown(app: Any, error: Exception | None) -> None:
         source = Path(app.env.doc2path(name))
         if source.suffix == ".md":
             shutil.copyfile(source, Path(app.outdir, f"{name}.md"))
+        elif source.suffix == ".ipynb":
+            text = as_markdown(source.with_suffix(".py").read_text(encoding="utf-8"))
+            Path(app.outdir, f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def setup(app: Any) -> None:

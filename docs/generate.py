@@ -17,6 +17,7 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS)]
 
+from notebook_cells import as_markdown  # noqa: E402
 from reference_api import api, cell, option_table  # noqa: E402
 from reference_results import results  # noqa: E402
 
@@ -172,18 +173,32 @@ def llms(made: dict[Path, str]) -> str:
         lines += [f"## {caption}", ""]
         for name in names:
             path = DOCS / f"{name}.md"
-            text = made[path] if path in made else path.read_text(encoding="utf-8")
+            text = made[path] if path in made else written(path)
             title = re.search(r"^# (.+)$", text, re.MULTILINE)
             lines.append(f"- [{title.group(1) if title else name}]({name}.md): {first_sentence(text)}")
         lines.append("")
     return "\n".join(lines).rstrip()
 
 
+def written(path: Path) -> str:
+    """A page as Markdown, a notebook's too."""
+    script = path.with_suffix(".py")
+    return path.read_text(encoding="utf-8") if path.exists() else as_markdown(script.read_text(encoding="utf-8"))
+
+
 def toctrees() -> Iterator[tuple[str, list[str]]]:
-    """Captions and pages of the index."""
+    """Captions and pages of the index; behind a page those of its own toctree."""
     index = (DOCS / "index.md").read_text(encoding="utf-8")
     for caption, body in re.findall(r"```\{toctree\}\n:caption: (.+)\n(?::.*\n)*\n((?:[^`]*\n)+?)```", index):
-        yield caption, body.split()
+        yield caption, [page for name in body.split() for page in (name, *below(name))]
+
+
+def below(name: str) -> list[str]:
+    """The pages of a page's own toctree."""
+    path = DOCS / f"{name}.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    found = re.findall(r"```\{toctree\}\n(?::.*\n)*\n((?:[^`]*\n)+?)```", text)
+    return [str(Path(name).parent / page) for body in found for page in body.split()]
 
 
 def first_sentence(page: str) -> str:

@@ -142,5 +142,5 @@ def taken(hint: Any, field: dataclasses.Field[Any]) -> str:
 
 
 def cell(text: str) -> str:
-    """Text in a table; what looks like HTML or a border is not."""
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    """Text in a table; what looks like HTML, a border or an escaped backslash is not."""
+    return text.replace("\\\\", "\\\\\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -28,6 +28,7 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from rewards.preference_model import PreferenceRewardModel
 from rewards.preferences import Preference
+from rlhf.foundation.causal_lm import width
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class PreferenceSettings:
 
     def rate_for(self, model: PreTrainedModel) -> float:
         """The highest learning rate for `model`: wider layers take smaller steps."""
-        return self.learning_rate or 0.1 / int(model.config.hidden_size)
+        return self.learning_rate or 0.1 / width(model)
 
 
 def preference_loss(difference: Tensor, targets: Tensor, weights: Tensor, rater_noise: float) -> Tensor:

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from rewards.batching import Batch, pad
 from rewards.targets import LabelledText
 from rewards.token_model import TokenRewardModel
+from rlhf.foundation.causal_lm import width
 
 # Texts of this many batches are sorted by length together, so that little padding is computed.
 _BATCHES_SORTED_TOGETHER = 8
@@ -46,7 +47,7 @@ class FitSettings:
 
     def rate_for(self, model: PreTrainedModel) -> float:
         """The highest learning rate for `model`: wider layers take smaller steps."""
-        return self.learning_rate or 0.1 / int(model.config.hidden_size)
+        return self.learning_rate or 0.1 / width(model)
 
 
 def last_position_loss(difference: Tensor, last: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

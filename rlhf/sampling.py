@@ -14,7 +14,7 @@ from rlhf.foundation.held import place_of
 from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.model_pair import Model, name_of
-from rlhf.foundation.options import LOWEST_TEMPERATURE, Options, check_ranges, option
+from rlhf.foundation.options import LOWEST_TEMPERATURE, Options, Several, check_ranges, option
 from rlhf.foundation.outputs import check_output
 from rlhf.foundation.records import Sample, write_records
 from rlhf.foundation.steps import step
@@ -54,8 +54,11 @@ class SampleConfig(Options):
     reward_model_path: str | RewardFunction | None = option(
         None, help="the reward model of --best_of, a directory of `rlhf reward`"
     )
-    stop_strings: list[str] = option(
-        [], help="texts that end a completion and are left out of it, besides the model's end tokens"
+    stop_strings: Several[str] = option(
+        [],
+        help="texts that end a completion and are left out of it, besides the model's end tokens; on the command "
+        "line \\n is a new line, \\t a tab, \\\\ a backslash",
+        escapes=True,
     )
     temperature: float = option(
         1.0, help="softmax temperature, at least 0.001; recorded log-probs are those of temperature 1"

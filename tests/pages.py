@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from labeling.folder import Folder
 
 ROOT = Path(__file__).parents[1]
 RLHF = [sys.executable, "-m", "rlhf.cli"]
@@ -32,7 +35,7 @@ class Block:
 
 def pages() -> list[str]:
     """README and every hand-written page, by their paths."""
-    written = [p for p in (ROOT / "docs").rglob("*.md") if not {"_build", "tutorials"} & set(p.parts)]
+    written = [p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts]
     return ["README.md", *sorted(str(p.relative_to(ROOT)) for p in written)]
 
 
@@ -60,3 +63,14 @@ def run(words: list[str], folder: Path) -> str:
     done = subprocess.run([*RLHF, *words[1:]], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def answer(place: Path, file: Path) -> None:
+    """What the page in the folder `place` saves when one person, ana, has answered everything."""
+    plan = Folder(place).need_plan()
+    choices = plan.screen.choices
+    said = [
+        {"uid": uid, "choice": choices[i % len(choices)], "lead_time": 1.0, "at": "2026-01-01T00:00:00Z"}
+        for i, uid in enumerate(Folder(place).read_tasks())
+    ]
+    file.write_text(json.dumps({"packet": plan.packet, "annotator": "ana", "answers": said}), encoding="utf-8")

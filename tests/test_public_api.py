@@ -249,3 +249,15 @@ def test_a_recipe_gives_the_options_that_it_names() -> None:
     config = rlhf.PPOConfig.from_recipe("chapter7", output_dir="run", kl_budget=3.0)
     assert (config.kl_budget, config.output_dir) == (3.0, "run")
     assert config.given() == {**rlhf.PPOConfig.from_recipe("chapter7", output_dir="run").given(), "kl_budget": 3.0}
+
+
+def test_what_is_handed_out_is_named_first(samples: Any, tmp_path: Path) -> None:
+    """As the line in the package's docstring has it; `push` takes its samples in the same way."""
+    assert 'labeling.page(samples, output_dir="folder")' in (labeling.__doc__ or "")
+    assert (
+        labeling.page(samples, output_dir=str(tmp_path / "folder"), quiet=True).tasks >= len(samples) - 5
+    )  # empty ones go
+    for step in (labeling.page, labeling.push):
+        first, second, *_ = inspect.signature(step).parameters.values()
+        assert (first.name, first.kind) == ("samples", first.POSITIONAL_OR_KEYWORD)
+        assert second.kind == second.KEYWORD_ONLY

@@ -12,7 +12,7 @@ from labeling.connection import connect, server_directory
 from labeling.folder import Folder
 from labeling.server_raters import annotate_as, simulated_comparisons, simulated_judgements
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.options import Options, check_ranges, option
+from rlhf.foundation.options import Options, Several, check_ranges, option
 from rlhf.foundation.progress import progress_bar
 from rlhf.foundation.steps import step
 
@@ -25,7 +25,7 @@ class AnnotateConfig(Options):
     gold: Literal["embedded", "lexicon"] = option(
         "embedded", help="rule that the annotators follow, as in `rlhf label simulate`"
     )
-    noise: list[float] = option(
+    noise: Several[float] = option(
         [0.1], help="share of wrong answers, 0 to 1, exact: one for all projects or one for each, in their order"
     )
     server_dir: str = option("", help="folder of the local server (default: the one of the push)")

@@ -18,7 +18,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance
 from rlhf.foundation.lazy import Chained
 from rlhf.foundation.locks import one_writer
-from rlhf.foundation.options import REQUIRED, Options, option
+from rlhf.foundation.options import REQUIRED, Options, Several, option
 from rlhf.foundation.outputs import check_output
 from rlhf.foundation.progress import counted, reading
 from rlhf.foundation.records import Comparison, Label, lazy_records, write_records
@@ -45,7 +45,7 @@ class ImportConfig(Options):
     annotator: str = option(
         "", help="who answered where a row names nobody; default: imported, or several such people if others are named"
     )
-    map: list[str] = option(
+    map: Several[str] = option(
         [],
         help="what a value means: VALUE=positive, neutral, negative or skip (comparisons: left, right, tie); "
         'happy=positive,"so, so"=neutral',

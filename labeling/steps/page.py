@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from labeling.returned import Returned
 from labeling.steps.tasks import TaskConfig, make_tasks
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.given_records import Samples
-from rlhf.foundation.options import option
+from rlhf.foundation.options import Several, option
 from rlhf.foundation.steps import step
 
 
@@ -38,7 +38,8 @@ class PageConfig(TaskConfig):
     }
 
     samples: Samples = option("", help="samples.jsonl to make a page of; leave it out to collect --answers")
-    answers: list[str] = option([], help="files that the page saved: their answers become labels")
+    _: KW_ONLY
+    answers: Several[str] = option([], help="files that the page saved: their answers become labels")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 
 from labeling.campaign import plan_tasks, push_all
@@ -14,7 +14,7 @@ from labeling.folder import Folder
 from labeling.sending import CHUNK, SETTLE_SECONDS, Pushed
 from labeling.steps.tasks import TaskConfig, make_tasks
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.options import check_ranges, option
+from rlhf.foundation.options import Several, check_ranges, option
 from rlhf.foundation.progress import progress_bar
 from rlhf.foundation.steps import step
 
@@ -23,7 +23,10 @@ from rlhf.foundation.steps import step
 class PushConfig(TaskConfig):
     """Options of `rlhf label push`: those that make tasks, and those that send them."""
 
-    raters: list[str] = option([], help="raters that `rlhf label serve --raters` knows: a project each; default: one")
+    _: KW_ONLY
+    raters: Several[str] = option(
+        [], help="raters that `rlhf label serve --raters` knows: a project each; default: one"
+    )
     chunk: int = option(CHUNK, help="tasks in one import, 1 to 1000")
     settle_seconds: float = option(
         SETTLE_SECONDS, help="seconds to wait for an import that was never answered, 0 to 3600"

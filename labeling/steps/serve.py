@@ -11,7 +11,7 @@ from typing import ClassVar
 from labeling import server
 from labeling.connection import default_directory
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.options import Options, option
+from rlhf.foundation.options import Options, Several, option
 from rlhf.foundation.steps import step
 
 
@@ -31,7 +31,7 @@ class ServeConfig(Options):
     server_dir: str = option("", help="folder of the server's data (default: ~/.local/share/rlhf/label-studio)")
     host: str = option("127.0.0.1", help="address to listen on; anything but loopback lets other machines in")
     port: int = option(0, help="port, 1024 to 65535; 0 takes the one of the last start, else a free one")
-    raters: list[str] = option([], help="names of raters, ana,ben,eva: an account and a project each")
+    raters: Several[str] = option([], help="names of raters, ana,ben,eva: an account and a project each")
     status: bool = option(False, help="say whether it runs, and stop there")
     stop: bool = option(False, help="end the server; its data stay")
     install_only: bool = option(False, help="make the server's virtual environment and stop there")

@@ -18,7 +18,7 @@ from rlhf.foundation.given_records import Samples, watched_samples
 from rlhf.foundation.held import place_of
 from rlhf.foundation.lazy import Chained, Lazy
 from rlhf.foundation.locks import sole_writer
-from rlhf.foundation.options import REQUIRED, Options, check_ranges, option
+from rlhf.foundation.options import REQUIRED, Options, Several, check_ranges, option
 from rlhf.foundation.outputs import check_output
 from rlhf.foundation.progress import counted, reading
 from rlhf.foundation.records import LABELS, Comparison, Label, LabelName, Sample, write_records
@@ -45,8 +45,8 @@ class SimulateConfig(Options):
         help="rule that the annotators follow: embedded (lexicon sentiment; a line outside the embedded corpus' "
         "grammar is neutral) or lexicon (lexicon sentiment alone, for any English text)",
     )
-    annotators: list[str] = option(["simulated"], help="names of the annotators")
-    noise: list[float] = option(
+    annotators: Several[str] = option(["simulated"], help="names of the annotators")
+    noise: Several[float] = option(
         [0.1], help="share of wrong answers, 0 to 1, exact: one for all annotators or one for each"
     )
     raters_per_sample: int = option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -21,7 +21,7 @@ from rlhf.foundation.files import read_text
 from rlhf.foundation.given_records import Samples, watched_samples
 from rlhf.foundation.held import place_of
 from rlhf.foundation.long_texts import require_short
-from rlhf.foundation.options import Options, check_ranges, option
+from rlhf.foundation.options import Options, Several, check_ranges, option
 from rlhf.foundation.progress import reading
 from rlhf.foundation.records import content_uid
 
@@ -39,15 +39,16 @@ class TaskConfig(Options):
         "mix_share": "mix_corpus",
     }
 
-    output_dir: str = option(help="labelling folder to make or go on with; what came from where is kept only here")
     samples: Samples = option(help="samples.jsonl to be labelled")
+    _: KW_ONLY
+    output_dir: str = option(help="labelling folder to make or go on with; what came from where is kept only here")
     kind: Literal["judgement", "comparison"] = option(
         "judgement", help="judgement: one text at a time; comparison: two completions of one prompt, with a tie"
     )
     title: str = option("Samples", help="title, 3 to 50 characters (38 with --raters); raters see it")
     question: str = option("", help="a question of your own; judgements then need --choices and --map")
-    choices: list[str] = option([], help="answers to --question, with the keys 1, 2, 3, ...: Yes,No,Unsure")
-    map: list[str] = option([], help="what each choice means: Yes=positive,No=negative,Unsure=neutral")
+    choices: Several[str] = option([], help="answers to --question, with the keys 1, 2, 3, ...: Yes,No,Unsure")
+    map: Several[str] = option([], help="what each choice means: Yes=positive,No=negative,Unsure=neutral")
     prompt_format: Literal["auto", "text", "hh", "messages"] = option(
         "auto",
         help="how prompts are shown: messages (the turns of a conversation); hh (text with turns of Human and "
@@ -58,8 +59,8 @@ class TaskConfig(Options):
     select: Literal["random", "uncertainty", "top_reward"] = option("random", help="how --num_tasks are chosen")
     num_tasks: int = option(0, help="how many samples to take; 0: all, in file order unless --select orders them")
     random_share: float = option(0.2, help="share chosen at random beside --select, 0 to 1: for unbiased evaluation")
-    scores: list[str] = option([], help="JSON lines with uid and p_positive, a file for each model of an ensemble")
-    reward_model_path: list[str | TokenReward] = option(
+    scores: Several[str] = option([], help="JSON lines with uid and p_positive, a file for each model of an ensemble")
+    reward_model_path: Several[str | TokenReward] = option(
         [], help="token reward models that score the samples for --select; several are an ensemble"
     )
     max_characters: int = option(MAX_CHARACTERS, help="texts are cut at this many characters, 100 to 1000000")

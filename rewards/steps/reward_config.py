@@ -13,7 +13,7 @@ from rewards.steps.reward_data import DataOptions
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.given_records import Samples
 from rlhf.foundation.model_pair import Model
-from rlhf.foundation.options import option
+from rlhf.foundation.options import Several, option
 from rlhf.foundation.records import Sample
 from rlhf.foundation.tables import Report
 
@@ -37,7 +37,7 @@ class RewardConfig(DataOptions):
     samples: Samples | None = option(
         None, help="samples.jsonl of the base policy, some thousands: fixes the reward's offset and scale"
     )
-    labelled_samples: list[str | Sequence[Sample]] = option(
+    labelled_samples: Several[str | Sequence[Sample]] = option(
         [], help="samples.jsonl files that were labelled: whose samples they are is kept in reward_model.json; "
         "default: samples.jsonl and tasks.jsonl beside the labels"
     )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 import typing
 from collections.abc import Sequence
@@ -47,7 +48,16 @@ def parse(config: type[Config], argv: Sequence[str], *, prog: str, description: 
         raise _usage_error(str(error), prog) from None
     if stray:
         raise InputError(stray[0], got="an unknown option", expected="--OPTION VALUE", fix=f"see `{prog} --help`")
-    return config(**{field: getattr(built, field) for field in fields})
+    given = {field: getattr(built, field) for field in fields}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        if field.metadata.get("escapes") and any(word.split("=")[0] == f"--{field.name}" for word in arguments):
+            given[field.name] = [unescaped(text) for text in given[field.name]]
+    return config(**given)
+
+
+def unescaped(text: str) -> str:
+    r"""What was typed, with `\n` as a new line, `\t` as a tab, `\\` as a backslash: shells leave them as they stand."""
+    return re.sub(r"\\([nt\\])", lambda found: {"n": "\n", "t": "\t"}.get(found[1], found[1]), text)
 
 
 def print_help(config: type[Any], prog: str, description: str) -> None:
@@ -82,7 +92,7 @@ def _as_typed(config: type[Any]) -> type[Any]:
     fields = []
     for field in dataclasses.fields(config):
         expected = Expected.of(hints[field.name], None)
-        told = {key: value for key, value in field.metadata.items() if key != "written"}
+        told = {key: value for key, value in field.metadata.items() if key not in ("written", "escapes")}
         kept: dict[str, Any] = {"metadata": told, "kw_only": True}
         written = field.metadata.get("written")
         if written is not None:

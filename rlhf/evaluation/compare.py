@@ -11,7 +11,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.given_records import samples_of
 from rlhf.foundation.held import place_of
-from rlhf.foundation.options import Options, option
+from rlhf.foundation.options import Options, Several, option
 from rlhf.foundation.outputs import check_own, is_comparison_table
 from rlhf.foundation.records import Sample, read_samples
 from rlhf.foundation.steps import step
@@ -27,11 +27,11 @@ RewardFunction = Callable[..., Any]
 class CompareConfig(Options):
     """Options of `rlhf compare`."""
 
-    rewards: list[str | RewardFunction] = option(
+    rewards: Several[str | RewardFunction] = option(
         help="two rewards: directories of reward models, names of rules, FILE.py:NAME; may also come first, bare"
     )
     _: dataclasses.KW_ONLY
-    samples: list[str | Sequence[Sample]] = option(
+    samples: Several[str | Sequence[Sample]] = option(
         [], help="samples.jsonl files; each is a coverage distribution and a row of its own"
     )
     run_directory: str | None = option(None, help="a PPO run: one row a rung, by its KL (nats per completion)")

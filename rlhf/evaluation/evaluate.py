@@ -14,7 +14,7 @@ from rlhf.foundation.files import read_text
 from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.long_texts import require_short
 from rlhf.foundation.memory import of_completions, require_memory
-from rlhf.foundation.options import Options, option
+from rlhf.foundation.options import Options, Several, option
 from rlhf.foundation.outputs import check_own
 from rlhf.foundation.steps import step
 from rlhf.inspection.opened_run import OpenedRun, open_run
@@ -44,21 +44,21 @@ class EvaluateConfig(Options):
 
     run: str | OpenedRun = option("", help="the run directory; also as first word: rlhf evaluate RUN")
     _: KW_ONLY
-    gold_reward_func: list[str | RewardFunction] = option(
+    gold_reward_func: Several[str | RewardFunction] = option(
         [],
         help="gold rewards: `gold` (the rule of `rlhf label simulate`: sentiment of the embedded corpus' lines), "
         "`lexicon` (sentiment of any English text), a built-in NAME or FILE.py:NAME; what the labels are meant to "
         "stand for",
     )
-    gold_reward_model_path: list[str | RewardFunction] = option(
+    gold_reward_model_path: Several[str | RewardFunction] = option(
         [], help="reward models used as gold: directories of `rlhf reward`, or classifiers, MODEL:LABEL if need be"
     )
-    gold_labels: list[str] = option(
+    gold_labels: Several[str] = option(
         [], help="labels.jsonl files of people who labelled samples of this run (those in RUN/samples or, of the same "
         "--draw, RUN/evaluation): share of positive as gold, of the samples that have labels"
     )  # fmt: skip
     pooling: Method = option("dawid_skene", help=f"gold labels: {POOLING_HELP}")
-    quality_func: list[str | RewardFunction] = option(
+    quality_func: Several[str | RewardFunction] = option(
         [], help="qualities that nobody labelled (NAME or FILE.py:NAME): their fall is a side effect"
     )
     corpus: str | None = option(
@@ -86,10 +86,10 @@ class EvaluateConfig(Options):
     )  # fmt: skip
     draw: int = option(1, help="number of the fresh draw, at least 1; another number gives other samples")
     heat_samples: int = option(60, help="samples a rung whose KL is kept token by token, for the report's colours")
-    reward_model_path: list[str | RewardFunction] = option(
+    reward_model_path: Several[str | RewardFunction] = option(
         [], help="where the run's reward models are now, if not where the run had them, nor moved along with it"
     )
-    reward_func: list[str | RewardFunction] = option(
+    reward_func: Several[str | RewardFunction] = option(
         [], help="the same for the run's reward functions, FILE.py:NAME or FILE.yaml"
     )
     accept_changes: bool = option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_jsonl
 from rlhf.foundation.model_pair import Model
-from rlhf.foundation.options import Options, option
+from rlhf.foundation.options import Options, Several, option
 from rlhf.foundation.steps import step
 from rlhf.inspection.opened_run import OpenedRun
 
@@ -39,7 +39,7 @@ class DoctorConfig(Options):
     )
     model_name_or_path: Model | None = option(None, help="the policy said to have sampled them")
     ref_model_name_or_path: Model | None = option(None, help="the original that KL is taken to")
-    suppress_tokens: list[int] = option([], help="token ids that both are meant to leave out")
+    suppress_tokens: Several[int] = option([], help="token ids that both are meant to leave out")
 
     def __post_init__(self) -> None:
         """Raises InputError unless one run, or rollouts with both models, are named."""

@@ -121,7 +121,8 @@ def sampling_config(run: Run, *, quiet: bool) -> PPOConfig:
     """The run's own options, as far as they decide how a completion is sampled and measured."""
     resolved = run.info.get("resolved", {})
     known = {field.name: resolved[field.name] for field in fields(PPOConfig) if field.name in resolved}
-    return PPOConfig(**{**known, "output_dir": str(run.directory), "resume": False, "quiet": quiet})
+    anew = {"output_dir": str(run.directory), "resume": False, "overwrite": False, "accept_changes": False}
+    return PPOConfig(**{**known, **anew, "quiet": quiet})
 
 
 def draw_rung(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from rlhf.foundation.options import Options, option
+from rlhf.foundation.options import Options, Several, option
 from rlhf.foundation.steps import step
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ class RatePullConfig(Options):
     NOT_WITH: ClassVar[Mapping[str, str]] = {"server_dir": "answers"}
 
     output_dir: str = option("rating", help="folder of the study; ratings.jsonl is written there")
-    answers: list[str] = option([], help="files that the offline page saved; else the ratings come from Label Studio")
+    answers: Several[str] = option(
+        [], help="files that the offline page saved; else the ratings come from Label Studio"
+    )
     server_dir: str = option("", help="folder of the local server (default: the one of the push)")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.memory import of_completions, require_memory
-from rlhf.foundation.options import Options, option
+from rlhf.foundation.options import Options, Several, option
 from rlhf.foundation.steps import step
 from rlhf.inspection.opened_run import OpenedRun
 
@@ -38,7 +38,9 @@ class RatePushConfig(Options):
     num_samples: int = option(20, help="samples of each model, at least 2")
     ladder: bool = option(False, help="mix samples of 8 rungs, the original included, instead of two models")
     per_rung: int = option(40, help="samples of each rung with --ladder, at least 2")
-    samples: list[str] = option([], help="further models as NAME=samples.jsonl, such as the negative twin or best-of-n")
+    samples: Several[str] = option(
+        [], help="further models as NAME=samples.jsonl, such as the negative twin or best-of-n"
+    )
     stored_samples: bool = option(
         False, help="use the samples stored with the rungs instead of fresh ones; they must not have chosen the rung"
     )
@@ -49,7 +51,9 @@ class RatePushConfig(Options):
         False, help="go on though the run's records or stored samples changed since they were written"
     )
     page: bool = option(False, help="write an offline page (label.html) instead of tasks in Label Studio")
-    raters: list[str] = option([], help="raters that `rlhf label serve --raters` knows: a project each; default: one")
+    raters: Several[str] = option(
+        [], help="raters that `rlhf label serve --raters` knows: a project each; default: one"
+    )
     title: str = option("", help="title that raters see; it must not name what is compared")
     seed: int = option(0, help="seed of the order of the texts")
     server_dir: str = option("", help="folder of the local server (default: ~/.local/share/rlhf/label-studio)")

@@ -40,6 +40,12 @@ def vocabulary_rows(model: Any) -> int:
     return int(language_model_in(model).get_input_embeddings().weight.shape[0])
 
 
+def width(model: Any) -> int:
+    """The hidden width as the config calls it; of a class of one's own, whose config may not, that of its embedding."""
+    inner = language_model_in(model)
+    return int(getattr(inner.config, "hidden_size", None) or inner.get_input_embeddings().weight.shape[1])
+
+
 def probe_ids(model: Any, tokens: int | None = None) -> Tensor:
     """(1, S) different ids spread over the first `tokens` of the vocabulary (all of it if None), for trying a model.
 

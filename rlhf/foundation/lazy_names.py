@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Mapping
 
 
@@ -12,6 +13,8 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
     def find(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        # Said when a library first imports tqdm in a notebook; without ipywidgets its bars are text, which will do.
+        warnings.filterwarnings("ignore", message="IProgress not found")
         module, _, there = homes[name].partition(":")
         return getattr(importlib.import_module(module), there or name)
 

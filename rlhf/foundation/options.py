@@ -15,7 +15,7 @@ import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.held import recorded
@@ -27,6 +27,18 @@ BIGGEST = 2**63 - 1
 REQUIRED = "required"
 PLAIN = (bool, int, float, str, list, type(None))
 LOWEST_TEMPERATURE = 1e-3  # below it logits divided by it overflow, and sampling is argmax anyway
+
+
+if TYPE_CHECKING:
+    Item = TypeVar("Item")
+
+    class Several(Generic[Item]):
+        """An option that holds a list and takes one value for a list of it; a checker knows such by their `__set__`."""
+
+        def __get__(self, instance: object, owner: object = None) -> list[Item]: ...
+        def __set__(self, instance: object, value: Item | Sequence[Item]) -> None: ...
+else:
+    Several = list
 
 
 @dataclasses.dataclass
@@ -100,7 +112,8 @@ def option(default: Any = dataclasses.MISSING, *, help: str, **metadata: Any) ->
     """A dataclass field that is an option; a mutable default is copied for each instance.
 
     `choices` are its possible values. `written` is for an option that names a file to write, where a result may stay in
-    memory in Python: the command line's default, or REQUIRED.
+    memory in Python: the command line's default, or REQUIRED. `escapes` is for texts in which a command line may say
+    \\n for a new line, \\t for a tab and \\\\ for a backslash.
     """
     help = help.replace("%", "%%")  # argparse formats its help texts
     if isinstance(default, (list, dict)):

@@ -68,6 +68,15 @@ class HumanLadder:
             told += f" Confirm {best.name} on samples that did not choose it: `rlhf rate push RUN --rung {best.name}`."
         return told + (" PARTIAL: ratings are missing." if self.partial else "")
 
+    def statements(self) -> list[str]:
+        """Every rung with its interval, then the finding."""
+        rungs = [
+            f"{rung.name}  {rung.sqrt_kl**2:6.2f} nats  {rung.mean:.2f} "
+            f"(95 % interval {rung.interval[0]:.2f} to {rung.interval[1]:.2f}, {rung.samples} samples)"
+            for rung in self.rungs
+        ]
+        return [*rungs, self.statement()]
+
 
 def score_ladder(
     rows: Sequence[Unblinded], sqrt_kl: Mapping[str, float], *, draws: int = 2000, partial: bool = False, seed: int = 0

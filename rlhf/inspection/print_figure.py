@@ -157,6 +157,7 @@ def _draw_note(axes: Axes, note: Any) -> None:
     axes.annotate(
         display_text(note.text, 200), (note.x, note.y), (beside, 1 if upright == "bottom" else 0),
         xycoords=_places(axes, note), textcoords="offset points", ha=across, va=upright, color=colour,
+        annotation_clip=True,  # one far outside the axes would take all their room
     )  # fmt: skip
 
 

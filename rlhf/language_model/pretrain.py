@@ -31,7 +31,11 @@ class Pretrained(LanguageModel):
     samples: Sequence[Sample] = field(kw_only=True, repr=False)
 
     def _repr_html_(self) -> str:
-        rows = (f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in self.figures.as_json().items())
+        said = (
+            (name, f"{value:,.3f}" if isinstance(value, float) else f"{value:,}")
+            for name, value in self.figures.as_json().items()
+        )
+        rows = (f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in said)
         return f"<p>{html.escape(self.name)}</p><table>{''.join(rows)}</table>"
 
 

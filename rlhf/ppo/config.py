@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.memory import of_completions, require_memory
-from rlhf.foundation.options import LOWEST_TEMPERATURE, Options, option
+from rlhf.foundation.options import LOWEST_TEMPERATURE, Options, Several, option
 
 
 @dataclass(kw_only=True)
@@ -52,9 +52,12 @@ class PPOConfig(Options):
     max_completion_length: int = option(32, help="tokens of a completion at most, the end token included")
     num_generations: int = option(1, help="completions per prompt")
     temperature: float = option(1.0, help="softmax temperature when sampling and scoring; other than 1 biases the KL")
-    suppress_tokens: list[int] = option([], help="token ids never sampled; scoring leaves them out in the same way")
-    stop_strings: list[str] = option(
-        [], help="texts that end a completion and are left out of its text, besides the model's end tokens"
+    suppress_tokens: Several[int] = option([], help="token ids never sampled; scoring leaves them out in the same way")
+    stop_strings: Several[str] = option(
+        [],
+        help="texts that end a completion and are left out of its text, besides the model's end tokens; on the "
+        "command line \\n is a new line, \\t a tab, \\\\ a backslash",
+        escapes=True,
     )
     per_device_generation_batch_size: int = option(256, help="completions sampled at once on one device")
 
@@ -103,7 +106,7 @@ class PPOConfig(Options):
     whiten_advantages: bool = option(False, help="whiten the advantages of each rollout (token-weighted)")
 
     # reward
-    reward_weights: list[float] = option([], help="one weight a reward function; all 1 if not given")
+    reward_weights: Several[float] = option([], help="one weight a reward function; all 1 if not given")
     missing_eos_penalty: float | None = option(
         None, help="taken off the reward of a completion that no end token and no stop string ended; more than 0"
     )
@@ -130,7 +133,7 @@ class PPOConfig(Options):
     ladder_step: float = option(0.25, help="distance of two rungs in sqrt(KL), square root of nats per completion")
     num_eval_samples: int = option(256, help="fresh evaluation samples per rung, same prompts and seed on every rung")
 
-    report_to: list[str] = option([], help="trackers: tensorboard, trackio, wandb, ... as in transformers; none")
+    report_to: Several[str] = option([], help="trackers: tensorboard, trackio, wandb, ... as in transformers; none")
 
     # machine
     dtype: str = option("float32", help="parameters and arithmetic", choices=["float32", "float64"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_object
 from rlhf.foundation.model_pair import Model, name_of
-from rlhf.foundation.options import option
+from rlhf.foundation.options import Several, option
 from rlhf.foundation.steps import step
 from rlhf.language_model.prompt_files import Prompts, prompts_of
 from rlhf.ppo.config import PPOConfig
@@ -38,14 +38,14 @@ class PPOCommandConfig(PPOConfig):
     }
 
     model_name_or_path: Model = option(help="the original: a model directory or a hub name")
-    reward_model_path: list[str | RewardFunction] = option(
+    reward_model_path: Several[str | RewardFunction] = option(
         [], help="reward models: directories of `rlhf reward`, or sequence classifiers by directory or hub name"
     )
     reward_label: str | None = option(
         None,
         help="the label whose log-probability pays, where such a classifier has several; MODEL:LABEL says the same",
     )
-    reward_func: list[str | RewardFunction] = option(
+    reward_func: Several[str | RewardFunction] = option(
         [], help="reward functions: a built-in NAME, FILE.py:NAME, FILE.yaml"
     )
     prompt: str | None = option(None, help="one prompt for every completion; unconditional if none is given")
@@ -63,7 +63,7 @@ class PPOCommandConfig(PPOConfig):
     use_peft: bool = option(False, help="train a LoRA adapter instead of the weights")
     lora_r: int = option(16, help="rank of the adapter")
     lora_alpha: int = option(32, help="the adapter's output is scaled by lora_alpha / lora_r")
-    lora_target_modules: list[str] = option([], help="names of the adapted layers; all linear ones if none is given")
+    lora_target_modules: Several[str] = option([], help="names of the adapted layers; all linear ones if none is given")
     dataset_train_split: str = option("train", help="its split")
 
     def __post_init__(self) -> None:

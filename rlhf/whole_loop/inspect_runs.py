@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
-from rlhf.foundation.options import Options, option
+from rlhf.foundation.options import Options, Several, option
 from rlhf.foundation.outputs import OwnFiles, check_own, is_page
 from rlhf.foundation.steps import step
 from rlhf.foundation.terminal import say
@@ -36,7 +36,7 @@ class InspectConfig(Options):
         "watch": "verify",
     }
 
-    runs: list[str | OpenedRun] = option(
+    runs: Several[str | OpenedRun] = option(
         [], help="run directories of `rlhf ppo`; also as first words: rlhf inspect RUN [RUN2 ...]. Later ones are "
         "drawn over the first. Or one directory of `rlhf reward`"
     )  # fmt: skip

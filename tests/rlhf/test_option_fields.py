@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 import rlhf.commands
+from rlhf.commands.command_line import parse
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.options import Expected, Options
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.finetune import PPOCommandConfig
+from rlhf.sampling import SampleConfig
 
 for module in pkgutil.walk_packages(rlhf.commands.__path__, "rlhf.commands."):
     importlib.import_module(module.name)
@@ -116,3 +118,14 @@ def test_what_python_users_give_is_taken() -> None:
     assert (config.output_dir, config.report_to, config.learning_rate) == ("runs/a", [], 1)
     assert config.suppress_tokens == [3, 4]
     assert PPOConfig(output_dir="a", report_to=["tensorboard"]).report_to == ["tensorboard"]
+
+
+def test_a_new_line_that_is_typed_is_one(tmp_path: Path) -> None:
+    """A shell hands backslash and n over as they stand; Python and YAML have new lines of their own."""
+    words = ["--model_name_or_path", "m"]
+    typed = parse(SampleConfig, [*words, "--stop_strings", r"\n\n", r"\nQ:\t", r"\\nabla"], prog="", description="")
+    assert typed.stop_strings == ["\n\n", "\nQ:\t", r"\nabla"]
+    assert SampleConfig("m", stop_strings=r"\n").stop_strings == [r"\n"]
+    (tmp_path / "a.yaml").write_text(r'stop_strings: ["\n", "\\nabla"]')
+    of_file = parse(SampleConfig, [*words, "--config", str(tmp_path / "a.yaml")], prog="", description="")
+    assert of_file.stop_strings == ["\n", r"\nabla"]

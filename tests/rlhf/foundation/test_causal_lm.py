@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertLMHeadModel, GPT2Config, GPT2LMHeadModel, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput, CausalLMOutputWithPast
 
-from rlhf.foundation.causal_lm import cache_name, probe_ids, reads_left_padding, require_usable
+from rlhf.foundation.causal_lm import cache_name, probe_ids, reads_left_padding, require_usable, width
 from rlhf.foundation.errors import InputError
 
 from .test_model_directory import tiny_tokenizer
@@ -64,6 +64,17 @@ class Strict(Sums):
 def gpt2() -> GPT2LMHeadModel:
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config(vocab_size=SIZE, n_embd=8, n_layer=1, n_head=2, n_positions=16)).eval()
+
+
+def test_the_learning_rate_follows_the_width_though_a_config_does_not_name_it() -> None:
+    from rewards.preference_training import PreferenceSettings
+    from rewards.token_training import FitSettings
+
+    own = Sums(rows=5)  # an embedding of 5 rows of 5
+    assert not hasattr(own.config, "hidden_size")
+    assert (width(gpt2()), width(own)) == (8, 5)
+    for settings in (FitSettings(1.0), PreferenceSettings(1.0)):
+        assert settings.rate_for(own) == pytest.approx(0.02)  # 0.1 / 5
 
 
 def test_the_probe_has_different_tokens_and_fits_the_context() -> None:

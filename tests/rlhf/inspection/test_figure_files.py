@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -221,3 +222,17 @@ def test_without_matplotlib_one_line_says_what_to_install(
     with pytest.raises(InputError, match=r"no matplotlib; expected the extra `figures`; pip install 'rlhf-ladder\[fig"):
         inspect(str(run), figures=str(tmp_path / "f"), tables=str(tmp_path / "t"))
     assert not [*tmp_path.glob("[ft]")]
+
+
+def test_a_note_far_outside_the_axes_takes_no_room() -> None:
+    """As the KL budget's does in a run that ended long before it."""
+    figure = go.Figure(go.Scatter(x=[0, 1], y=[0.0, 0.3]))
+    plain = drawn(go.Figure(figure))
+    figure.add_annotation(x=0, xref="paper", y=10, text="budget 10 nats", showarrow=False, xanchor="left")
+    figure.add_annotation(x=0, xref="paper", y=0.2, text="seen", showarrow=False, xanchor="left")
+    noted = drawn(figure)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "constrained_layout not applied because axes sizes collapsed to zero"
+        for one in (plain, noted):
+            one.canvas.draw()
+    assert noted.axes[0].get_position().bounds == pytest.approx(plain.axes[0].get_position().bounds)

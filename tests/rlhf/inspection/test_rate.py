@@ -15,7 +15,6 @@ from labeling.returned import Rating
 from labeling.server_raters import annotate_as
 from rlhf.cli import main as console
 from rlhf.commands import rate
-from rlhf.commands.rate.score import describe
 from rlhf.evaluation.evaluate import EvaluateConfig, evaluate
 from rlhf.evaluation.rate_plan import RatePlanConfig, rate_plan
 from rlhf.evaluation.rate_pull import RatePullConfig, Ratings, rate_pull
@@ -123,7 +122,7 @@ def test_unblinding_waits_for_the_whole_packet(make_run: MakeRun, tmp_path: Path
     verdict = rate_score.run(RateScoreConfig(str(folder), partial=True))
     assert isinstance(verdict, Verdict)
     assert verdict.partial
-    assert "PARTIAL: 3" in describe(verdict)
+    assert "PARTIAL: 3" in "\n".join(verdict.statements())
 
 
 def test_several_models_and_holm(make_run: MakeRun, tmp_path: Path) -> None:
@@ -151,7 +150,7 @@ def test_the_ladder_on_paper(make_run: MakeRun, tmp_path: Path) -> None:
     assert isinstance(ladder, HumanLadder)
     assert ladder.ratings == 160
     assert json.loads((run / "human_ladder.json").read_text())["status"] == ladder.status
-    assert "Human quality" in describe(ladder)
+    assert "Human quality" in "\n".join(ladder.statements())
     html = build_report(run).read_text(encoding="utf-8")
     assert "Human quality along KL" in html
     assert "160 ratings of 2 raters" in html

@@ -102,6 +102,20 @@ def test_an_accepted_change_is_written_down(place: Path) -> None:
     go(place, 3, resume=True)  # the change is the run's own now
 
 
+def rungs(run: Path) -> Any:
+    return json.loads((run / "ladder.json").read_text())["rungs"]
+
+
+def test_a_run_that_went_on_with_a_change_can_be_evaluated(place: Path) -> None:
+    """Its record says accept_changes and resume; fresh samples are drawn with its options all the same."""
+    run = go(place, 1)
+    (place / "reward.py").write_text(REWARD.replace("'.'", "'e'"))
+    go(place, 2, resume=True, accept_changes=True)
+    assert json.loads((run / "run.json").read_text())["resolved"]["accept_changes"] is True
+    evaluation = evaluate.run(EvaluateConfig(run=str(run), num_samples=4, best_of_n_samples=0, quiet=True))
+    assert [rung.name for rung in evaluation.rungs] == [rung["name"] for rung in rungs(run)]
+
+
 def test_a_run_and_its_inputs_may_move(place: Path, tmp_path: Path) -> None:
     go(place, 1)
     (place / "elsewhere").mkdir()
