@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -12,6 +13,14 @@ from rewards.rules import RULES, RewardFunc
 from rlhf.foundation.errors import InputError
 
 FORMS = "FILE.py:NAME, FILE.yaml, or a model's directory or hub name, with :LABEL where it has several"
+
+
+def names_a_function(spec: str) -> bool:
+    """Whether a reward's name is a rule's or FILE.py:NAME, or can be nothing else: no file, directory or hub name."""
+    file = spec.rpartition(":")[0]
+    if spec in RULES or file.endswith(".py"):
+        return True
+    return not (os.path.exists(spec) or os.path.exists(file) or "/" in spec or spec.endswith((".yaml", ".yml")))
 
 
 def load_function(spec: str) -> RewardFunc:

@@ -21,12 +21,11 @@ import functools
 import inspect
 import math
 import numbers
+import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, cast
-
-import torch
 
 from rlhf.foundation.conversation import Text, assistant_turn, prompt_from_text
 from rlhf.foundation.errors import InputError
@@ -229,6 +228,10 @@ def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
 @contextmanager
 def _process_state_kept() -> Iterator[None]:
     """Gradients on or off and the default dtype belong to the whole process: as before, whatever happens inside."""
+    torch: Any = sys.modules.get("torch")  # it takes seconds to load; before that nothing can be changed
+    if torch is None:
+        yield
+        return
     dtype = torch.get_default_dtype()
     with torch.set_grad_enabled(torch.is_grad_enabled()):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -106,12 +107,12 @@ def load_classifier_tokenizer(name_or_path: str) -> Any:
 
 def holds_model(name: str) -> bool:
     """Whether a name is a directory with a model or an adapter in it, or one of the hub that is in the cache."""
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return any((Path(name) / file).is_file() for file in ("config.json", "adapter_config.json"))
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         return any(isinstance(try_to_load_from_cache(name, f), str) for f in ("config.json", "adapter_config.json"))
-    except HFValidationError:
+    except (HFValidationError, OSError):  # no name that the hub could have
         return False

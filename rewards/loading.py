@@ -25,7 +25,8 @@ from rewards.token_model import TokenRewardModel
 from rlhf.foundation.errors import InputError
 
 RewardModel = TokenRewardModel | PreferenceRewardModel | RewardEnsemble
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
+_A_PATH = ("./", "../", "/", "~")
 
 
 def load_reward_model(directory: str | Path, *, device: torch.device | str | None = None) -> RewardModel:
@@ -89,6 +90,8 @@ def _named(name: str, label: str | int | None, device: torch.device | str | None
         raise _no_labels(f"reward {name}", label)
     if name not in RULES and name.endswith((".yaml", ".yml")):
         return read_reward(Path(name), lambda part: cast(Any, load_reward(part)))
+    if name.startswith(_A_PATH) and ".py:" not in name:
+        return load_reward_model(name)  # raises: no such directory
     return load_function(name)
 
 

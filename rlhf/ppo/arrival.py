@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import psutil
 from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 
 from rlhf.foundation.errors import InputError
+from rlhf.ppo.siblings import ended_ranks
 
 LOOK_SECONDS = 0.05
 
@@ -23,7 +27,7 @@ def await_all(straggler_timeout: float) -> TCPStore:
     Raises InputError naming the ranks that did not come.
     """
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    seconds = time.time() - psutil.Process().create_time() + straggler_timeout
+    seconds = _patience(straggler_timeout)
     until = time.monotonic() + seconds
     keeper = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     try:
@@ -47,6 +51,41 @@ def await_all(straggler_timeout: float) -> TCPStore:
             raise _missing(missing, seconds)
         time.sleep(LOOK_SECONDS)
     return store
+
+
+@contextmanager
+def meeting_within(straggler_timeout: float, tell: Callable[[InputError], None]) -> Iterator[None]:
+    """End this process with status 2 where what is inside, torch's own meeting, takes longer than the roll call may.
+
+    A process that ends between the two keeps the others for torch's half hour. `tell` is given the line first.
+    """
+    seconds = _patience(straggler_timeout)
+
+    def end() -> None:
+        ended = ended_ranks()
+        which = f"the end of rank {', '.join(map(str, ended))}" if ended else f"no meeting of all in {seconds:.0f} s"
+        tell(
+            InputError(
+                "a process of this run",
+                got=f"{which}, after all had arrived",
+                expected=f"{os.environ['WORLD_SIZE']} processes",
+                fix="look at what ended or keeps it (memory, a signal, the network), then start again",
+            )
+        )
+        os._exit(2)  # the main thread waits inside torch
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _patience(straggler_timeout: float) -> float:
+    """Seconds: as long as this process took to come here, and `straggler_timeout` more."""
+    return time.time() - float(psutil.Process().create_time()) + straggler_timeout
 
 
 def _missing(ranks: list[int], seconds: float) -> InputError:

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlhf.foundation.errors import InputError, Told
-from rlhf.ppo.arrival import await_all
+from rlhf.ppo.arrival import await_all, meeting_within
 from rlhf.ppo.company import Company, company
 from rlhf.ppo.failing_together import fail_together, of_rank, outcome_of
 from rlhf.ppo.siblings import ended_ranks
@@ -194,6 +194,11 @@ def _first_to_tell() -> bool:
     return _first_of_its_launcher() and (not _in_company() or company().first("told"))
 
 
+def _tell_once(error: InputError) -> None:
+    if first_to_tell():
+        print(f"rlhf: {error}", file=sys.stderr, flush=True)
+
+
 def _in_company() -> bool:
     return company.cache_info().currsize > 0
 
@@ -258,7 +263,10 @@ def _start(use_cpu: bool, straggler_timeout: float) -> Processes:
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
             await_all(straggler_timeout)
-        accelerator = Accelerator(cpu=use_cpu)
+            with meeting_within(straggler_timeout, _tell_once):
+                accelerator = Accelerator(cpu=use_cpu)
+        else:
+            accelerator = Accelerator(cpu=use_cpu)
     except InputError:
         raise
     except (ImportError, RuntimeError, ValueError, AssertionError) as error:  # no GPU, no deepspeed, a port in use

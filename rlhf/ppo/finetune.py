@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -111,6 +112,7 @@ def load_rows(config: PPOCommandConfig) -> list[dict[str, Any]]:
 @step(PPOCommandConfig)
 def finetune(config: PPOCommandConfig) -> OpenedRun:
     """PPO from a model, towards rewards, to a KL budget; leaves a run directory. Raises InputError."""
+    known = tried_early(config) if "WORLD_SIZE" not in os.environ else {}  # several processes fail together or not
     from rlhf.ppo import agreement, distributed
     from rlhf.ppo.trainer import PPOTrainer
 
@@ -118,7 +120,7 @@ def finetune(config: PPOCommandConfig) -> OpenedRun:
     processes.watch(config.straggler_timeout)
     agreement.require_same_program(processes)
     agreement.require_same_options(processes, config.resolved())
-    given = processes.all_do(lambda: load_given(config))
+    given = processes.all_do(lambda: load_given(config, known))
     return PPOTrainer(config.model_name_or_path, args=as_named(config), **given).train()
 
 
@@ -134,12 +136,32 @@ def _evaluation_rows(config: PPOCommandConfig) -> list[dict[str, Any]] | None:
     return None if given is None else prompts_of(given, "--eval_prompts", config.prompt_column)
 
 
-def load_given(config: PPOCommandConfig) -> dict[str, Any]:
-    """What the command line names, as arguments of `PPOTrainer`. Raises InputError."""
+def tried_early(config: PPOCommandConfig) -> dict[str, RewardFunction]:
+    """The reward functions that a name or FILE.py:NAME names, tried on two specimens before torch is loaded.
+
+    Raises InputError as the trainer would seconds later.
+    """
+    from rewards.by_name import load_function, names_a_function
+    from rewards.calling import call_rewards
+    from rlhf.ppo.specimens import specimens
+
+    named = [one for one in config.reward_func if isinstance(one, str) and names_a_function(one)]
+    known = {name: load_function(name) for name in named}
+    if known and config.dataset_name is None:
+        call_rewards(list(known.values()), *specimens(load_rows(config), ()))
+    return known
+
+
+def load_given(config: PPOCommandConfig, known: Mapping[str, RewardFunction] | None = None) -> dict[str, Any]:
+    """What the command line names, as arguments of `PPOTrainer`; `known` are functions that are loaded already.
+
+    Raises InputError.
+    """
     from rewards.loading import load_rewards
 
     rows = load_rows(config)
-    rewards = load_rewards(config.reward_model_path, config.reward_func, label=config.reward_label)
+    functions = [(known or {}).get(one, one) if isinstance(one, str) else one for one in config.reward_func]
+    rewards = load_rewards(config.reward_model_path, functions, label=config.reward_label)
     return {
         "reward_funcs": rewards,
         "train_dataset": rows,

@@ -47,9 +47,9 @@ from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row
 from rlhf.ppo.reward_functions import Rewards, require_scores, veto_share
 from rlhf.ppo.reward_log import RewardLog
 from rlhf.ppo.rollout import Rollout, RolloutWorker
+from rlhf.ppo.specimens import one_of_each_kind, specimens
 from rlhf.ppo.statistics import finite_or_null, reward_statistics, rollout_statistics, update_statistics
 from rlhf.ppo.tracking import Tracking, progress
-from rlhf.ppo.trial import one_of_each_kind, try_rewards
 from rlhf.ppo.update import UpdateStatistics, update
 from rlhf.runs import provenance
 from rlhf.runs.ladder import Ladder
@@ -135,7 +135,7 @@ class PPOTrainer(AnswersToFormerNames):
         self.reward_funcs, self.reward_log = rewards, RewardLog(self.args.max_iterations)
         self.rewards = Rewards.of(rewards, self.args, self.reward_log.extras())
         self.train_rows, self.eval_rows = as_both_rows(train_dataset, eval_dataset)
-        try_rewards(self.rewards, self.train_rows, self.eval_rows)
+        self.rewards.values(*specimens(self.train_rows, self.eval_rows))
 
     def _fit(self) -> None:
         """Raise InputError when the prompts do not fit the model; what the run's numbers depend on."""

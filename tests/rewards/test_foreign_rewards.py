@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import shlex
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -347,3 +350,25 @@ def test_a_language_model_is_asked_by_two_words(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             WordsReward(model, tokenizer, **bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nope", "got an unknown name"),
+        ("mine.py:absent", "got a file without absent"),
+        ("mine.py:broken", "got ZeroDivisionError: division by zero on sample 0, ''"),
+        ("mine.py:none", r"got nothing \(None\)"),
+    ],
+)
+def test_a_bad_function_is_told_before_torch_is_loaded(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def broken(completions): return [1 / len(c) for c in completions]\ndef none(completions): pass\n"
+    )
+    words = ["ppo", "--model_name_or_path", "x", "--output_dir", "out", "--reward_func", name]
+    code = f"import sys; from rlhf import cli; cli.main({words!r}); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(message, done.stderr)
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -14,8 +14,8 @@ import pytest
 PROGRAM = "from rlhf.ppo.arrival import await_all; await_all({patience}); print('all here')"
 
 
-def started(rank: int, port: int, code: str) -> subprocess.Popen[str]:
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
+def started(rank: int, port: int, code: str, **further: str) -> subprocess.Popen[str]:
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank), **further}
     words = [sys.executable, "-c", code]
     return subprocess.Popen(
         words, env={**os.environ, **place}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -56,3 +56,16 @@ def test_the_command_ends_with_one_line(model_directory: Path, tmp_path: Path) -
     assert done.stderr.startswith("rlhf: a process of this run: got no sign of rank 1 in ")
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("ends", [0, 1])
+def test_one_that_ends_between_the_roll_call_and_the_meeting_is_named(ends: int, tmp_path: Path) -> None:
+    port, began = free_port(), time.monotonic()
+    stays = "from rlhf.ppo.distributed import start; start(use_cpu=True, straggler_timeout=1)"
+    goes = f"{PROGRAM.format(patience=60)}; import os; os._exit(9)"
+    place = {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}  # of a launcher's processes the first one tells
+    both = [started(rank, port, goes if rank == ends else stays, **place) for rank in (0, 1)]
+    _, errors = both[1 - ends].communicate(timeout=120)
+    assert both[1 - ends].returncode in (1, 2), errors  # torch may notice it first
+    assert "a process of this run: got " in errors or "accelerate launch: got " in errors, errors
+    assert time.monotonic() - began < 90

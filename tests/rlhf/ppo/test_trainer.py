@@ -262,7 +262,7 @@ def test_unscored_completions_are_counted_and_left_out(build_model: Build, token
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (lambda completions, **_: [1.0], "1 rewards; expected a list of 2 numbers"),
+        (lambda completions, **_: [1.0], "1 rewards; expected a list of 4 numbers"),
         (lambda completions, **_: [math.nan] * len(completions), "got nan for"),
         (lambda completions, **_: [math.inf] * len(completions), "got inf for"),
         (lambda completions, **_: [1.0] * len(completions), "no spread over 256"),
