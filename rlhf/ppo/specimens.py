@@ -31,9 +31,10 @@ def one_of_each_kind(train: Sequence[Row], evaluation: Sequence[Row]) -> list[Ro
 
 
 def specimens(train: Sequence[Row], evaluation: Sequence[Row]) -> Specimens:
-    """Both texts for a prompt of each kind."""
+    """Both texts for a prompt of each kind, with every column that any row has."""
     kinds = one_of_each_kind(train, evaluation)
     rows = [row for row in kinds for _ in TEXTS]
-    columns = {key: [row.get(key) for row in rows] for key in (rows[0] if rows else {}) if key != "prompt"}
+    names = dict.fromkeys(key for row in (*train, *evaluation) for key in row if key != "prompt")
+    columns = {name: [row.get(name) for row in rows] for name in names}
     ids = [list(one) for _ in kinds for one in _IDS]
     return Specimens([row["prompt"] for row in rows], [*TEXTS] * len(kinds), ids, columns)
