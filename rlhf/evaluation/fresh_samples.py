@@ -27,9 +27,10 @@ from rlhf.foundation.records import Sample
 from rlhf.inspection.estimates import Estimate, mean_estimate
 from rlhf.language_model.randomness import Stream
 from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.forward import completion_logits
 from rlhf.ppo.objective import exact_kl
 from rlhf.ppo.reward_functions import Rewards
-from rlhf.ppo.rollout import Rollout, RolloutWorker, completion_logits
+from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.runs.provenance import changed_since, reward_inputs, reward_origins, told
 from rlhf.runs.reading import Run
 

@@ -7,6 +7,7 @@ zero, so the first advantages are those without a critic (at λ = 1). Shapes: B 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +47,16 @@ class ActorCritic(nn.Module):
         hidden = own.hidden_states[-1] if shared else own.last_hidden_state  # (B, S, width)
         values = self.value_head(hidden[:, -logits_to_keep:]).squeeze(-1)
         return ValuedOutput(output.logits, values)
+
+    def values_of(self, states: Tensor, inputs: Mapping[str, Any]) -> Tensor:
+        """Values (B, T) of the prefixes whose last states under the policy are `states` (B, T, width).
+
+        A trunk of the critic's own reads them itself: `inputs` are the policy's, whose last place comes after them.
+        """
+        if self.trunk is not None:
+            states = self.trunk(**inputs).last_hidden_state[:, -states.shape[1] - 1 : -1]
+        values: Tensor = self.value_head(states)
+        return values.squeeze(-1)
 
 
 def parameter_groups(learner: nn.Module, policy: nn.Module) -> list[dict[str, Any]]:

@@ -27,12 +27,13 @@ import torch
 from torch import Tensor
 
 from rlhf.foundation.errors import InputError
-from rlhf.ppo import rollout as rollouts
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.diagnosis import causes
 from rlhf.ppo.evidence import traits_of
+from rlhf.ppo.forward import completion_logits, rows_per_chunk
 from rlhf.ppo.machinery import HALF, Cause, machinery_causes
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1
+from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.sampled import ROUNDING, Sampled, Score
 
 THRESHOLD = 4.0  # standard errors
@@ -146,7 +147,7 @@ def examine(
     score = scoring(config)
     vocabulary = int(score(policy, *_inputs(sampled.rows(slice(0, 1)))).shape[-1])
     device = next(policy.parameters()).device
-    rows = rollouts.rows_per_chunk(sampled.completion_ids.shape[1], vocabulary, config, device)
+    rows = rows_per_chunk(sampled.completion_ids.shape[1], vocabulary, config, device)
     sums, ratios = [], [0.0]
     for start in range(0, len(sampled), rows):
         part = sampled.rows(slice(start, start + rows))
@@ -176,7 +177,7 @@ class Doctor:
         self.diagnosis, self.said = Diagnosis(), ""
         self._sampled: Sampled | None = None
 
-    def look(self, rollout: rollouts.Rollout) -> Diagnosis:
+    def look(self, rollout: Rollout) -> Diagnosis:
         """Examine a rollout before its update, while the policy is still the one that sampled it."""
         mask = rollout.completion_mask
         surprisal = -torch.where(mask, rollout.old_logprobs, 0.0).sum(-1)
@@ -236,7 +237,7 @@ def scoring(config: PPOConfig) -> Score:
     def score(model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor) -> Tensor:
         parameters = getattr(model, "parameters", None) or model.model.parameters  # AdapterOff wraps the policy
         device = next(parameters()).device
-        logits = rollouts.completion_logits(
+        logits = completion_logits(
             model, prompt_ids.to(device), prompt_mask.to(device), completion_ids.to(device), at_one
         )
         return logits.float() if logits.dtype in HALF else logits  # the softmax must not round once more

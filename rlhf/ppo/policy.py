@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -59,8 +60,13 @@ class AdapterOff:
 
     def __call__(self, **inputs: Any) -> Any:
         """Forward without the adapter."""
-        with self.model.disable_adapter():
+        with self.off():
             return self.model(**inputs)
+
+    def off(self) -> AbstractContextManager[None]:
+        """While it lasts the model's parts, called one by one, are without the adapter too."""
+        context: AbstractContextManager[None] = self.model.disable_adapter()
+        return context
 
 
 def reference_of(model: Any) -> Callable[..., Any]:

@@ -13,24 +13,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from rlhf.foundation.causal_lm import reads_left_padding, vocabulary_rows
+from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.language_model.endings import ending_of, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
-from rlhf.language_model.sampler import chunks, generate, pad_prompts, position_ids, suppress
+from rlhf.language_model.sampler import chunks, generate, pad_prompts
 from rlhf.ppo.config import PPOConfig
-from rlhf.ppo.critic import ActorCritic, ValuedOutput
-from rlhf.ppo.objective import exact_kl, gathered, kl_k1, kl_k3
+from rlhf.ppo.critic import ActorCritic
+from rlhf.ppo.measuring import Measurer
 from rlhf.ppo.reward_functions import Rewards
 from rlhf.ppo.stretches import share_of
 
 Score = Callable[[list[Any], list[str], list[list[int]], Mapping[str, list[Any]]], Tensor]
-CPU_LOGITS_MB = 32  # stays in the cache: 256 was slower
-ACCELERATOR_LOGITS_MB = 2048
 
 
 @dataclass(slots=True)
@@ -96,78 +94,6 @@ class Alone:
         """Nobody waits."""
 
 
-class Forward(NamedTuple):
-    """What one forward pass says of each completion token."""
-
-    logits: Tensor  # (B, T, V)
-    values: Tensor | None  # (B, T), of an `ActorCritic`
-
-
-def completion_logits(
-    model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, config: PPOConfig
-) -> Tensor:
-    """Logits that predict each completion token, tempered as in sampling: (B, T, V)."""
-    return completion_forward(model, prompt_ids, prompt_mask, completion_ids, config).logits
-
-
-def completion_forward(
-    model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, config: PPOConfig
-) -> Forward:
-    """The same with the critic's values, where `model` (or what DDP wraps) is an `ActorCritic`.
-
-    Tokens after the end token only see what stands before them, so no mask is needed there.
-    """
-    ids = torch.cat([prompt_ids, completion_ids], 1)
-    padded = not bool(prompt_mask.all())
-    if padded and not reads_left_padding(model):
-        return _forward_without_mask(model, ids, prompt_mask, completion_ids.shape[1], config)
-    mask = torch.cat([prompt_mask, torch.ones_like(completion_ids, dtype=torch.bool)], 1)
-    length = completion_ids.shape[1]
-    output = model(
-        input_ids=ids,
-        attention_mask=mask if padded else None,
-        position_ids=position_ids(mask),
-        use_cache=False,
-        logits_to_keep=length + 1,
-    )
-    values = output.values[:, -length - 1 : -1] if isinstance(output, ValuedOutput) else None
-    return Forward(_as_sampled(output.logits[:, -length - 1 : -1], config), values)
-
-
-def _forward_without_mask(model: Any, ids: Tensor, prompt_mask: Tensor, length: int, config: PPOConfig) -> Forward:
-    """The same for a model that reads masked tokens: each row's padding is moved behind it, where no token sees it.
-
-    ids (B, S), prompt_mask (B, P). Costs the logits of as many more places as the longest padding has.
-    """
-    pads = (~prompt_mask).sum(1, keepdim=True)  # (B, 1)
-    places = torch.arange(ids.shape[1], device=ids.device)[None]
-    kept = length + 1 + int(pads.max())
-    output = model(
-        input_ids=ids.gather(1, (places + pads) % ids.shape[1]),
-        attention_mask=None,
-        position_ids=places.expand_as(ids),
-        use_cache=False,
-        logits_to_keep=kept,
-    )
-    before = torch.arange(kept - length - 1, kept - 1, device=ids.device) - pads  # (B, length), among the kept places
-    logits = output.logits[:, -kept:]
-    logits = logits.gather(1, before[..., None].expand(-1, -1, logits.shape[-1]))
-    values = output.values[:, -kept:].gather(1, before) if isinstance(output, ValuedOutput) else None
-    return Forward(_as_sampled(logits, config), values)
-
-
-def _as_sampled(logits: Tensor, config: PPOConfig) -> Tensor:
-    logits = suppress(logits, config.suppress_tokens)
-    return logits if config.temperature == 1 else logits / config.temperature
-
-
-def rows_per_chunk(length: int, vocabulary: int, config: PPOConfig, device: torch.device, times: int = 1) -> int:
-    """How many completions' logits fit `times` x `logits_memory_mb`, counting the five float copies that are held."""
-    number_size = 8 if config.dtype == "float64" else 4
-    memory = config.logits_memory_mb or (CPU_LOGITS_MB if device.type == "cpu" else ACCELERATOR_LOGITS_MB)
-    return max(1, times * memory * 2**20 // (5 * length * vocabulary * number_size))
-
-
 class RolloutWorker:
     """Samples with the policy and scores what it sampled, on this process's share of the chunks."""
 
@@ -184,7 +110,8 @@ class RolloutWorker:
     ) -> None:
         """With a `critic`, whose policy is `model`, the values and the reference's log-probs are measured too."""
         self.model, self.ref_model, self.tokenizer, self.config = model, ref_model, tokenizer, config
-        self.rewards, self.critic, self.processes = rewards, critic, processes or Alone()
+        self.measurer = Measurer(model, ref_model, config, critic)
+        self.rewards, self.processes = rewards, processes or Alone()
         self.sum_over_processes = self.processes.sum
         self.score: Score = self.processes.naming(rewards.values)
         self.device = next(model.parameters()).device
@@ -295,49 +222,22 @@ class RolloutWorker:
         lengths = rollout.completion_mask.sum(1)
         rollout.rewards = self.rewards.total(rollout.reward_values, rollout.ended, lengths)
 
-    @torch.no_grad()
     def _measure(self, rollout: Rollout) -> None:
-        """Old log-probs, exact KL, k1, k3, entropy and values, in pieces whose logits fit the stated memory."""
+        """Old log-probs, exact KL, k1, k3, entropy and values."""
         columns = {name: torch.zeros(len(rollout), dtype=torch.float64) for name in ("kl", "k1", "k3", "entropy")}
-        names = ["old_logprobs"] if self.critic is None else ["old_logprobs", "ref_logprobs", "values"]
-        tokens = {name: torch.zeros_like(rollout.sampler_logprobs) for name in names}
+        tokens = {name: torch.zeros_like(rollout.sampler_logprobs) for name in self.measurer.names}
+        prompts, width = (rollout.prompt_ids, rollout.prompt_mask), rollout.prompt_ids.shape[1]
         for chunk in self._own_chunks(len(rollout)):
             length = int(rollout.completion_mask[chunk.start : chunk.stop].any(0).sum())
-            for piece in chunks(len(chunk), rows_per_chunk(length, rollout.vocabulary, self.config, self.device)):
+            completions = (rollout.completion_ids[:, :length], rollout.completion_mask[:, :length])
+            for piece in self.measurer.pieces(len(chunk), width + length, length):
                 own = slice(chunk.start + piece.start, chunk.start + piece.stop)
-                by_token, measured = self._measure_piece(rollout, own, length)
-                for name, values in by_token.items():
+                measured = self.measurer(*(x[own] for x in (*prompts, *completions)))
+                for name, values in measured.tokens.items():
                     tokens[name][own, :length] = values
-                for name, values in measured.items():
+                for name, values in measured.sums.items():
                     columns[name][own] = values
         for name, values in tokens.items():
             setattr(rollout, name, self.sum_over_processes(values))
         joined = self.sum_over_processes(torch.stack(list(columns.values())))
         rollout.kl, rollout.k1, rollout.k3, rollout.entropy = joined.unbind(0)
-
-    def _measure_piece(self, rollout: Rollout, own: slice, length: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What is kept of each token (b, length) and the per-completion sums of some rows, cut to `length` tokens."""
-        prompt_ids, prompt_mask = rollout.prompt_ids[own].to(self.device), rollout.prompt_mask[own].to(self.device)
-        ids = rollout.completion_ids[own, :length].to(self.device)
-        mask = rollout.completion_mask[own, :length].to(self.device)
-        scorer = self.model if self.critic is None else self.critic
-        logits, values = completion_forward(scorer, prompt_ids, prompt_mask, ids, self.config)
-        logp = logits.log_softmax(-1)
-        del logits  # it would be a sixth copy
-        logq = completion_logits(self.ref_model, prompt_ids, prompt_mask, ids, self.config).log_softmax(-1)
-        logprobs, ref_logprobs = gathered(logp, ids), gathered(logq, ids)
-        if self.config.temperature != 1:
-            # The KL is always that of the models themselves, at temperature 1.
-            logp, logq = (x.mul_(self.config.temperature).log_softmax(-1) for x in (logp, logq))
-        exact = exact_kl(logp, logq)
-        measured = {
-            "kl": torch.where(mask, exact.kl, 0.0).double().sum(-1),
-            "k1": kl_k1(logprobs.double(), ref_logprobs.double(), mask),
-            "k3": kl_k3(logprobs.double(), ref_logprobs.double(), mask),
-            "entropy": torch.where(mask, exact.entropy, 0.0).double().sum(-1),
-        }
-        kept = {"old_logprobs": logprobs}
-        if values is not None:
-            kept |= {"ref_logprobs": ref_logprobs, "values": values}
-        by_token = {name: torch.where(mask, x, 0.0).double().cpu() for name, x in kept.items()}
-        return by_token, {name: x.cpu() for name, x in measured.items()}

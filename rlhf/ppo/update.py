@@ -21,8 +21,9 @@ from rlhf.language_model.sampler import chunks
 from rlhf.ppo.advantages import Targets
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import Processes
+from rlhf.ppo.forward import completion_forward, rows_per_chunk
 from rlhf.ppo.objective import ValueLoss, clipped_loss, clipped_value_loss, selected_logprobs
-from rlhf.ppo.rollout import Rollout, completion_forward, rows_per_chunk
+from rlhf.ppo.rollout import Rollout
 
 
 class UpdateStatistics(NamedTuple):

@@ -22,6 +22,7 @@ from rewards.token_model import TokenRewardModel, add_reward_tokens
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.foundation.errors import InputError
 from rlhf.ppo.critic import ActorCritic, add_critic
+from rlhf.ppo.forward import completion_forward
 from rlhf.ppo.objective import (
     clipped_value_loss,
     constant_advantages,
@@ -29,7 +30,6 @@ from rlhf.ppo.objective import (
     gae,
     token_rewards,
 )
-from rlhf.ppo.rollout import completion_forward
 
 Build = Callable[..., GPT2LMHeadModel]
 TOLERANCE = 1e-6

@@ -19,7 +19,7 @@ from rlhf.language_model import sampler
 from rlhf.language_model.endings import Ending
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
-from rlhf.ppo import rollout as rollouts
+from rlhf.ppo import forward
 from rlhf.ppo.doctor import THRESHOLD, Diagnosis, examine, paired_symptoms, standard_errors
 from rlhf.ppo.machinery import mask_faults
 from rlhf.ppo.sampled import Sampled
@@ -105,7 +105,7 @@ def test_dropout_is_named(build_model: Build, tokenizer: Any, tmp_path: Path) ->
 def test_padding_is_named(build_model: Build, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The classic: scoring counts positions from the padding's start, sampling from the first real token.
     monkeypatch.setattr(
-        rollouts, "position_ids", lambda mask: torch.arange(mask.shape[1]).expand(mask.shape[0], -1).clone()
+        forward, "position_ids", lambda mask: torch.arange(mask.shape[1]).expand(mask.shape[0], -1).clone()
     )
     found = findings(trainer(build_model(), tokenizer, tmp_path / "run").train())
     assert all(entry is not None and list(entry["causes"]) == ["padding"] for entry in found), found
@@ -179,7 +179,7 @@ def replaced(sampled: Sampled, **changes: Any) -> Sampled:
 def tempered_logprobs(model: Any, sampled: Sampled, temperature: float) -> Tensor:
     config = PPOConfig(output_dir="-", temperature=temperature)
     with torch.no_grad():
-        logits = rollouts.completion_logits(
+        logits = forward.completion_logits(
             model, sampled.prompt_ids, sampled.prompt_mask, sampled.completion_ids, config
         )
     return logits.log_softmax(-1).gather(-1, sampled.completion_ids[..., None]).squeeze(-1)

@@ -21,8 +21,9 @@ from rlhf.language_model.endings import Ending
 from rlhf.language_model.sampler import generate, pad_prompts
 from rlhf.ppo import objective
 from rlhf.ppo.advantages import Targets
+from rlhf.ppo.forward import completion_logits
 from rlhf.ppo.normalization import Normalization
-from rlhf.ppo.rollout import Rollout, completion_logits
+from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.statistics import distinct_2, rollout_statistics
 
 TOLERANCE = 1e-9  # float64; sums in another order differ by rounding

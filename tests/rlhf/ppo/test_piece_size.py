@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlhf import PPOConfig
-from rlhf.ppo.rollout import rows_per_chunk
+from rlhf.ppo.forward import rows_per_chunk
 from rlhf.ppo.update import piece_size
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

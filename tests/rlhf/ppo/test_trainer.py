@@ -108,7 +108,7 @@ def test_a_rung_remeasured_on_fresh_samples_has_the_kl_it_states(
     rung = read_rungs(run.directory / "ladder.json")[-1]
     policy = AutoModelForCausalLM.from_pretrained(run.directory / rung.path)
     trainer = PPOTrainer(policy, full_stop, configure(tmp_path / "other", seed=99), processing_class=tokenizer)
-    trainer.worker.ref_model = AutoModelForCausalLM.from_pretrained(run.directory / "checkpoints" / "kl-00.00")
+    trainer.worker.measurer.ref_model = AutoModelForCausalLM.from_pretrained(run.directory / "checkpoints" / "kl-00.00")
     fresh = trainer._roll([{"prompt": ""}] * 512, Stream.EVALUATION, 0, 0).kl
     error = math.hypot(rung.kl_per_completion_se, float(fresh.std()) / math.sqrt(len(fresh)))
     assert abs(float(fresh.mean()) - rung.kl_per_completion) < 3.5 * error
@@ -172,7 +172,7 @@ def test_kl_covers_the_enumerated_truth(four_tokens: Any, tmp_path: Path) -> Non
     for seed in range(100):
         config = configure(tmp_path / "unused", seed=seed, max_completion_length=4, dtype="float64")
         trainer = PPOTrainer(policy, full_stop, config, processing_class=four_tokens)
-        trainer.worker.ref_model = reference
+        trainer.worker.measurer.ref_model = reference
         kl = trainer._roll([{"prompt": ""}] * 200, Stream.ROLLOUT, 0, 0, measure=False)
         trainer.worker._measure(kl)
         assert (kl.kl >= 0).all()

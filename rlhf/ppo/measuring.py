@@ -1,0 +1,89 @@
+"""What a rollout's completions are under policy and original: log-probs, exact KL, k1, k3, entropy, a critic's values.
+
+Shapes: B completions, P prompt tokens (left-padded), T completion tokens (right-padded), N real tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlhf.foundation.causal_lm import vocabulary_rows, width
+from rlhf.language_model.sampler import chunks
+from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.critic import ActorCritic
+from rlhf.ppo.forward import Reading, read, rows_per_chunk, rows_per_trunk, split_of, tokens_per_tile
+from rlhf.ppo.objective import exact_kl, gathered, kl_k1, kl_k3
+
+
+class Measured(NamedTuple):
+    """Of some completions, on the CPU in float64; 0 where masked."""
+
+    tokens: dict[str, Tensor]  # (B, T): old_logprobs; with a critic ref_logprobs and values too
+    sums: dict[str, Tensor]  # (B,) nats: kl, k1, k3, entropy
+
+
+class Measurer:
+    """Reads completions with the policy and with the original, in pieces that fit the stated memory."""
+
+    def __init__(self, model: Any, ref_model: Any, config: PPOConfig, critic: ActorCritic | None) -> None:
+        """With a `critic`, whose policy is `model`, its values and the original's log-probs are measured too."""
+        self.scorer: Any = model if critic is None else critic
+        self.ref_model, self.config, self.with_critic = ref_model, config, critic is not None
+        self.device = next(model.parameters()).device
+        self.vocabulary, self.width = vocabulary_rows(model), width(model)
+
+    @property
+    def names(self) -> list[str]:
+        """What is kept of each token."""
+        return ["old_logprobs", "ref_logprobs", "values"] if self.with_critic else ["old_logprobs"]
+
+    def pieces(self, count: int, places: int, length: int) -> Iterator[range]:
+        """`count` completions of `length` tokens, of rows of `places` tokens, in the pieces that are read at once."""
+        whole = any(split_of(model) is None for model in (self.scorer, self.ref_model))
+        rows = (
+            rows_per_chunk(length, self.vocabulary, self.config, self.device)
+            if whole
+            else rows_per_trunk(places, self.width, self.config, self.device)
+        )
+        return chunks(count, rows)
+
+    @torch.no_grad()
+    def __call__(self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Measured:
+        """Of one piece: (B, P) twice, (B, T) twice."""
+        prompt_ids, prompt_mask, ids, mask = (x.to(self.device) for x in (prompt_ids, prompt_mask, ids, mask))
+        policy = read(self.scorer, prompt_ids, prompt_mask, ids, mask, self.config)
+        original = read(self.ref_model, prompt_ids, prompt_mask, ids, mask, self.config)
+        found = self._by_token(policy, original, ids[mask])
+        logprobs, ref_logprobs, kl, entropy = (_in_place(values, mask) for values in found.unbind(0))
+        sums = {
+            "kl": kl.sum(-1),
+            "k1": kl_k1(logprobs, ref_logprobs, mask),
+            "k3": kl_k3(logprobs, ref_logprobs, mask),
+            "entropy": entropy.sum(-1),
+        }
+        tokens = {"old_logprobs": logprobs}
+        if policy.values is not None:
+            tokens |= {"ref_logprobs": ref_logprobs, "values": torch.where(mask, policy.values, 0.0).double()}
+        return Measured(*({name: x.cpu() for name, x in kept.items()} for kept in (tokens, sums)))
+
+    def _by_token(self, policy: Reading, original: Reading, ids: Tensor) -> Tensor:
+        """log π, log ref, exact KL and entropy of N tokens `ids`, (4, N) float64."""
+        heat, found = self.config.temperature, torch.empty(4, len(ids), dtype=torch.float64, device=ids.device)
+        for tile in chunks(len(ids), tokens_per_tile(self.vocabulary, self.config, self.device)):
+            own = slice(tile.start, tile.stop)
+            logits = [reading.logits(own) for reading in (policy, original)]
+            logp, logq = (x.log_softmax(-1) for x in logits)
+            sampled = (logp, logq) if heat == 1 else ((x / heat).log_softmax(-1) for x in logits)
+            for row, distribution in enumerate(sampled):
+                found[row, own] = gathered(distribution, ids[own]).double()
+            found[2:, own] = torch.stack(exact_kl(logp, logq)).double()  # always at temperature 1
+        return found
+
+
+def _in_place(values: Tensor, mask: Tensor) -> Tensor:
+    """(N,) values of the real tokens as (B, T), 0 elsewhere."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter_(mask, values)
