@@ -74,7 +74,7 @@ def find_command(arguments: list[str]) -> None:
 def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     """Call `command` and map its outcome to an exit status; also used by `python -m rlhf.ppo`."""
     # A plain `kill` ends like Ctrl-C: the run's state stays whole and resumable.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, terminated)
     try:
         try:
             command(arguments)
@@ -87,6 +87,9 @@ def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except KeyboardInterrupt as interrupt:
         if not first_to_tell():
             return 130
+        if (lost := why_terminated(interrupt)) is not None:
+            print(f"rlhf: {lost}", file=sys.stderr)
+            return 2
         how = str(interrupt) or "run the same command again"
         print(f"\nrlhf: stopped; {how}", file=sys.stderr)
         return 130
@@ -106,6 +109,31 @@ def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except Exception as error:
         return unexpected(error)
     return 0
+
+
+class PeerEnded(KeyboardInterrupt):
+    """The launcher ends this process, since another one ended; `line` says which."""
+
+    def __init__(self, line: InputError) -> None:
+        super().__init__()
+        self.line = line
+
+
+def terminated(*_: object) -> None:
+    """End like Ctrl-C. The launcher's signal may be here before a collective notices that its peer is gone."""
+    if "WORLD_SIZE" in os.environ:
+        from rlhf.ppo.siblings import ended_peer
+
+        if (line := ended_peer()) is not None:
+            raise PeerEnded(line)
+    raise KeyboardInterrupt
+
+
+def why_terminated(interrupt: BaseException | None) -> InputError | None:
+    """The line on the process that ended first, where a launcher's signal told of it."""
+    while interrupt is not None and not isinstance(interrupt, PeerEnded):
+        interrupt = interrupt.__context__
+    return interrupt.line if interrupt is not None else None
 
 
 def unexpected(error: Exception) -> int:

@@ -46,6 +46,11 @@ def width(model: Any) -> int:
     return int(getattr(inner.config, "hidden_size", None) or inner.get_input_embeddings().weight.shape[1])
 
 
+def layer_count(model: Any) -> int:
+    """How many blocks the config says the model has; 1 of a class of one's own whose config does not say."""
+    return int(getattr(language_model_in(model).config, "num_hidden_layers", None) or 1)
+
+
 def probe_ids(model: Any, tokens: int | None = None) -> Tensor:
     """(1, S) different ids spread over the first `tokens` of the vocabulary (all of it if None), for trying a model.
 

@@ -24,7 +24,7 @@ from rlhf.foundation.errors import InputError, Told
 from rlhf.ppo.arrival import await_all, meeting_within
 from rlhf.ppo.company import Company, company
 from rlhf.ppo.failing_together import fail_together, of_rank, outcome_of
-from rlhf.ppo.siblings import ended_ranks
+from rlhf.ppo.siblings import ended_peer, peer_gone
 
 Value = TypeVar("Value")
 
@@ -223,15 +223,10 @@ def lost_peer(error: BaseException) -> InputError | None:
     )
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not of_a_collective:
         return None
-    ended = ended_ranks()
-    behind = company().behind() if _in_company() and not ended else None
-    which = f"rank {', '.join(map(str, ended))}" if ended else "a rank that this machine does not know"
-    return InputError(
-        "a process of this run",
-        got=behind or f"the end of {which}",
-        expected=f"{os.environ['WORLD_SIZE']} processes until the end",
-        fix="look at what ended it (memory, a signal), then continue with the same command and --resume",
-    )
+    if (gone := ended_peer()) is not None:
+        return gone
+    behind = company().behind() if _in_company() else None
+    return peer_gone(behind or "the end of a rank that this machine does not know")
 
 
 def _processes_asked_for() -> int:

@@ -160,9 +160,10 @@ def rows_per_chunk(length: int, vocabulary: int, config: PPOConfig, device: torc
     return max(1, times * logits_bytes(config, device) // (5 * length * vocabulary * number_size(config)))
 
 
-def rows_per_trunk(places: int, width: int, config: PPOConfig, device: torch.device) -> int:
-    """How many rows of `places` tokens a trunk of `width` hidden numbers reads at once, in the same memory."""
-    return max(1, logits_bytes(config, device) // (FLOATS_PER_STATE * places * width * number_size(config)))
+def rows_per_trunk(places: int, width: int, config: PPOConfig, device: torch.device, times: int = 1) -> int:
+    """How many rows of `places` tokens a trunk of `width` hidden numbers (those of all layers where it is trained)
+    reads at once, in `times` the same memory."""
+    return max(1, times * logits_bytes(config, device) // (FLOATS_PER_STATE * places * width * number_size(config)))
 
 
 def tokens_per_tile(vocabulary: int, config: PPOConfig, device: torch.device) -> int:

@@ -33,7 +33,7 @@ from rlhf.inspection.opened_run import OpenedRun
 from rlhf.language_model.prompt_files import as_both_rows
 from rlhf.language_model.randomness import Stream
 from rlhf.language_model.sampler import LogitsNotFinite, check_context
-from rlhf.ppo import agreement, critic, distributed, divergence, normalization, resuming, rungs, state
+from rlhf.ppo import agreement, chosen, critic, distributed, divergence, normalization, resuming, rungs, state
 from rlhf.ppo.advantages import Targets, targets
 from rlhf.ppo.checkpoints import Checkpoints
 from rlhf.ppo.config import PPOConfig
@@ -48,6 +48,7 @@ from rlhf.ppo.reward_functions import Rewards, require_scores, veto_share
 from rlhf.ppo.reward_log import RewardLog
 from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.ppo.specimens import one_of_each_kind, specimens
+from rlhf.ppo.state_keeper import StateKeeper
 from rlhf.ppo.statistics import finite_or_null, reward_statistics, rollout_statistics, update_statistics
 from rlhf.ppo.tracking import Tracking, progress
 from rlhf.ppo.update import UpdateStatistics, update
@@ -118,10 +119,12 @@ class PPOTrainer(AnswersToFormerNames):
         groups = critic.parameter_groups(self.learner, self.model)
         self.optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon, weight_decay=0.0)
         with self.processes.meeting():
-            self.train_model = self.processes.accelerator.prepare_model(self.learner)
+            self.train_model = self.processes.accelerator.prepare_model(chosen.ChosenTokens(self.learner, args))
         self.controller = ClipFractionController.of(args)
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
+        of_run = (self.learner, self.optimizer, self.controller, self.kl_controller)
+        self.keeper = StateKeeper(self.run.state, *of_run)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
         self.checkpoints = Checkpoints(self.model, self.tokenizer)
         self.normalization, self._begun = reward_constants, False
@@ -188,6 +191,8 @@ class PPOTrainer(AnswersToFormerNames):
         if not math.isfinite(kl):
             raise self._diverged()
         self.stop_reason = self._stop_reason(kl)
+        if self.stop_reason is not None and self.keeper.saved not in (None, self.iteration) and self.processes.is_main:
+            self._save_state()  # before the last rung, which a longer run makes again
         target = self.ladder.target_passed(kl)
         if target is not None or self.stop_reason is not None:
             self._save_rung(target)
@@ -230,8 +235,10 @@ class PPOTrainer(AnswersToFormerNames):
         self.kl_controller.read(kl, len(rollout))
         self.completions_seen += len(rollout)
         self.optimizer_steps += statistics.optimizer_steps
+        has_rung = self.ladder.rungs[-1:] and self.ladder.rungs[-1].iteration == self.iteration
         self.iteration += 1
-        self._save_state()
+        if self.processes.is_main and (has_rung or self.keeper.due()):
+            self._save_state()
 
     def _stop_reason(self, kl: float) -> str | None:
         if kl >= self.args.kl_budget:
@@ -331,27 +338,19 @@ class PPOTrainer(AnswersToFormerNames):
         self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False)
 
     def _save_state(self) -> None:
-        if self.processes.is_main:
-            values = {
-                "completions_seen": self.completions_seen,
-                "optimizer_steps": self.optimizer_steps,
-                "controller": self.controller.state(),
-                "beta": self.kl_controller.beta,
-                "rungs": [dataclasses.asdict(rung) for rung in self.ladder.rungs],
-                "normalization": self.normalization._asdict() if self.normalization else None,
-            }
-            tensors = state.optimizer_tensors(self.learner, self.optimizer)
-            parameters = state.trained_parameters(self.learner)
-            state.save_state(self.run.state, state.State(self.iteration, parameters, tensors, values))
-            self.run.write(files=self.run.digests())
+        values = {
+            "completions_seen": self.completions_seen,
+            "optimizer_steps": self.optimizer_steps,
+            "rungs": [dataclasses.asdict(rung) for rung in self.ladder.rungs],
+            "normalization": self.normalization._asdict() if self.normalization else None,
+        }
+        self.keeper.save(self.iteration, values)
+        self.run.write(files=self.run.digests())
 
     def _restore(self, saved: state.State) -> None:
-        state.restore_parameters(self.learner, saved.parameters)
-        state.restore_optimizer(self.learner, self.optimizer, saved.optimizer)
+        self.keeper.restore(saved)
         self.iteration, self.completions_seen = saved.next_iteration, saved.values["completions_seen"]
         self.optimizer_steps = saved.values["optimizer_steps"]
-        self.controller.restore(saved.values["controller"])
-        self.kl_controller.beta = saved.values["beta"]
         self.normalization = Normalization(**saved.values["normalization"])
 
     def _finish(self) -> None:

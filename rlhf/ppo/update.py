@@ -21,8 +21,7 @@ from rlhf.language_model.sampler import chunks
 from rlhf.ppo.advantages import Targets
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import Processes
-from rlhf.ppo.forward import completion_forward, rows_per_chunk
-from rlhf.ppo.objective import ValueLoss, clipped_loss, clipped_value_loss, selected_logprobs
+from rlhf.ppo.objective import ValueLoss, clipped_loss, clipped_value_loss
 from rlhf.ppo.rollout import Rollout
 
 
@@ -73,7 +72,7 @@ def update(
     learning_rates: Sequence[float],
     steps_before: int,
 ) -> UpdateStatistics:
-    """Take every optimiser step of one rollout. `model` is the policy, or an `ActorCritic` as `config` has it.
+    """Take every optimiser step of one rollout. `model` is a `ChosenTokens`, or what DDP made of it.
 
     `learning_rates` are those of the optimiser's parameter groups after the warm-up; `steps_before` counts the steps
     of all iterations before.
@@ -127,7 +126,9 @@ def accumulate(
     """Gradients of one minibatch, piece by piece. Returns the five sums of a `Step` and max |ratio - 1|."""
     device = processes.accelerator.device
     own = rows[processes.rank :: processes.world_size]
-    pieces = list(chunks(len(own), piece_size(targets.mask[own], rollout.vocabulary, config, device)))
+    length = max(1, int(targets.mask[own].any(0).sum()))
+    rows_at_once = processes.accelerator.unwrap_model(model).rows_at_once(rollout.prompt_ids.shape[1], length)
+    pieces = list(chunks(len(own), rows_at_once))
     sums, deviation = torch.zeros(5, dtype=torch.float64), torch.zeros(())
     for number, piece in enumerate(pieces):
         picked = own[list(piece)]
@@ -139,10 +140,9 @@ def accumulate(
         meeting = processes.meeting if last else nullcontext
         with nullcontext() if last else processes.accelerator.no_sync(model):
             with meeting():
-                logits, values = completion_forward(
-                    model, rollout.prompt_ids[picked].to(device), rollout.prompt_mask[picked].to(device), ids, config
+                logprobs, values = model(
+                    rollout.prompt_ids[picked].to(device), rollout.prompt_mask[picked].to(device), ids, mask
                 )
-            logprobs = selected_logprobs(logits, ids)
             result = clipped_loss(
                 logprobs,
                 rollout.old_logprobs[picked, :length].to(device, logprobs.dtype),
@@ -161,15 +161,6 @@ def accumulate(
         sums += torch.cat([policy_sums, torch.stack(of_values).detach().double().cpu()])
         deviation = torch.maximum(deviation, result.max_deviation.detach().float().cpu())
     return sums, deviation
-
-
-def piece_size(mask: Tensor, vocabulary: int, config: PPOConfig, device: torch.device) -> int:
-    """Completions of one forward and backward; mask (b, t) is that of all of the minibatch that this process has.
-
-    Their logits may take four times what scoring may, which was fastest for vocabularies of 12,000 and 50,000.
-    """
-    length = max(1, int(mask.any(0).sum()))
-    return min(config.per_device_train_batch_size, rows_per_chunk(length, vocabulary, config, device, times=4))
 
 
 def value_loss(

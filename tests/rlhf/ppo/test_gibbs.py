@@ -17,6 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.ppo import update
+from rlhf.ppo.chosen import ChosenTokens
 from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.objective import ClippedLoss, clipped_loss, gathered, masked_sum
 
@@ -109,19 +110,21 @@ def test_k3_in_the_loss_ends_elsewhere(four_tokens: Any, tmp_path: Path, monkeyp
         original["model"] = trainer.ref_model
         begin(trainer)
 
-    def with_reference(logits: Tensor, ids: Tensor) -> Tensor:
+    plain = ChosenTokens.forward
+
+    def with_reference(module: ChosenTokens, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Any:
         with torch.no_grad():
             start = torch.zeros(len(ids), 1, dtype=torch.long)
             seen["ref"] = gathered(original["model"](torch.cat([start, ids[:, :-1]], 1)).logits.log_softmax(-1), ids)
-        return gathered(logits.log_softmax(-1), ids)
+        return plain(module, prompt_ids, prompt_mask, ids, mask)
 
     def with_k3(logprobs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, epsilon: float) -> ClippedLoss:
         log_r = torch.where(mask, seen["ref"] - logprobs, 0.0)
-        plain = clipped_loss(logprobs, old, advantages, mask, epsilon)
-        return plain._replace(loss=plain.loss + BETA * masked_sum(log_r.exp() - 1 - log_r, mask))
+        clipped = clipped_loss(logprobs, old, advantages, mask, epsilon)
+        return clipped._replace(loss=clipped.loss + BETA * masked_sum(log_r.exp() - 1 - log_r, mask))
 
     monkeypatch.setattr(PPOTrainer, "begin", remember)
-    monkeypatch.setattr(update, "selected_logprobs", with_reference)
+    monkeypatch.setattr(ChosenTokens, "forward", with_reference)
     monkeypatch.setattr(update, "clipped_loss", with_k3)
     run = train(four_tokens, tmp_path / "run", 0.0)
     distance = total_variation(run.after, optimum(run.before))

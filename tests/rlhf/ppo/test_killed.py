@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer, cli
 from rlhf.foundation.errors import InputError
+from rlhf.ppo import siblings
 from rlhf.runs.ladder import read_rungs
 from rlhf.runs.writing import RunDirectory
 
@@ -139,3 +140,28 @@ def test_a_signal_while_the_end_is_told_changes_nothing(
     monkeypatch.setattr(cli, "peer_lost", signalled)
     assert cli.run(broken, []) == 2
     assert capsys.readouterr().err == f"rlhf: {lost}\n"
+
+
+def test_the_launchers_signal_names_the_process_that_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be here before a collective notices; of a run that goes on without loss it is a plain stop."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(cli, "first_to_tell", lambda: True)
+    ended: list[int] = [1]
+    monkeypatch.setattr(siblings, "ended_ranks", lambda: ended)
+
+    def stopped(_: list[str]) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("continue with the same command and --resume (run)") from None
+
+    assert cli.run(stopped, []) == 2
+    assert capsys.readouterr().err.startswith(
+        "rlhf: a process of this run: got the end of rank 1; expected 2 processes"
+    )
+    ended.clear()
+    assert cli.run(stopped, []) == 130
+    assert "rlhf: stopped; continue with the same command and --resume (run)" in capsys.readouterr().err

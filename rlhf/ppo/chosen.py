@@ -1,0 +1,153 @@
+"""The update's forward pass: log-probs, with gradients, of the tokens that were chosen, and a critic's values.
+
+Shapes: B completions, P prompt tokens (left-padded), T completion tokens (right-padded), N real tokens, H hidden,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from rlhf.foundation.causal_lm import layer_count, vocabulary_rows, width
+from rlhf.foundation.trunk_and_head import TrunkAndHead
+from rlhf.language_model.sampler import IMPOSSIBLE, chunks
+from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.forward import (
+    completion_forward,
+    completion_states,
+    logits_bytes,
+    rows_per_chunk,
+    rows_per_trunk,
+    split_of,
+)
+from rlhf.ppo.objective import selected_logprobs
+
+KEPT_TIMES = 4  # the update may hold so many times what scoring may: logits,
+ACTIVATIONS_TIMES = 16  # and what the blocks hold for the backward pass
+
+
+class Chosen(NamedTuple):
+    """Of each completion token; whatever where masked."""
+
+    logprobs: Tensor  # (B, T) nats, tempered as in sampling
+    values: Tensor | None  # (B, T), with a critic
+
+
+class ChosenTokens(nn.Module):
+    """The learner as the optimiser's loss sees it, one module with one forward, so that DDP sees every gradient."""
+
+    def __init__(self, learner: nn.Module, config: PPOConfig) -> None:
+        """`learner` is the policy, or an `ActorCritic`."""
+        super().__init__()
+        self.learner, self.config = learner, config
+
+    def rows_at_once(self, prompt_width: int, length: int) -> int:
+        """How many completions of `length` tokens go through forward and backward together."""
+        config, device = self.config, next(self.learner.parameters()).device
+        if self._split() is None:
+            rows = rows_per_chunk(length, vocabulary_rows(self.learner), config, device, times=KEPT_TIMES)
+        else:
+            layers = 1 if config.train_scope == "last_layer" else layer_count(self.learner)
+            held = layers * width(self.learner)
+            rows = rows_per_trunk(prompt_width + length, held, config, device, times=ACTIVATIONS_TIMES)
+        return min(config.per_device_train_batch_size, rows)
+
+    def _split(self) -> TrunkAndHead | None:
+        split = split_of(self.learner)
+        return split if split is not None and type(split.head) is nn.Linear else None
+
+    def forward(self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Chosen:
+        """Of completions `ids` (B, T) behind prompts (B, P); only real tokens, where `mask` is True, are looked up."""
+        split = self._split()
+        if split is None:
+            logits, values = completion_forward(self.learner, prompt_ids, prompt_mask, ids, self.config)
+            return Chosen(selected_logprobs(logits, ids), values)
+        states, values = completion_states(self.learner, split, prompt_ids, prompt_mask, ids)
+        found = head_logprobs(states[mask], cast(nn.Linear, split.head), ids[mask], self.config)
+        return Chosen(torch.zeros_like(states[..., 0]).masked_scatter(mask, found), values)
+
+
+def head_logprobs(states: Tensor, head: nn.Linear, ids: Tensor, config: PPOConfig) -> Tensor:
+    """log π of `ids` (N,) by a linear head on states (N, H), a tile of logits at a time: (N,)."""
+    held = KEPT_TIMES * logits_bytes(config, states.device) // (head.weight.shape[0] * states.element_size())
+    suppressed = torch.tensor(config.suppress_tokens or [], dtype=torch.long, device=states.device)
+    apply: Any = _HeadLogprobs.apply
+    found: Tensor = apply(states, head.weight, head.bias, ids, config.temperature, suppressed, max(1, held))
+    return found
+
+
+class _HeadLogprobs(torch.autograd.Function):
+    """Neither logits nor their softmax outlive a tile, unless all of them fit, when the backward pass takes them up.
+
+    d log π(id) = (e_id - p)/τ times the head's weights: with frozen weights the gradient of the states is made with
+    the forward pass, and there is no second one.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        ids: Tensor,
+        temperature: float,
+        suppressed: Tensor,
+        held: int,
+    ) -> Tensor:
+        """`held` is the number of tokens whose probabilities may be held at once."""
+        trained = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        keep = trained and len(ids) <= held
+        found, kept = torch.empty_like(states[:, 0]), []
+        slopes = torch.empty_like(states) if ctx.needs_input_grad[0] and not trained else None
+        for tile in _tiles(len(ids), held):
+            logp = _logprobs(states[tile], weight, bias, temperature, suppressed)
+            found[tile] = logp.gather(-1, ids[tile, None]).squeeze(-1)
+            if keep:
+                kept.append(logp.exp_())
+            elif slopes is not None:
+                slopes[tile] = torch.addmm(weight[ids[tile]], logp.exp_(), weight, alpha=-1)
+        ctx.settings = (temperature, held, keep)
+        ctx.save_for_backward(states, weight, bias, ids, suppressed, slopes, *kept)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """`gradient` (N,) of the log-probs."""
+        states, weight, bias, ids, suppressed, slopes, *kept = ctx.saved_tensors
+        temperature, held, keep = ctx.settings
+        scaled = (gradient / temperature)[:, None]
+        if slopes is not None:
+            return slopes * scaled, None, None, None, None, None, None
+        of_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        of_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
+        for number, tile in enumerate(_tiles(len(ids), held)):
+            again = None if keep else _logprobs(states[tile], weight, bias, temperature, suppressed).exp_()
+            of_logits = (kept[number] if again is None else again) * -scaled[tile]
+            of_logits.scatter_add_(-1, ids[tile, None], scaled[tile])
+            if of_states is not None:
+                torch.mm(of_logits, weight, out=of_states[tile])
+            if of_weight is not None:
+                of_weight.addmm_(of_logits.T, states[tile])
+            if of_bias is not None:
+                of_bias += of_logits.sum(0)
+        return of_states, of_weight, of_bias, None, None, None, None
+
+
+def _tiles(count: int, held: int) -> list[slice]:
+    return [slice(tile.start, tile.stop) for tile in chunks(count, held)]
+
+
+def _logprobs(states: Tensor, weight: Tensor, bias: Tensor | None, temperature: float, suppressed: Tensor) -> Tensor:
+    """(n, V) of states (n, H)."""
+    logits = nn.functional.linear(states, weight, bias)
+    if len(suppressed):
+        logits.index_fill_(-1, suppressed, IMPOSSIBLE)
+    if temperature != 1:
+        logits.div_(temperature)
+    return logits.log_softmax(-1)

@@ -1,0 +1,66 @@
+"""When the state of a run is saved, and what of the trainer goes into it and comes back.
+
+A large model's state takes seconds to write, so it is not written after every iteration; what a stopped run has done
+since is made again. A rung's iteration is saved whatever it costs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlhf.ppo import state
+from rlhf.ppo.controller import ClipFractionController
+from rlhf.ppo.kl_control import KLController
+
+MOST = 0.05  # of a run's time goes into saving its state
+SMALL = 64 * 2**20  # bytes; such states are saved after every iteration
+
+
+class StateKeeper:
+    """Of one run: the learner's trained weights, the optimiser and both controllers."""
+
+    def __init__(
+        self,
+        directory: Path,
+        learner: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        controller: ClipFractionController,
+        kl_controller: KLController,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`directory` holds the states; `clock` tells seconds."""
+        self.directory, self.learner, self.optimizer = directory, learner, optimizer
+        self.controller, self.kl_controller, self._clock = controller, kl_controller, clock
+        trained = (p for p in learner.parameters() if p.requires_grad)
+        self.size = 3 * sum(p.numel() * p.element_size() for p in trained)  # bytes, with Adam's two moments
+        self.saved: int | None = None  # the iteration that the latest state of this process goes on with
+        self._took = self._ended = 0.0
+
+    def due(self) -> bool:
+        """Whether another state may be written without taking more than its share of the time."""
+        small = self.saved is None or self.size < SMALL
+        return small or self._took <= MOST * (self._clock() - self._ended)
+
+    def save(self, iteration: int, values: Mapping[str, Any]) -> None:
+        """Write what goes on with `iteration`; `values` are the trainer's own, as JSON has them."""
+        started = self._clock()
+        kept = {**values, "controller": self.controller.state(), "beta": self.kl_controller.beta}
+        tensors = state.optimizer_tensors(self.learner, self.optimizer)
+        parameters = state.trained_parameters(self.learner)
+        state.save_state(self.directory, state.State(iteration, parameters, tensors, kept))
+        self.saved, self._ended = iteration, self._clock()
+        self._took = self._ended - started
+
+    def restore(self, saved: state.State) -> None:
+        """Put a state back."""
+        state.restore_parameters(self.learner, saved.parameters)
+        state.restore_optimizer(self.learner, self.optimizer, saved.optimizer)
+        self.controller.restore(saved.values["controller"])
+        self.kl_controller.beta = saved.values["beta"]
