@@ -82,7 +82,9 @@ def comparison_tasks(
         all_cleaned += [first, second, prompt]
         if not first.refused and not second.refused:
             swapped = fraction("side", seed, pair.uid) < 0.5
-            tasks.append(Task(pair.uid, prompt.text, first.text, second.text, swapped))
+            one, two = pair.sources
+            task = Task(pair.uid, prompt.text, first.text, second.text, swapped, source=one, second_source=two)
+            tasks.append(task)
     return tasks, count_changes(all_cleaned)
 
 

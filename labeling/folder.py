@@ -32,8 +32,8 @@ from rlhf.foundation.records import Comparison, Label, LabelName
 class Task:
     """One thing to be judged: a completion, or two of one prompt.
 
-    `second` is None for a judgement. With `swapped` the second text is shown on the left. `reason` says why the
-    task was chosen; `priority` (0 to 1, None when the order does not matter) is low for what should come first.
+    `second` is None for a judgement. With `swapped` the second text is shown on the left. `source` and `second_source`
+    are where the texts came from. `reason` says why the task was chosen; `priority` (0 to 1, None when the order does not matter) is low for what should come first.
     """
 
     uid: str
@@ -44,6 +44,7 @@ class Task:
     source: str = ""
     reason: str = ""
     priority: float | None = None
+    second_source: str = ""
 
     def data(self, screen: Screen, *, shows_prompt: bool) -> dict[str, Any]:
         """The task's fields on the server: nothing but the texts and the opaque uid."""

@@ -33,6 +33,7 @@ class PageConfig(TaskConfig):
         "mix_corpus": "answers",
         "select": "answers",
         "num_tasks": "answers",
+        "skip_labelled": "answers",
         "max_characters": "answers",
         "seed": "answers",
     }
