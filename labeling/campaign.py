@@ -190,7 +190,7 @@ def find_or_make_project(studio: Studio, plan: Plan, rater: str, *, by_priority:
     config = label_config(plan.screen, shows_prompt=plan.shows_prompt)
     for project in plan.projects:
         if project.rater == rater:
-            return project
+            return dataclasses.replace(project, url=studio.url)  # a local server may have come back on another port
     found = studio.find_projects(title)
     if len(found) > 1:
         raise InputError(
@@ -242,7 +242,8 @@ def push_all(
         studio = connect(rater)
         project = find_or_make_project(studio, plan, rater, by_priority=bool(scores_version))
         if project not in plan.projects:
-            plan = dataclasses.replace(plan, projects=(*plan.projects, project))
+            known = {one.rater: one for one in plan.projects} | {rater: project}
+            plan = dataclasses.replace(plan, projects=tuple(known.values()))
             folder.write_plan(plan)
         check(studio, project, plan)
         done[rater] = push_tasks(

@@ -33,7 +33,8 @@ class Task:
     """One thing to be judged: a completion, or two of one prompt.
 
     `second` is None for a judgement. With `swapped` the second text is shown on the left. `source` and `second_source`
-    are where the texts came from. `reason` says why the task was chosen; `priority` (0 to 1, None when the order does not matter) is low for what should come first.
+    are where the texts came from. `reason` says why the task was chosen; `priority` (0 to 1, None when the order does
+    not matter) is low for what should come first.
     """
 
     uid: str
@@ -89,7 +90,8 @@ class Project:
 class Plan:
     """What `project.json` holds; `packet` is the id of the offline page, "" when there is none.
 
-    `server_dir` is the folder of the local server that the tasks went to, "" for the default one or another server.
+    `server_dir` is the folder of the local server that the tasks went to, "" for the default one; `server_url` the
+    address of a server of one's own, "" for a local one. `reviewers` are people whose answers others are measured by.
     """
 
     screen: Screen
@@ -98,12 +100,16 @@ class Plan:
     projects: tuple[Project, ...] = ()
     packet: str = ""
     server_dir: str = ""
+    server_url: str = ""
+    reviewers: tuple[str, ...] = ()
 
 
 def _plan(row: Any) -> Plan:
     screen = Screen(**{**row["screen"], "choices": tuple(row["screen"]["choices"])})
     projects = tuple(Project(**project) for project in row["projects"])
-    return Plan(screen, row["shows_prompt"], row["title"], projects, row["packet"], row.get("server_dir", ""))
+    later = {"server_dir": row.get("server_dir", ""), "server_url": row.get("server_url", "")}
+    reviewers = tuple(row.get("reviewers", ()))
+    return Plan(screen, row["shows_prompt"], row["title"], projects, row["packet"], **later, reviewers=reviewers)
 
 
 class Folder:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labeling import fetching
-from labeling.connection import connect, server_directory
+from labeling.connection import connect, remembered_url, server_directory
 from labeling.folder import Folder
 from labeling.returned import Returned
 from rlhf.foundation.options import Options, check_ranges, option
@@ -32,11 +32,12 @@ class PullConfig(Options):
 def pull(config: PullConfig) -> Returned:
     """Fetch and write the labels. Raises InputError; the files of the last pull then stand as they were."""
     folder = Folder(Path(config.output_dir))
-    server_dir = server_directory(config.server_dir, folder.need_plan())
+    plan = folder.need_plan()
+    server_dir, url = server_directory(config.server_dir, plan), remembered_url(config.server_dir, plan)
     with folder.in_use(), progress_bar("pull", "task", quiet=config.quiet) as bar:
         return fetching.fetch(
             folder,
-            lambda project: connect(server_dir, rater=project.rater, timeout=config.timeout),
+            lambda project: connect(server_dir, rater=project.rater, timeout=config.timeout, url=url),
             full=config.full,
             progress=lambda n: bar.update(n) and None,
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from labeling.campaign import plan_tasks, push_all
-from labeling.connection import connect, server_directory
+from labeling.connection import connect, remembered_url, remembering, server_directory
 from labeling.fetching import check_config
 from labeling.folder import Folder
 from labeling.sending import CHUNK, SETTLE_SECONDS, Pushed
@@ -63,14 +63,13 @@ def push(config: PushConfig) -> PushSummary:
     new, screen, cleaning, version = make_tasks(config)
     with folder.in_use():
         known = folder.read_plan()
-        server_dir = server_directory(config.server_dir, known)
+        server_dir, url = server_directory(config.server_dir, known), remembered_url(config.server_dir, known)
         raters = config.raters or [project.rater for project in (known.projects if known else ())] or [""]
         # Connected before anything is written, and before a bar stands on the screen.
-        studios = {rater: connect(server_dir, rater=rater, timeout=config.timeout) for rater in raters}
+        studios = {rater: connect(server_dir, rater=rater, timeout=config.timeout, url=url) for rater in raters}
         plan, tasks = plan_tasks(folder, screen, config.title, new)
-        if config.server_dir and plan.server_dir != str(server_dir.resolve()):
-            plan = replace(plan, server_dir=str(server_dir.resolve()))
-            folder.write_plan(plan)
+        plan = remembering(plan, config.server_dir)
+        folder.write_plan(plan)
         with progress_bar("push", "task", total=len(tasks) * len(raters), quiet=config.quiet) as bar:
             done: dict[str, int] = {}
 
