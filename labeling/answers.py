@@ -89,10 +89,11 @@ def _shape(place: str, got: str, expected: str) -> InputError:
     return InputError(place, got=got, expected=expected, fix="ask the rater to save the file again")
 
 
-def collect(folder: Folder, files: Sequence[Path]) -> Returned:
+def collect(folder: Folder, files: Sequence[Path], *, reviewers: Sequence[str] = ()) -> Returned:
     """Take in files that the page saved, keep a copy of each, and write the labels of all raters so far.
 
-    Every file is read before anything is written, and no file replaces another. Raises InputError.
+    Every file is read before anything is written, and no file replaces another. The answers of `reviewers`, whom the
+    folder remembers, are references. Raises InputError.
     """
     plan, tasks = folder.need_plan(), folder.read_tasks()
     if not plan.packet:
@@ -106,6 +107,7 @@ def collect(folder: Folder, files: Sequence[Path]) -> Returned:
     for one in [read_answers(file, packet=plan.packet) for file in files]:
         write_json(kept / f"{one.name}.json", one.row)
     saved = [read_answers(path, packet=plan.packet) for path in sorted(kept.glob("*.json"))]
+    plan = folder.with_reviewers(plan, reviewers)
     returned = Returned()
     current = _current(saved, returned)
     returned.notes += [*_contradictions(current), *_shared_browsers(current)]

@@ -57,12 +57,14 @@ def fetch(
     connect: Callable[[Project], Studio],
     *,
     full: bool = False,
+    reviewers: Sequence[str] = (),
     progress: Callable[[int], None] = lambda done: None,
 ) -> Returned:
     """Fetch what changed (or everything, with `full`) and write `labels.jsonl` or `comparisons.jsonl`.
 
-    `connect` gives the connection to a project of the folder; `progress` gets the number of tasks fetched. Ratings
-    are returned, not written. Raises InputError; the files of the last pull then stand as they were.
+    `connect` gives the connection to a project of the folder; `progress` gets the number of tasks fetched. The answers
+    of `reviewers`, whom the folder remembers, are references. Ratings are returned, not written. Raises InputError; the
+    files of the last pull then stand as they were.
     """
     plan, tasks = folder.need_plan(), folder.read_tasks()
     if not plan.projects:
@@ -72,6 +74,7 @@ def fetch(
             expected="tasks in Label Studio",
             fix="start the server and push again; for an offline page give the raters' files, --answers",
         )
+    plan = folder.with_reviewers(plan, reviewers)
     remembered = {} if full else _read_known(folder)
     known: dict[str, dict[str, _Known]] = {}
     pulled = Returned()

@@ -6,6 +6,7 @@
     in_flight.json imports whose answer never came
     answers/       files that the offline page saved, one a rater
     labels.jsonl or comparisons.jsonl   what came back
+    labels.reference.jsonl or comparisons.reference.jsonl   answers that raters are measured by, a reviewer's above all
 
 The source of a text, the reason it was chosen and the swap never leave this folder.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,14 @@ class Folder:
     def write_plan(self, plan: Plan) -> None:
         """Write the plan."""
         write_json(self.path / "project.json", dataclasses.asdict(plan))
+
+    def with_reviewers(self, plan: Plan, names: Sequence[str]) -> Plan:
+        """The plan with these reviewers beside those it has; written if they are new."""
+        reviewers = tuple(dict.fromkeys((*plan.reviewers, *names)))
+        if reviewers != plan.reviewers:
+            plan = dataclasses.replace(plan, reviewers=reviewers)
+            self.write_plan(plan)
+        return plan
 
     def read_tasks(self) -> dict[str, Task]:
         """Tasks by uid; {} before the first push."""

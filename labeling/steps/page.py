@@ -13,6 +13,7 @@ from labeling.campaign import plan_tasks
 from labeling.folder import Folder
 from labeling.page_file import page_plan, write_page
 from labeling.returned import Returned
+from labeling.reviewing import reviewers_in
 from labeling.steps.tasks import TaskConfig, make_tasks
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.given_records import Samples
@@ -38,12 +39,18 @@ class PageConfig(TaskConfig):
         "seed": "answers",
     }
 
+    NEEDS: ClassVar[Mapping[str, str]] = {**TaskConfig.NEEDS, "reviewer": "answers"}
+
     samples: Samples = option("", help="samples.jsonl to make a page of; leave it out to collect --answers")
     _: KW_ONLY
     answers: Several[str] = option([], help="files that the page saved: their answers become labels")
+    reviewer: Several[str] = option(
+        [], help="whose answers the others are measured by: kept in a file of their own, never trained on; remembered"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.reviewer = reviewers_in(self.reviewer)
         if bool(self.samples) == bool(self.answers):
             raise InputError(
                 "rlhf label page",
@@ -73,7 +80,7 @@ def page(config: PageConfig) -> Paged:
         return _made(config)
     folder = Folder(Path(config.output_dir))
     with folder.in_use():
-        return Paged(returned=collect(folder, [Path(name) for name in config.answers]))
+        return Paged(returned=collect(folder, [Path(name) for name in config.answers], reviewers=config.reviewer))
 
 
 def _made(config: PageConfig) -> Paged:

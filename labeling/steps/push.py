@@ -11,6 +11,7 @@ from labeling.campaign import plan_tasks, push_all
 from labeling.connection import connect, remembered_url, remembering, server_directory
 from labeling.fetching import check_config
 from labeling.folder import Folder
+from labeling.reviewing import reviewers_in
 from labeling.sending import CHUNK, SETTLE_SECONDS, Pushed
 from labeling.steps.tasks import TaskConfig, make_tasks
 from rlhf.foundation.errors import InputError
@@ -27,6 +28,9 @@ class PushConfig(TaskConfig):
     raters: Several[str] = option(
         [], help="raters that `rlhf label serve --raters` knows: a project each; default: one"
     )
+    reviewer: Several[str] = option(
+        [], help="raters besides, whose answers the others are measured by and nothing is trained on"
+    )
     chunk: int = option(CHUNK, help="tasks in one import, 1 to 1000")
     settle_seconds: float = option(
         SETTLE_SECONDS, help="seconds to wait for an import that was never answered, 0 to 3600"
@@ -39,7 +43,13 @@ class PushConfig(TaskConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.raters = [name for text in self.raters for name in text.split(",") if name]
+        self.reviewer = reviewers_in(self.reviewer)
         check_ranges(self, [("chunk", 1, 1000), ("timeout", 0.1, 3600), ("settle_seconds", 0, 3600)])
+        if self.reviewer and not self.raters:
+            raise InputError(
+                "--reviewer", got="no --raters", expected="both", fix="name the raters whom the reviewer measures"
+            )
+        self.raters = list(dict.fromkeys((*self.raters, *self.reviewer)))
         if self.raters and len(self.title) > 38:
             raise InputError(
                 "--title", got=f"{len(self.title)} characters", expected="at most 38 with --raters", fix="shorten it"
@@ -70,6 +80,7 @@ def push(config: PushConfig) -> PushSummary:
         plan, tasks = plan_tasks(folder, screen, config.title, new)
         plan = remembering(plan, config.server_dir)
         folder.write_plan(plan)
+        plan = folder.with_reviewers(plan, config.reviewer)
         with progress_bar("push", "task", total=len(tasks) * len(raters), quiet=config.quiet) as bar:
             done: dict[str, int] = {}
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from labeling.reviewing import SUFFIX, reference_file
 from rlhf.foundation.data_sets import Placed, load_data_set, read_rows, renamed
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.files import iter_jsonl
 from rlhf.foundation.given_records import Comparisons, Labels, records_of
 from rlhf.foundation.held import place_of
 from rlhf.foundation.layouts import HIDDEN, Texts
 from rlhf.foundation.options import Options, option
 from rlhf.foundation.progress import reading
 from rlhf.foundation.records import Comparison, Label, to_row
+from rlhf.foundation.terminal import shown
 
 if TYPE_CHECKING:
     from rewards.preferences import Preference
@@ -94,6 +98,7 @@ def load_reward_data(options: DataOptions, *, quiet: bool = True) -> RewardData:
     from rewards.preferences import answers_of
     from rewards.targets import hash_labels, labels_of
 
+    _leave_out_references(options.labels or options.comparisons, quiet=quiet)
     if options.labels is not None:
         place = place_of(options.labels)
         with reading(place, quiet=quiet, times=3) as advance:  # hashing reads them twice again
@@ -113,6 +118,28 @@ def load_reward_data(options: DataOptions, *, quiet: bool = True) -> RewardData:
         expected="chosen and rejected, or completion and label",
         fix="name them with --chosen_column and --rejected_column, or --completion_column and --label_column",
     )
+
+
+def _leave_out_references(given: Labels | Comparisons | None, *, quiet: bool) -> None:
+    """Say that a reviewer's answers, which stand beside the labels, are not among them.
+
+    Raises InputError where they are what is to be trained on: raters and models are measured by them.
+    """
+    if not isinstance(given, str):
+        return
+    if given.endswith(SUFFIX):
+        raise InputError(
+            given,
+            got="answers that raters are measured by",
+            expected="the raters' own",
+            fix=f"name {Path(given).name.removesuffix(SUFFIX)}.jsonl; copy the file if its answers shall be labels",
+        )
+    beside = reference_file(Path(given))
+    if not quiet and beside.is_file():
+        names = [str(row.row.get("annotator", "")) for row in iter_jsonl(beside)]
+        if names:
+            who = ", ".join(shown(name, 40) for name in sorted(set(names)))
+            print(f"rlhf: {len(names)} answers of {who} in {beside} are left out: they measure raters", file=sys.stderr)
 
 
 def _rows(options: DataOptions) -> tuple[str, list[Placed]]:
