@@ -75,7 +75,11 @@ def _answer(one: Any, place: str) -> dict[str, Any]:
     uid, at = _word(one, "uid", place), _word(one, "at", place)
     choice = None if one.get("choice") is None else _word(one, "choice", place)
     instant(at, f"{place}, at")
-    return {"uid": uid, "choice": choice, "lead_time": read_seconds(one.get("lead_time"), place), "at": at}
+    read = {"uid": uid, "choice": choice, "lead_time": read_seconds(one.get("lead_time"), place), "at": at}
+    if one.get("first") is None:
+        return read
+    seconds = read_seconds(one.get("first_lead_time"), f"{place}, first_lead_time")
+    return {**read, "first": _word(one, "first", place), "first_lead_time": seconds}
 
 
 def _word(row: Mapping[str, Any], name: str, place: str) -> str:
@@ -158,6 +162,7 @@ def _annotation(answer: Mapping[str, Any], number: int, annotator: str, screen: 
         number=number,
         lead_time=answer["lead_time"],
         origin="manual",
+        first=answer.get("first"),
     )
 
 

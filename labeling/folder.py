@@ -4,6 +4,7 @@
     tasks.jsonl    one row a task: its texts as shown, which side was swapped, its source, why it was chosen
     pulled.json    annotations as of the last pull, so that the next one fetches only what changed
     in_flight.json imports whose answer never came
+    reasons.jsonl  what a reward model said of the tasks, shown by the offline page after a first answer
     answers/       files that the offline page saved, one a rater
     labels.jsonl or comparisons.jsonl   what came back
     labels.reference.jsonl or comparisons.reference.jsonl   answers that raters are measured by, a reviewer's above all
@@ -26,7 +27,7 @@ from labeling.screens import NO_PROMPT, Screen
 from labeling.server import locked
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_as, read_jsonl, read_object, write_json, write_jsonl
-from rlhf.foundation.records import Comparison, Label, LabelName
+from rlhf.foundation.records import Comparison, FirstChoice, Label, LabelName
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,14 +64,22 @@ class Task:
             fields |= {"prompt": turns[0]["content"]} if screen.prompt_format == "text" else {"turns": turns}
         return fields
 
-    def label(self, meaning: str, **rest: Any) -> Label:
-        """The label that an answer gives; `rest` holds the label's remaining fields."""
+    def label(self, meaning: str, before: str | None = None, **rest: Any) -> Label:
+        """The label that an answer gives; `before` is the one given before the reasons, `rest` what else it has."""
         names: dict[str, LabelName] = {"positive": "positive", "neutral": "neutral", "negative": "negative"}
-        return Label(self.uid, self.prompt, self.text, names[meaning], **rest)
+        first = names[before] if before is not None else None
+        return Label(self.uid, self.prompt, self.text, names[meaning], first=first, **rest)
 
-    def comparison(self, meaning: str, **rest: Any) -> Comparison:
-        """The comparison that an answer (first, second, tie, as shown) gives, un-swapped."""
+    def comparison(self, meaning: str, before: str | None = None, **rest: Any) -> Comparison:
+        """The comparison that an answer (first, second, tie, as shown) gives, un-swapped.
+
+        `before` is the answer that was given before the reasons were shown.
+        """
         assert self.second is not None
+        if before is not None:
+            made, blind = self.comparison(meaning, **rest), self.comparison(before, **rest)
+            side: FirstChoice = "tie" if blind.tie else "chosen" if blind.chosen == made.chosen else "rejected"
+            return dataclasses.replace(made, first=side)
         shown = Pair(self.uid, self.prompt, *((self.second, self.text) if self.swapped else (self.text, self.second)))
         if meaning == "tie":  # the texts in their own order: a tie has no left and right
             return Pair(self.uid, self.prompt, self.text, self.second).answered("tie", **rest)

@@ -77,13 +77,14 @@ def add_up(returned: Returned, found: Sequence[Annotation], plan: Plan, tasks: M
 
 def _add(returned: Returned, plan: Plan, task: Task, annotation: Annotation, choice: str) -> None:
     meaning = plan.screen.meaning[choice]
+    before = plan.screen.meaning.get(annotation.first or "")
     who = (annotation.annotator, annotation.updated_at, annotation.lead_time)
     apart = annotation.ground_truth
     rest = {"annotator": who[0], "created_at": who[1], "lead_time": who[2], "origin": annotation.origin}
     if plan.screen.kind == "judgement":
-        (returned.references if apart else returned.labels).append(task.label(meaning, **rest))
+        (returned.references if apart else returned.labels).append(task.label(meaning, before, **rest))
     elif plan.screen.kind == "comparison":
-        made = task.comparison(meaning, **rest)
+        made = task.comparison(meaning, before, **rest)
         (returned.comparison_references if apart else returned.comparisons).append(made)
     elif not apart:
         returned.ratings.append(Rating(task.uid, int(meaning), *who))

@@ -11,6 +11,16 @@ import numpy as np
 
 from labeling.chat import chat_turns
 from labeling.counting import Counted, Counting, count_comparisons, count_once
+from labeling.critiques import (
+    Change,
+    Changes,
+    Leaning,
+    add_up_changes,
+    change_line,
+    comparison_change,
+    label_change,
+    read_leanings,
+)
 from labeling.fetching import task_addresses
 from labeling.folder import Folder, Plan, Task
 from labeling.leaning import Verdicts, left_shares, verdict_shares
@@ -68,7 +78,8 @@ class Status:
     """Lines to print, and what they rest on: the labels that count, agreement, and the pooling of `rlhf reward`.
 
     `raters` are their counts and tables, `reviewed` each rater by each reviewer, `left` each rater's share of left
-    sides, `verdicts` each rater's share of positive verdicts beside the others' (none of comparisons).
+    sides, `verdicts` each rater's share of positive verdicts beside the others' (none of comparisons), `changes` what
+    was changed after a reward model's reasons, by everyone ("") and by rater.
     """
 
     lines: list[str]
@@ -80,6 +91,7 @@ class Status:
     reviewed: Sequence[Reviewed] = ()
     left: Mapping[str, Proportion] = field(default_factory=dict)
     verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
+    changes: Sequence[Changes] = ()
 
 
 @dataclass
@@ -88,7 +100,8 @@ class Asked:
 
     `tasks` is the number handed out, 0 when unknown; `words` are the choices on the screen by what they mean; `texts`
     and `prompts` are shown by uid; `left` is each rater's share of left sides (None where there are no sides),
-    `references` what reviewers answered, `places` where an answer stands by uid and rater.
+    `references` what reviewers answered, `changes` what was changed after the reasons, `places` where an answer stands
+    by uid and rater.
     """
 
     words: Mapping[str, str]
@@ -97,6 +110,7 @@ class Asked:
     prompts: Mapping[str, str] = field(default_factory=dict)
     left: Mapping[str, Proportion] | None = None
     references: Votes | None = None
+    changes: Sequence[Changes] = ()
     places: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -119,14 +133,15 @@ def status(config: StatusConfig) -> Status:
             )
         given = str(path)
     tasks = folder.read_tasks() if folder else {}
+    leanings = read_leanings(folder.path) if folder else {}
     with reading(place_of(given), quiet=config.quiet) as advance:
         if is_comparison:
             rows, apart = _parted(records_of(Comparison, cast(Comparisons, given), advance), config.reviewer)
             references = [*apart, *_references(Comparison, config, given)]
-            counted, asked = _comparisons(list(rows), plan, tasks)
+            counted, asked = _comparisons(list(rows), plan, tasks, leanings)
             asked.references = count_comparisons(references).votes if references else None
         else:
-            counted, asked, own = _labels(cast(Labels, given), plan, advance, config.reviewer)
+            counted, asked, own = _labels(cast(Labels, given), plan, advance, config.reviewer, leanings)
             judged = [*own, *_references(Label, config, given)]
             asked.references = count_once(judged).votes if judged else None
     if folder:
@@ -159,27 +174,37 @@ def _references(kind: type[Answered], config: StatusConfig, given: object) -> Se
 
 
 def _labels(
-    given: Labels, plan: Plan | None, advance: Advance, reviewers: Sequence[str]
+    given: Labels, plan: Plan | None, advance: Advance, reviewers: Sequence[str], leanings: Mapping[str, Leaning]
 ) -> tuple[Counted, Asked, Sequence[Label]]:
     """The labels of a file, of which no text is kept: those that are shown are read again; and those of reviewers."""
     counting = Counting()
+    changes: dict[tuple[str, str], Change] = {}
+
+    def add(label: Label) -> None:
+        counting.add(label)
+        if change := label_change(label, leanings):
+            changes[label.uid, change.rater] = change
+
     if reviewers:
         labels, own = _parted(records_of(Label, given, advance), reviewers)
         for label in labels:
-            counting.add(label)
+            add(label)
     else:
-        labels, own = records_of(Label, given, advance, counting.add), []
+        labels, own = records_of(Label, given, advance, add), []
     counted = counting.counted(labels)
     texts = _shown(counted, lambda place: snippet(labels[place].completion))
     prompts = _shown(counted, lambda place: prompt_snippet(labels[place].prompt, plan))
-    return counted, Asked(words_of(plan, comparison=False), texts=texts, prompts=prompts), own
+    asked = Asked(words_of(plan, comparison=False), texts=texts, prompts=prompts, changes=add_up_changes(changes))
+    return counted, asked, own
 
 
 def _comparisons(
-    comparisons: Sequence[Comparison], plan: Plan | None, tasks: Mapping[str, Task]
+    comparisons: Sequence[Comparison], plan: Plan | None, tasks: Mapping[str, Task], leanings: Mapping[str, Leaning]
 ) -> tuple[Counted, Asked]:
     counted = count_comparisons(comparisons)
     asked = Asked(words_of(plan, comparison=True), left=left_shares(comparisons, tasks))
+    changes = {(c.uid, change.rater): change for c in comparisons if (change := comparison_change(c, leanings, tasks))}
+    asked.changes = add_up_changes(changes)
     asked.texts = {c.uid: f"{snippet(c.chosen)} | {snippet(c.rejected)}" for c in comparisons}
     asked.prompts = {c.uid: prompt_snippet(c.prompt, plan) for c in comparisons}
     return counted, asked
@@ -223,9 +248,11 @@ def describe(counted: Counted, asked: Asked, *, method: Method, second: int, see
     reviewed = review(votes, asked.references) if asked.references else []
     if asked.references:
         lines += reviewer_lines(asked.references, words)
+    lines += [f"everyone {change_line(one)}" for one in asked.changes if not one.rater]
     for rater in raters:
         name = rater.annotator
         lines += rater_lines(rater, pooled, words, left.get(name), verdicts.get(name))
+        lines += [f"      {change_line(one)}" for one in asked.changes if one.rater == name]
         lines += [line for one in reviewed if one.rater == name for line in reviewed_lines(one, words)]
     if not pooled.uids:
         lines.append(
@@ -237,7 +264,7 @@ def describe(counted: Counted, asked: Asked, *, method: Method, second: int, see
         "(a judge who is always right would score so; assumes raters err independently, either way alike)"
     )
     lines += second_look_lines(votes, pooled, asked, second)
-    return Status(lines, counted.labels, alpha, ceiling, pooled, raters, reviewed, left, verdicts)
+    return Status(lines, counted.labels, alpha, ceiling, pooled, raters, reviewed, left, verdicts, asked.changes)
 
 
 def second_look_lines(votes: Votes, pooled: Pooled, asked: Asked, count: int) -> list[str]:
