@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from labeling.reviewing import SUFFIX, reference_file
 from rlhf.foundation.data_sets import Placed, load_data_set, read_rows, renamed
@@ -17,6 +18,7 @@ from rlhf.foundation.files import iter_jsonl
 from rlhf.foundation.given_records import Comparisons, Labels, records_of
 from rlhf.foundation.held import place_of
 from rlhf.foundation.layouts import HIDDEN, Texts
+from rlhf.foundation.lazy import Lazy
 from rlhf.foundation.options import Options, option
 from rlhf.foundation.progress import reading
 from rlhf.foundation.records import Comparison, Label, to_row
@@ -32,11 +34,18 @@ COLUMNS = ("prompt", "chosen", "rejected", "completion", "label")
 class DataOptions(Options):
     """Where labels or comparisons come from, and how they are laid out."""
 
-    NEEDS: ClassVar[Mapping[str, str]] = {"dataset_config": "dataset_name", "dataset_split": "dataset_name"}
+    NEEDS: ClassVar[Mapping[str, str]] = {
+        "dataset_config": "dataset_name",
+        "dataset_split": "dataset_name",
+        "answer": "labels comparisons",
+    }
 
     labels: Labels | None = option(None, help="labels.jsonl, one row an annotator and text: a token reward model")
     comparisons: Comparisons | None = option(
         None, help="comparisons.jsonl, or TRL's preference columns as JSON lines: a comparison reward model"
+    )
+    answer: Literal["final", "first"] = option(
+        "final", help="of raters who were shown a reward model's reasons: what they said after them, or first, blind"
     )
     dataset_name: str | None = option(
         None,
@@ -103,11 +112,15 @@ def load_reward_data(options: DataOptions, *, quiet: bool = True) -> RewardData:
         place = place_of(options.labels)
         with reading(place, quiet=quiet, times=3) as advance:  # hashing reads them twice again
             own = records_of(Label, options.labels, advance)
+            if options.answer == "first":
+                own = Lazy(functools.partial(_first_label, own), range(len(own)))
             sha256 = hash_labels(own)
         return RewardData(place, own, sha256=sha256)
     place, rows = _rows(options)
     columns = {key for _, row in rows for key in row}
     if options.comparisons is not None or {"chosen", "rejected"} <= columns:
+        if options.answer == "first":
+            rows = [(where, _first_choice(row)) for where, row in rows]
         return RewardData(place, answers=answers_of(rows, options.texts), sha256=_digest(rows))
     if {"completion", "label"} <= columns:
         labels = labels_of(rows, options.texts)
@@ -118,6 +131,21 @@ def load_reward_data(options: DataOptions, *, quiet: bool = True) -> RewardData:
         expected="chosen and rejected, or completion and label",
         fix="name them with --chosen_column and --rejected_column, or --completion_column and --label_column",
     )
+
+
+def _first_label(labels: Sequence[Label], place: int) -> Label:
+    """A label as it was before the reasons; where none were shown as it is."""
+    label = labels[place]
+    return replace(label, label=label.first or label.label)
+
+
+def _first_choice(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A comparison's row as it was before the reasons; where none were shown as it is."""
+    first = row.get("first")
+    if first is None:
+        return dict(row)
+    swapped = {"chosen": row.get("rejected"), "rejected": row.get("chosen")} if first == "rejected" else {}
+    return {**row, **swapped, "tie": first == "tie"}
 
 
 def _leave_out_references(given: Labels | Comparisons | None, *, quiet: bool) -> None:

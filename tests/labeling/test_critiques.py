@@ -89,7 +89,7 @@ def test_judgements_before_and_after_the_reasons(page: Page, tmp_path: Path) -> 
     assert "You said Negative" in page.inner_text("#question")
     assert page.locator("#texts .for").all_inner_texts() == ["joy", "day"]
     assert page.inner_text(".text") == "joy day"
-    assert "score 2.50 · for: joy +2.00, day +0.50 · against: nothing" in page.inner_text(".why")
+    assert "score +2.50 · for: joy +2.00, day +0.50 · against: nothing" in page.inner_text(".why")
     page.reload()  # the first answer stands
     assert "You said Negative" in page.inner_text("#question")
     page.keyboard.press("1")  # changed, the model's way
