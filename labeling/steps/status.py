@@ -28,6 +28,7 @@ from labeling.pooling import POOLING_HELP, Method, Pooled, pool, second_look
 from labeling.rater_agreement import Estimate, RaterCounts, label_alpha, rater_counts, single_label_ceiling
 from labeling.rater_lines import interval, rater_lines, reviewed_lines, reviewer_lines, tally
 from labeling.reviewing import Reviewed, reference_file, review, reviewers_in
+from labeling.versus import Versus, source_shares
 from labeling.votes import ByUid, Votes
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance
@@ -79,7 +80,7 @@ class Status:
 
     `raters` are their counts and tables, `reviewed` each rater by each reviewer, `left` each rater's share of left
     sides, `verdicts` each rater's share of positive verdicts beside the others' (none of comparisons), `changes` what
-    was changed after a reward model's reasons, by everyone ("") and by rater.
+    was changed after a reward model's reasons, by everyone ("") and by rater, `versus` whose texts were chosen.
     """
 
     lines: list[str]
@@ -92,6 +93,7 @@ class Status:
     left: Mapping[str, Proportion] = field(default_factory=dict)
     verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
     changes: Sequence[Changes] = ()
+    versus: Sequence[Versus] = ()
 
 
 @dataclass
@@ -100,8 +102,8 @@ class Asked:
 
     `tasks` is the number handed out, 0 when unknown; `words` are the choices on the screen by what they mean; `texts`
     and `prompts` are shown by uid; `left` is each rater's share of left sides (None where there are no sides),
-    `references` what reviewers answered, `changes` what was changed after the reasons, `places` where an answer stands
-    by uid and rater.
+    `references` what reviewers answered, `changes` what was changed after the reasons, `versus` which sources' texts were
+    chosen, `places` where an answer stands by uid and rater.
     """
 
     words: Mapping[str, str]
@@ -111,6 +113,7 @@ class Asked:
     left: Mapping[str, Proportion] | None = None
     references: Votes | None = None
     changes: Sequence[Changes] = ()
+    versus: Sequence[Versus] = ()
     places: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -203,6 +206,7 @@ def _comparisons(
 ) -> tuple[Counted, Asked]:
     counted = count_comparisons(comparisons)
     asked = Asked(words_of(plan, comparison=True), left=left_shares(comparisons, tasks))
+    asked.versus = source_shares(comparisons, tasks)
     changes = {(c.uid, change.rater): change for c in comparisons if (change := comparison_change(c, leanings, tasks))}
     asked.changes = add_up_changes(changes)
     asked.texts = {c.uid: f"{snippet(c.chosen)} | {snippet(c.rejected)}" for c in comparisons}
@@ -258,13 +262,16 @@ def describe(counted: Counted, asked: Asked, *, method: Method, second: int, see
         lines.append(
             "nobody is better than chance: who is right cannot be told, and `rlhf reward` refuses these labels"
         )
+    lines += [one.line() for one in asked.versus]
     lines.append(f"Krippendorff's alpha (ordinal): {interval(alpha, 'tasks with several labels')}")
     lines.append(
         f"ceiling for a reward model judged by single labels: {interval(ceiling, 'tasks', percent=True)} "
         "(a judge who is always right would score so; assumes raters err independently, either way alike)"
     )
     lines += second_look_lines(votes, pooled, asked, second)
-    return Status(lines, counted.labels, alpha, ceiling, pooled, raters, reviewed, left, verdicts, asked.changes)
+    return Status(
+        lines, counted.labels, alpha, ceiling, pooled, raters, reviewed, left, verdicts, asked.changes, asked.versus
+    )
 
 
 def second_look_lines(votes: Votes, pooled: Pooled, asked: Asked, count: int) -> list[str]:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from labeling.folder import Folder
-from labeling.pairs import pair_against, pair_samples
+from labeling.folder import Folder, Plan, Task
+from labeling.pairs import Pair, pair_against, pair_samples
+from labeling.screens import COMPARISON
 from labeling.steps.page import PageConfig, page
+from labeling.steps.status import StatusConfig, status
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.proportion import wilson
 from rlhf.foundation.records import Sample, write_records
 
 
@@ -125,3 +128,30 @@ def test_options_of_pairs_need_pairs(tmp_path: Path) -> None:
     for name, value in (("pairs_per_prompt", 3), ("against", "b.jsonl")):
         with pytest.raises(InputError, match=f"--{name}: got it without --kind"):
             PageConfig(output_dir="f", samples="a.jsonl", **{name: value})  # type: ignore[arg-type]
+
+
+def test_whose_texts_are_chosen_is_told_pair_by_pair(tmp_path: Path) -> None:
+    """Of p0 two of three raters choose A's, of p1 (B's stands first) the one rater B's, of p2 one each, of p3 a tie."""
+    tasks = [Task(f"p{i}", "", f"A{i}", f"B{i}", i % 2 == 0, "A", second_source="B") for i in range(4)]
+    tasks[1] = Task("p1", "", "B1", "A1", False, "B", second_source="A")
+    tasks += [Task("p4", "", "A4", "A5", source="A", second_source="A"), Task("p5", "", "x", "y")]
+    folder = Folder(tmp_path / "folder")
+    folder.path.mkdir()
+    folder.write_plan(Plan(COMPARISON, False, "Pairs"))
+    folder.write_tasks(tasks)
+    votes = {"p0": "A A B", "p1": "B", "p2": "A B", "p3": "=", "p4": "A", "p5": "="}
+    rows = []
+    for uid, said in votes.items():
+        task = next(task for task in tasks if task.uid == uid)
+        for rater, one in enumerate(said.split()):
+            first = task.text.startswith(one)
+            rows.append(
+                Pair(uid, "", task.text, str(task.second)).answered(
+                    "tie" if one == "=" else "first" if first else "second", annotator=f"r{rater}", origin="manual"
+                )
+            )
+    write_records(folder.path / "comparisons.jsonl", rows)
+    found = status.run(StatusConfig(output_dir=str(folder.path)))
+    assert [(one.source, one.other, one.won) for one in found.versus] == [("A", "B", wilson(1 + 0 + 0.5 + 0.5, 4))]
+    # Wilson for 2 of 4: centre one half, half width 0.35.
+    assert "A over B: 50% of 4 pairs (95 % interval 15% to 85%; each by the majority" in "\n".join(found.lines)
