@@ -102,8 +102,8 @@ class Asked:
 
     `tasks` is the number handed out, 0 when unknown; `words` are the choices on the screen by what they mean; `texts`
     and `prompts` are shown by uid; `left` is each rater's share of left sides (None where there are no sides),
-    `references` what reviewers answered, `changes` what was changed after the reasons, `versus` which sources' texts were
-    chosen, `places` where an answer stands by uid and rater.
+    `references` what reviewers answered, `changes` what was changed after the reasons, `versus` which sources' texts
+    were chosen, `places` where an answer stands by uid and rater.
     """
 
     words: Mapping[str, str]

@@ -124,6 +124,19 @@ def test_the_next_round_takes_the_pairs_most_in_doubt_that_nobody_answered(tmp_p
         page.run(PageConfig(output_dir=str(folder.path), **only))  # type: ignore[arg-type]
 
 
+def test_single_texts_that_were_judged_are_not_chosen_again(tmp_path: Path) -> None:
+    samples = sampled("abcd")
+    file, folder = write(tmp_path / "samples.jsonl", samples), Folder(tmp_path / "folder")
+    page.run(PageConfig(output_dir=str(folder.path), samples=file, num_tasks=2))
+    first = set(folder.read_tasks())
+    labels = [task.label("positive", annotator="ana") for task in folder.read_tasks().values()]
+    write_records(folder.path / "labels.jsonl", labels)
+    page.run(PageConfig(output_dir=str(folder.path), samples=file, num_tasks=2))
+    assert set(folder.read_tasks()) == first  # the same command again asks nothing new
+    page.run(PageConfig(output_dir=str(folder.path), samples=file, num_tasks=2, skip_labelled=True))
+    assert set(folder.read_tasks()) == {sample.uid for sample in samples}
+
+
 def test_options_of_pairs_need_pairs(tmp_path: Path) -> None:
     for name, value in (("pairs_per_prompt", 3), ("against", "b.jsonl")):
         with pytest.raises(InputError, match=f"--{name}: got it without --kind"):
