@@ -223,12 +223,14 @@ def push_all(
     scores_version: str = "",
     chunk: int = CHUNK,
     settle_seconds: float = SETTLE_SECONDS,
+    reasons: Mapping[str, Mapping[str, str]] | None = None,
     progress: Callable[[str, int], None] = lambda rater, done: None,
 ) -> Mapping[str, Pushed]:
     """Push every task to each rater's project ("" is the one project of all); what happened, by rater.
 
     The plan is written as soon as a project exists. `connect` gives the connection of a rater; `check` compares a
-    project with the plan before anything is sent.
+    project with the plan before anything is sent. With `reasons` (by rater and uid) a rater gets the tasks that have
+    some, and these beside them.
     """
     if plan.packet:
         raise InputError(
@@ -249,13 +251,14 @@ def push_all(
         done[rater] = push_tasks(
             studio,
             project.id,
-            tasks,
+            tasks if reasons is None else [task for task in tasks if task.uid in reasons[rater]],
             folder=folder,
             screen=plan.screen,
             shows_prompt=plan.shows_prompt,
             scores_version=scores_version,
             chunk=chunk,
             settle_seconds=settle_seconds,
+            reasons=None if reasons is None else reasons[rater],
             progress=lambda n, rater=rater: progress(rater, n),  # type: ignore[misc]
         )
     return done

@@ -17,6 +17,7 @@ from labeling.annotations import Annotation, read_item, read_items
 from labeling.folder import Folder, Plan, Project, Task
 from labeling.returned import Returned, add_up, write_returned
 from labeling.screens import config_differences, label_config
+from labeling.second_round import read_first
 from labeling.studio import Listed, Studio
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_object, write_json
@@ -88,6 +89,8 @@ def fetch(
         found += of_rater([one for task in mine.values() for one in task.annotations], project, studio)
         for task in mine.values():
             pulled.counts.update(task.counts)
+    if first := read_first(folder.path):
+        found = [dataclasses.replace(one, first=first.get(one.annotator, {}).get(one.uid)) for one in found]
     add_up(pulled, found, plan, tasks)
     _write_known(folder, known)
     write_returned(folder, plan, pulled, tasks)

@@ -3,6 +3,7 @@
     project.json   the screen and the Label Studio projects
     tasks.jsonl    one row a task: its texts as shown, which side was swapped, its source, why it was chosen
     pulled.json    annotations as of the last pull, so that the next one fetches only what changed
+    first.json     the blind first answers, where the tasks are a second round with reasons
     in_flight.json imports whose answer never came
     reasons.jsonl  what a reward model said of the tasks, shown by the offline page after a first answer
     answers/       files that the offline page saved, one a rater
