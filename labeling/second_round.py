@@ -64,8 +64,9 @@ def read_first_round(folder: Folder) -> FirstRound:
 
 def _choice(row: Label | Comparison, task: Task, screen: Screen) -> str:
     """What stood on the screen for this answer; of several choices of one meaning the first."""
+    meaning: str
     if isinstance(row, Label):
-        meaning = row.label if row.first is None else row.first
+        meaning = row.label
     elif row.tie:
         meaning = "tie"
     else:
