@@ -1,4 +1,4 @@
-"""A second round in Label Studio: tasks that were answered blind go up again, each rater's with that answer and reasons.
+"""A second round in Label Studio: tasks that were answered blind go up again, with that answer and a reward's reasons.
 
 Label Studio has no step between two answers to one task. So the first ones are those of another labelling folder, whose
 labels stay as they are; the second round has projects and a folder of its own.
@@ -83,7 +83,8 @@ def second_screen(screen: Screen) -> Screen:
 def reason_text(reasons: Reasons, choice: str) -> str:
     """What a rater reads: the own first answer, and of each text (as shown) score and words."""
     sides = ("Left: ", "Right: ") if len(reasons.scores) == 2 else ("",)
-    lines = [f"You said {choice}. The reward model (numbers in its score's unit, for each word what the score loses):"]
+    what = "The reward model's score, and what it loses without each word, in the score's own unit:"
+    lines = [f"You said {choice}. {what}"]
     for side, score, pieces in zip(sides, reasons.scores, reasons.pieces, strict=True):
         words = sorted(((piece.strip(), worth) for piece, worth in pieces if piece.strip()), key=lambda one: -one[1])
         up = [one for one in words if one[1] > 0.005][:WORDS]

@@ -90,8 +90,8 @@ def push_tasks(
     """Bring the tasks that `project` lacks up to it, in their order; `progress` gets the number of new ones.
 
     With `scores_version`, each task's priority goes up as a prediction without a result: it orders, and there is
-    nothing in it that a person could see. `reasons` stand beside each task, by its uid. Raises InputError when the server refuses, or fails five times running;
-    then the same command takes up where it stopped.
+    nothing in it that a person could see. `reasons` stand beside each task, by its uid. Raises InputError when the
+    server refuses, or fails five times running; then the same command takes up where it stopped.
     """
     pushed = Pushed()
     seen = _Seen(studio, project)

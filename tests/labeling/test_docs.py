@@ -69,6 +69,7 @@ def test_every_command_of_the_page_runs(home: dict[str, str], tmp_path: Path) ->
     assert {label.annotator for label in read_labels(tmp_path / "page" / "labels.jsonl")} == {"ana", "ben"}
     assert len(read_labels(tmp_path / "imported.jsonl")) == 2
     assert (tmp_path / "page" / "label.html").exists()
+    assert len(Folder(tmp_path / "again").need_plan().projects) == 3
     pairs = tmp_path / "pairs"
     assert {row.annotator for row in read_comparisons(pairs / "comparisons.jsonl")} == {"ana"}
     assert {row.annotator for row in read_comparisons(pairs / "comparisons.reference.jsonl")} == {"rita"}

@@ -27,7 +27,7 @@ BOTH = Reasons("p", "r", (2.5, -0.5), "first", ((("joy", 2.0), (" day", 0.5)), (
 
 def test_what_a_rater_reads() -> None:
     said = reason_text(BOTH.shown(swapped=True), "Right").splitlines()
-    assert said[0].startswith("You said Right. The reward model")
+    assert said[0].startswith("You said Right. The reward model's score")
     assert said[1:] == [
         "Left: score -0.50; for: day +0.50; against: woe -1.00",
         "Right: score +2.50; for: joy +2.00, day +0.50; against: nothing",
