@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from labeling.critiques import read_leanings
+from labeling.critiques import Change, add_up_changes, change_line, read_leanings
 from labeling.folder import Folder, Task
 from labeling.steps.page import PageConfig
 from labeling.steps.page import page as label_page
@@ -182,3 +182,20 @@ def test_reasons_of_no_reward_are_refused_before_anything_is_written(tmp_path: P
         label_page.run(config)
     assert not (tmp_path / "f" / "label.html").exists()
     assert Folder(tmp_path / "f").read_tasks() == {}
+
+
+def test_changes_towards_the_model_are_counted_by_where_they_end() -> None:
+    """ana: 0 to 1, 1/2 to 1 (both towards 1), 1 to 1/2 (away); ben: kept; 0 to 1 where the model says nothing."""
+    given = {
+        ("a", "ana"): Change("ana", 0.0, 1.0, 1.0),
+        ("b", "ana"): Change("ana", 0.5, 1.0, 1.0),
+        ("c", "ana"): Change("ana", 1.0, 0.5, 1.0),
+        ("a", "ben"): Change("ben", 1.0, 1.0, 1.0),
+        ("d", "ben"): Change("ben", 0.0, 1.0),
+    }
+    everyone, ana, ben = add_up_changes(given)
+    assert (everyone.rater, everyone.changed, everyone.towards) == ("", wilson(4, 5), wilson(2, 3))
+    assert (ana.changed, ana.towards) == (wilson(3, 3), wilson(2, 3))
+    assert (ben.changed, ben.towards.n) == (wilson(1, 2), 0)
+    assert "model's way" not in change_line(ben)
+    assert add_up_changes({}) == []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from labeling.critiques import Reasons
-from labeling.folder import Folder, Plan, Project
+from labeling.folder import Folder, Plan, Project, Task
 from labeling.screens import COMPARISON
 from labeling.second_round import read_first_round, reason_text
 from labeling.server_raters import result_of
@@ -22,6 +22,7 @@ from rlhf.foundation.records import Sample, read_labels, write_records
 from tests.labeling.conftest import Live
 from tests.labeling.test_critiques import words
 
+SAID = ("first", "first", "tie")
 BOTH = Reasons("p", "r", (2.5, -0.5), "first", ((("joy", 2.0), (" day", 0.5)), (("woe", -1.0), (" day", 0.5))))
 
 
@@ -47,6 +48,21 @@ def test_what_gives_no_second_round(folder: Folder) -> None:
             PushConfig(output_dir="o", **options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="--first_answers: got it without --reasons"):
         PushConfig(output_dir="o", first_answers="f")
+
+
+def test_a_first_answer_is_told_by_the_side_it_stood_on(folder: Folder) -> None:
+    """Of a swapped pair `one` stands on the right."""
+    folder.write_plan(Plan(COMPARISON, False, "Pairs", (Project("ana", "http://x", 1, "Pairs (ana)"),)))
+    tasks = [Task(f"p{i}", "", "one", "two", swapped=i == 1, priority=0.5) for i in range(4)]
+    folder.write_tasks(tasks)
+    made = [task.comparison(said, annotator="ana", origin="manual") for task, said in zip(tasks, SAID, strict=False)]
+    stranger = tasks[3].comparison("first", annotator="zoe", origin="manual")
+    write_records(folder.path / "comparisons.jsonl", [*made, stranger])
+    found = read_first_round(folder)
+    assert found.choices == {"ana": {"p0": "Left", "p1": "Left", "p2": "Tie"}}
+    assert made[1].chosen == "two"
+    assert list(found.tasks) == ["p0", "p1", "p2"]
+    assert all(task.priority is None for task in found.tasks.values())
 
 
 def answer(live: Live, folder: Folder, rater: str, said: Sequence[str]) -> list[dict[str, Any]]:
