@@ -119,6 +119,20 @@ def test_judgements_before_and_after_the_reasons(page: Page, tmp_path: Path) -> 
 
 
 @pytest.mark.real
+def test_a_first_answer_of_another_tab_is_followed_by_its_reasons(page: Page, tmp_path: Path) -> None:
+    path = make(tmp_path, ["joy", "woe"])
+    page.goto(path.as_uri())
+    other = page.context.new_page()
+    other.goto(path.as_uri())
+    page.keyboard.press("2")
+    other.bring_to_front()
+    other.wait_for_timeout(1000)  # a browser tells its other tabs a moment later
+    other.keyboard.press("1")  # blind, on a screen without reasons: not the last answer
+    assert "You said Negative" in other.inner_text("#question")
+    assert other.inner_text("#count") == "0 of 2 done"
+
+
+@pytest.mark.real
 def test_comparisons_before_and_after_the_reasons(page: Page, tmp_path: Path) -> None:
     page.goto(make(tmp_path, ["joy 0", "woe 0", "joy 1", "woe 1", "joy 2", "woe 2"], kind="comparison").as_uri())
     for first, final in (("joy", "joy"), ("joy", "woe"), ("woe", "tie")):
