@@ -1,4 +1,5 @@
-"""Makes docs/labelling_page.png (Label Studio, an own criterion with chat turns), offline_page.png and rating_page.png.
+"""Makes docs/labelling_page.png (Label Studio, an own criterion with chat turns), offline_page.png, rating_page.png
+and critique_page.png.
 
     .venv/bin/python benchmarks/labeling_pictures.py
 
@@ -11,6 +12,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser
 
@@ -75,6 +77,7 @@ def main() -> None:
         assert made.path is not None
         picture(browser, made.path, "12311321", "offline_page.png")
         picture(browser, blind_page(work / "rating"), "42355", "rating_page.png")
+        picture(browser, critique_page(work), "1", "critique_page.png")
 
 
 def blind_page(place: Path) -> Path:
@@ -87,6 +90,17 @@ def blind_page(place: Path) -> Path:
         folder.write_plan(plan)
         write_page(place / "label.html", title=plan.title, screen=plan.screen, tasks=tasks, packet=plan.packet)
     return place / "label.html"
+
+
+def critique_page(work: Path) -> Path:
+    """A page that shows the reasons of a rule after a first answer."""
+    texts = ("A lovely walk, though the rain was horrid at first.", "The day was dull and sad, and I hate the rain.")
+    prompt = "One line about your day."
+    write_records(work / "days.jsonl", [Sample(f"d{i}", prompt, text, "model") for i, text in enumerate(texts)])
+    days: Any = {"kind": "comparison", "reasons": "lexicon_sentiment", "title": "Better lines"}
+    made = label_page(str(work / "days.jsonl"), output_dir=str(work / "days"), **days)
+    assert made.path is not None
+    return made.path
 
 
 def picture(browser: Browser, path: Path, keys: str, name: str) -> None:

@@ -35,7 +35,7 @@ class Annotation:
 
     `values` are the different values that were chosen: several make the outcome "conflict", unless they mean the
     same to whoever reads them. `number` (the annotation's id) tells apart two of the same instant. An answer with
-    `ground_truth` is a reference for others, not one more rater's.
+    `ground_truth` is a reference for others, not one more rater's. `first` was chosen before reasons were shown.
     """
 
     uid: str
@@ -48,6 +48,7 @@ class Annotation:
     origin: Origin
     values: tuple[str, ...] = ()
     ground_truth: bool = False
+    first: str | None = None
 
 
 def read_item(raw: Any, place: str) -> Item:

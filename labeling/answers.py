@@ -75,7 +75,11 @@ def _answer(one: Any, place: str) -> dict[str, Any]:
     uid, at = _word(one, "uid", place), _word(one, "at", place)
     choice = None if one.get("choice") is None else _word(one, "choice", place)
     instant(at, f"{place}, at")
-    return {"uid": uid, "choice": choice, "lead_time": read_seconds(one.get("lead_time"), place), "at": at}
+    read = {"uid": uid, "choice": choice, "lead_time": read_seconds(one.get("lead_time"), place), "at": at}
+    if one.get("first") is None:
+        return read
+    seconds = read_seconds(one.get("first_lead_time"), f"{place}, first_lead_time")
+    return {**read, "first": _word(one, "first", place), "first_lead_time": seconds}
 
 
 def _word(row: Mapping[str, Any], name: str, place: str) -> str:
@@ -89,10 +93,11 @@ def _shape(place: str, got: str, expected: str) -> InputError:
     return InputError(place, got=got, expected=expected, fix="ask the rater to save the file again")
 
 
-def collect(folder: Folder, files: Sequence[Path]) -> Returned:
+def collect(folder: Folder, files: Sequence[Path], *, reviewers: Sequence[str] = ()) -> Returned:
     """Take in files that the page saved, keep a copy of each, and write the labels of all raters so far.
 
-    Every file is read before anything is written, and no file replaces another. Raises InputError.
+    Every file is read before anything is written, and no file replaces another. The answers of `reviewers`, whom the
+    folder remembers, are references. Raises InputError.
     """
     plan, tasks = folder.need_plan(), folder.read_tasks()
     if not plan.packet:
@@ -106,6 +111,7 @@ def collect(folder: Folder, files: Sequence[Path]) -> Returned:
     for one in [read_answers(file, packet=plan.packet) for file in files]:
         write_json(kept / f"{one.name}.json", one.row)
     saved = [read_answers(path, packet=plan.packet) for path in sorted(kept.glob("*.json"))]
+    plan = folder.with_reviewers(plan, reviewers)
     returned = Returned()
     current = _current(saved, returned)
     returned.notes += [*_contradictions(current), *_shared_browsers(current)]
@@ -156,6 +162,7 @@ def _annotation(answer: Mapping[str, Any], number: int, annotator: str, screen: 
         number=number,
         lead_time=answer["lead_time"],
         origin="manual",
+        first=answer.get("first"),
     )
 
 

@@ -82,7 +82,9 @@ def comparison_tasks(
         all_cleaned += [first, second, prompt]
         if not first.refused and not second.refused:
             swapped = fraction("side", seed, pair.uid) < 0.5
-            tasks.append(Task(pair.uid, prompt.text, first.text, second.text, swapped))
+            one, two = pair.sources
+            task = Task(pair.uid, prompt.text, first.text, second.text, swapped, source=one, second_source=two)
+            tasks.append(task)
     return tasks, count_changes(all_cleaned)
 
 
@@ -188,7 +190,7 @@ def find_or_make_project(studio: Studio, plan: Plan, rater: str, *, by_priority:
     config = label_config(plan.screen, shows_prompt=plan.shows_prompt)
     for project in plan.projects:
         if project.rater == rater:
-            return project
+            return dataclasses.replace(project, url=studio.url)  # a local server may have come back on another port
     found = studio.find_projects(title)
     if len(found) > 1:
         raise InputError(
@@ -221,12 +223,14 @@ def push_all(
     scores_version: str = "",
     chunk: int = CHUNK,
     settle_seconds: float = SETTLE_SECONDS,
+    reasons: Mapping[str, Mapping[str, str]] | None = None,
     progress: Callable[[str, int], None] = lambda rater, done: None,
 ) -> Mapping[str, Pushed]:
     """Push every task to each rater's project ("" is the one project of all); what happened, by rater.
 
     The plan is written as soon as a project exists. `connect` gives the connection of a rater; `check` compares a
-    project with the plan before anything is sent.
+    project with the plan before anything is sent. With `reasons` (by rater and uid) a rater gets the tasks that have
+    some, and these beside them.
     """
     if plan.packet:
         raise InputError(
@@ -240,19 +244,21 @@ def push_all(
         studio = connect(rater)
         project = find_or_make_project(studio, plan, rater, by_priority=bool(scores_version))
         if project not in plan.projects:
-            plan = dataclasses.replace(plan, projects=(*plan.projects, project))
+            known = {one.rater: one for one in plan.projects} | {rater: project}
+            plan = dataclasses.replace(plan, projects=tuple(known.values()))
             folder.write_plan(plan)
         check(studio, project, plan)
         done[rater] = push_tasks(
             studio,
             project.id,
-            tasks,
+            tasks if reasons is None else [task for task in tasks if task.uid in reasons[rater]],
             folder=folder,
             screen=plan.screen,
             shows_prompt=plan.shows_prompt,
             scores_version=scores_version,
             chunk=chunk,
             settle_seconds=settle_seconds,
+            reasons=None if reasons is None else reasons[rater],
             progress=lambda n, rater=rater: progress(rater, n),  # type: ignore[misc]
         )
     return done

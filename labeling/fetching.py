@@ -17,6 +17,7 @@ from labeling.annotations import Annotation, read_item, read_items
 from labeling.folder import Folder, Plan, Project, Task
 from labeling.returned import Returned, add_up, write_returned
 from labeling.screens import config_differences, label_config
+from labeling.second_round import read_first
 from labeling.studio import Listed, Studio
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_object, write_json
@@ -57,12 +58,14 @@ def fetch(
     connect: Callable[[Project], Studio],
     *,
     full: bool = False,
+    reviewers: Sequence[str] = (),
     progress: Callable[[int], None] = lambda done: None,
 ) -> Returned:
     """Fetch what changed (or everything, with `full`) and write `labels.jsonl` or `comparisons.jsonl`.
 
-    `connect` gives the connection to a project of the folder; `progress` gets the number of tasks fetched. Ratings
-    are returned, not written. Raises InputError; the files of the last pull then stand as they were.
+    `connect` gives the connection to a project of the folder; `progress` gets the number of tasks fetched. The answers
+    of `reviewers`, whom the folder remembers, are references. Ratings are returned, not written. Raises InputError; the
+    files of the last pull then stand as they were.
     """
     plan, tasks = folder.need_plan(), folder.read_tasks()
     if not plan.projects:
@@ -72,6 +75,7 @@ def fetch(
             expected="tasks in Label Studio",
             fix="start the server and push again; for an offline page give the raters' files, --answers",
         )
+    plan = folder.with_reviewers(plan, reviewers)
     remembered = {} if full else _read_known(folder)
     known: dict[str, dict[str, _Known]] = {}
     pulled = Returned()
@@ -85,6 +89,8 @@ def fetch(
         found += of_rater([one for task in mine.values() for one in task.annotations], project, studio)
         for task in mine.values():
             pulled.counts.update(task.counts)
+    if first := read_first(folder.path):
+        found = [dataclasses.replace(one, first=first.get(one.annotator, {}).get(one.uid)) for one in found]
     add_up(pulled, found, plan, tasks)
     _write_known(folder, known)
     write_returned(folder, plan, pulled, tasks)

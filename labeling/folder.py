@@ -3,9 +3,12 @@
     project.json   the screen and the Label Studio projects
     tasks.jsonl    one row a task: its texts as shown, which side was swapped, its source, why it was chosen
     pulled.json    annotations as of the last pull, so that the next one fetches only what changed
+    first.json     the blind first answers, where the tasks are a second round with reasons
     in_flight.json imports whose answer never came
+    reasons.jsonl  what a reward model said of the tasks, shown by the offline page after a first answer
     answers/       files that the offline page saved, one a rater
     labels.jsonl or comparisons.jsonl   what came back
+    labels.reference.jsonl or comparisons.reference.jsonl   answers that raters are measured by, a reviewer's above all
 
 The source of a text, the reason it was chosen and the swap never leave this folder.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,15 +28,16 @@ from labeling.screens import NO_PROMPT, Screen
 from labeling.server import locked
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_as, read_jsonl, read_object, write_json, write_jsonl
-from rlhf.foundation.records import Comparison, Label, LabelName
+from rlhf.foundation.records import Comparison, FirstChoice, Label, LabelName
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Task:
     """One thing to be judged: a completion, or two of one prompt.
 
-    `second` is None for a judgement. With `swapped` the second text is shown on the left. `reason` says why the
-    task was chosen; `priority` (0 to 1, None when the order does not matter) is low for what should come first.
+    `second` is None for a judgement. With `swapped` the second text is shown on the left. `source` and `second_source`
+    are where the texts came from. `reason` says why the task was chosen; `priority` (0 to 1, None when the order does
+    not matter) is low for what should come first.
     """
 
     uid: str
@@ -44,6 +48,7 @@ class Task:
     source: str = ""
     reason: str = ""
     priority: float | None = None
+    second_source: str = ""
 
     def data(self, screen: Screen, *, shows_prompt: bool) -> dict[str, Any]:
         """The task's fields on the server: nothing but the texts and the opaque uid."""
@@ -60,14 +65,22 @@ class Task:
             fields |= {"prompt": turns[0]["content"]} if screen.prompt_format == "text" else {"turns": turns}
         return fields
 
-    def label(self, meaning: str, **rest: Any) -> Label:
-        """The label that an answer gives; `rest` holds the label's remaining fields."""
+    def label(self, meaning: str, before: str | None = None, **rest: Any) -> Label:
+        """The label that an answer gives; `before` is the one given before the reasons, `rest` what else it has."""
         names: dict[str, LabelName] = {"positive": "positive", "neutral": "neutral", "negative": "negative"}
-        return Label(self.uid, self.prompt, self.text, names[meaning], **rest)
+        first = names[before] if before is not None else None
+        return Label(self.uid, self.prompt, self.text, names[meaning], first=first, **rest)
 
-    def comparison(self, meaning: str, **rest: Any) -> Comparison:
-        """The comparison that an answer (first, second, tie, as shown) gives, un-swapped."""
+    def comparison(self, meaning: str, before: str | None = None, **rest: Any) -> Comparison:
+        """The comparison that an answer (first, second, tie, as shown) gives, un-swapped.
+
+        `before` is the answer that was given before the reasons were shown.
+        """
         assert self.second is not None
+        if before is not None:
+            made, blind = self.comparison(meaning, **rest), self.comparison(before, **rest)
+            side: FirstChoice = "tie" if blind.tie else "chosen" if blind.chosen == made.chosen else "rejected"
+            return dataclasses.replace(made, first=side)
         shown = Pair(self.uid, self.prompt, *((self.second, self.text) if self.swapped else (self.text, self.second)))
         if meaning == "tie":  # the texts in their own order: a tie has no left and right
             return Pair(self.uid, self.prompt, self.text, self.second).answered("tie", **rest)
@@ -88,7 +101,8 @@ class Project:
 class Plan:
     """What `project.json` holds; `packet` is the id of the offline page, "" when there is none.
 
-    `server_dir` is the folder of the local server that the tasks went to, "" for the default one or another server.
+    `server_dir` is the folder of the local server that the tasks went to, "" for the default one; `server_url` the
+    address of a server of one's own, "" for a local one. `reviewers` are people whose answers others are measured by.
     """
 
     screen: Screen
@@ -97,12 +111,16 @@ class Plan:
     projects: tuple[Project, ...] = ()
     packet: str = ""
     server_dir: str = ""
+    server_url: str = ""
+    reviewers: tuple[str, ...] = ()
 
 
 def _plan(row: Any) -> Plan:
     screen = Screen(**{**row["screen"], "choices": tuple(row["screen"]["choices"])})
     projects = tuple(Project(**project) for project in row["projects"])
-    return Plan(screen, row["shows_prompt"], row["title"], projects, row["packet"], row.get("server_dir", ""))
+    later = {"server_dir": row.get("server_dir", ""), "server_url": row.get("server_url", "")}
+    reviewers = tuple(row.get("reviewers", ()))
+    return Plan(screen, row["shows_prompt"], row["title"], projects, row["packet"], **later, reviewers=reviewers)
 
 
 class Folder:
@@ -139,6 +157,14 @@ class Folder:
     def write_plan(self, plan: Plan) -> None:
         """Write the plan."""
         write_json(self.path / "project.json", dataclasses.asdict(plan))
+
+    def with_reviewers(self, plan: Plan, names: Sequence[str]) -> Plan:
+        """The plan with these reviewers beside those it has; written if they are new."""
+        reviewers = tuple(dict.fromkeys((*plan.reviewers, *names)))
+        if reviewers != plan.reviewers:
+            plan = dataclasses.replace(plan, reviewers=reviewers)
+            self.write_plan(plan)
+        return plan
 
     def read_tasks(self) -> dict[str, Task]:
         """Tasks by uid; {} before the first push."""

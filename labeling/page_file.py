@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labeling.chat import chat_turns
+from labeling.critiques import Reasons
 from labeling.folder import Plan, Task
 from labeling.screens import Screen
 from rlhf.foundation.errors import InputError
@@ -23,15 +24,25 @@ TEMPLATE = Path(__file__).with_name("page.html")
 SLOT = "{{ data }}"
 
 
-def write_page(path: Path, *, title: str, screen: Screen, tasks: Sequence[Task], packet: str) -> None:
-    """Write the page. `packet` is an opaque id that comes back with the answers."""
+def write_page(
+    path: Path, *, title: str, screen: Screen, tasks: Sequence[Task], packet: str, reasons: Sequence[Reasons] = ()
+) -> None:
+    """Write the page. `packet` is an opaque id that comes back with the answers.
+
+    `reasons` of a task stay hidden until its first answer, which is kept beside the one that follows.
+    """
+    by_uid = {one.uid: one for one in reasons}
     chat = screen.prompt_format != "text"
     rows = []
     for task in tasks:
         data = task.data(screen, shows_prompt=False)
         texts = [data["answer1"], data["answer2"]] if screen.kind == "comparison" else [data["text"]]
         turns = chat_turns(task.prompt, screen.prompt_format) if task.prompt.strip() else []
-        rows.append({"uid": task.uid, "texts": texts, "turns": turns})
+        row = {"uid": task.uid, "texts": texts, "turns": turns}
+        if task.uid in by_uid:
+            shown = by_uid[task.uid].shown(swapped=task.swapped)
+            row |= {"pieces": shown.pieces, "scores": shown.scores}
+        rows.append(row)
     data = {
         "packet": packet,
         "question": screen.question,

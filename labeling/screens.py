@@ -49,7 +49,10 @@ NO_PROMPT = "(no prompt)"
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """One labelling screen. `meaning` maps a choice to a label, to first/second/tie, or to a rating."""
+    """One labelling screen. `meaning` maps a choice to a label, to first/second/tie, or to a rating.
+
+    With `shows_reasons` a field beside the texts holds the rater's own first answer and a reward model's reasons.
+    """
 
     kind: Kind
     question: str
@@ -57,6 +60,7 @@ class Screen:
     meaning: Mapping[str, str]
     control: str
     prompt_format: PromptFormat = "text"
+    shows_reasons: bool = False
 
     @property
     def target(self) -> str:
@@ -117,7 +121,7 @@ def label_config(screen: Screen, *, shows_prompt: bool) -> str:
     """Label Studio's XML for a screen. Choices carry the keys 1, 2, 3, ... in their order.
 
     Fields a task needs: `text` (judgement, rating) or `answer1`, `answer2` (comparison), and with `shows_prompt`
-    `prompt`, or `turns` for chat.
+    `prompt`, or `turns` for chat; `reasons` where the screen shows them.
     """
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Style").text = STYLE
@@ -142,6 +146,9 @@ def label_config(screen: Screen, *, shows_prompt: bool) -> str:
         ElementTree.SubElement(sides, "Text", name="right", value="$answer2", selectionEnabled="false")
     else:
         ElementTree.SubElement(screened, "Text", name="text", value="$text", selectionEnabled="false")
+    if screen.shows_reasons:
+        ElementTree.SubElement(screened, "Header", value="Your first answer, and the reward model's reasons", size="5")
+        ElementTree.SubElement(screened, "Text", name="reasons", value="$reasons", selectionEnabled="false")
     ElementTree.SubElement(screened, "Header", value=screen.question, size="4")
     choices = ElementTree.SubElement(
         screened, "Choices", name=screen.control, toName=screen.target, choice="single-radio", showInline="true"

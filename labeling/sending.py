@@ -84,13 +84,14 @@ def push_tasks(
     scores_version: str = "",
     chunk: int = CHUNK,
     settle_seconds: float = SETTLE_SECONDS,
+    reasons: Mapping[str, str] | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Pushed:
     """Bring the tasks that `project` lacks up to it, in their order; `progress` gets the number of new ones.
 
     With `scores_version`, each task's priority goes up as a prediction without a result: it orders, and there is
-    nothing in it that a person could see. Raises InputError when the server refuses, or fails five times running;
-    then the same command takes up where it stopped.
+    nothing in it that a person could see. `reasons` stand beside each task, by its uid. Raises InputError when the
+    server refuses, or fails five times running; then the same command takes up where it stopped.
     """
     pushed = Pushed()
     seen = _Seen(studio, project)
@@ -106,7 +107,9 @@ def push_tasks(
         uids = {task.uid for task in batch}
         folder.note_in_flight(project, uids)
         try:
-            studio.import_tasks(project, [_row(task, screen, shows_prompt, scores_version) for task in batch])
+            studio.import_tasks(
+                project, [_row(task, screen, shows_prompt, scores_version, reasons or {}) for task in batch]
+            )
             failures = 0
         except Uncertain as error:
             failures += 1
@@ -125,8 +128,11 @@ def push_tasks(
     return pushed
 
 
-def _row(task: Task, screen: Screen, shows_prompt: bool, scores_version: str) -> dict[str, object]:
-    row: dict[str, object] = {"data": task.data(screen, shows_prompt=shows_prompt)}
+def _row(
+    task: Task, screen: Screen, shows_prompt: bool, scores_version: str, reasons: Mapping[str, str]
+) -> dict[str, object]:
+    beside = {"reasons": reasons[task.uid]} if screen.shows_reasons else {}
+    row: dict[str, object] = {"data": task.data(screen, shows_prompt=shows_prompt) | beside}
     if scores_version and task.priority is not None:
         row["predictions"] = [{"result": [], "score": task.priority, "model_version": scores_version}]
     return row

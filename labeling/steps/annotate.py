@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from labeling.connection import connect, server_directory
+from labeling.connection import connect, remembered_url, server_directory
 from labeling.folder import Folder
 from labeling.server_raters import annotate_as, simulated_comparisons, simulated_judgements
 from rlhf.foundation.errors import InputError
@@ -50,8 +50,8 @@ def annotate(config: AnnotateConfig) -> dict[str, int]:
         raise InputError(
             config.output_dir, got="no project", expected="a folder that `rlhf label push` sent", fix="push it first"
         )
-    server_dir = server_directory(config.server_dir, plan)
-    studios = {project.rater: connect(server_dir, rater=project.rater) for project in plan.projects}
+    server_dir, url = server_directory(config.server_dir, plan), remembered_url(config.server_dir, plan)
+    studios = {project.rater: connect(server_dir, rater=project.rater, url=url) for project in plan.projects}
     if len(config.noise) not in (1, len(plan.projects)):
         raise InputError(
             "--noise",

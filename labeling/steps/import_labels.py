@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,20 +10,22 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from labeling import importing
-from labeling.importing import SIDES, Imported, import_comparisons, parse_map
+from labeling.importing import REFERENCE, SIDES, Imported, import_comparisons, parse_map
 from labeling.people import Joined, join_people
+from labeling.reviewing import reference_file, reviewers_in
 from labeling.tables import Columns
 from labeling.tally import Tally
 from labeling.union import union
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance
-from rlhf.foundation.lazy import Chained
+from rlhf.foundation.lazy import Chained, Lazy
 from rlhf.foundation.locks import one_writer
 from rlhf.foundation.options import REQUIRED, Options, Several, option
 from rlhf.foundation.outputs import check_output
 from rlhf.foundation.progress import counted, reading
-from rlhf.foundation.records import Comparison, Label, lazy_records, write_records
+from rlhf.foundation.records import Comparison, Label, lazy_records, rater_name, write_records
 from rlhf.foundation.steps import step
+from rlhf.foundation.terminal import shown
 
 Kept = TypeVar("Kept", Label, Comparison)
 
@@ -45,6 +48,9 @@ class ImportConfig(Options):
     annotator: str = option(
         "", help="who answered where a row names nobody; default: imported, or several such people if others are named"
     )
+    reviewer: Several[str] = option(
+        [], help="whose answers the others are measured by: they go to NAME.reference.jsonl, and are never trained on"
+    )
     map: Several[str] = option(
         [],
         help="what a value means: VALUE=positive, neutral, negative or skip (comparisons: left, right, tie); "
@@ -55,6 +61,7 @@ class ImportConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.reviewer = reviewers_in(self.reviewer)
         if self.append and self.overwrite:
             raise InputError(
                 "--append --overwrite",
@@ -87,14 +94,15 @@ def import_labels(config: ImportConfig) -> ImportedFile:
     """A table or an export of Label Studio becomes labels or comparisons. Raises InputError.
 
     With `append` what is there stays: a row is replaced by the same annotator's later answer alone, and counted.
-    Answers marked as ground truth go to NAME.reference.jsonl beside the output. Without `output` nothing is written.
+    Answers of a reviewer, or marked as ground truth, go to NAME.reference.jsonl beside the output. Without `output`
+    nothing is written.
     """
     source, tally = Path(config.input), Tally()
     replace = config.overwrite or config.append
     if config.output is not None:
         check_output("--output", Path(config.output), overwrite=replace, inputs=[config.input])
     with reading(source, quiet=config.quiet) as advance:
-        imported = _import(source, config, advance)
+        imported = _apart(_import(source, config, advance), config.reviewer)
     if config.output is None:
         for _ in tally.watch(cast(Sequence[Label], imported.labels or imported.comparisons)):
             pass
@@ -103,11 +111,47 @@ def import_labels(config: ImportConfig) -> ImportedFile:
     return ImportedFile(imported, str(tally))
 
 
+def _apart(imported: Imported, reviewers: Sequence[str]) -> Imported:
+    """What came in, with the answers of reviewers among the references. Raises InputError for one who gave none."""
+    if not reviewers:
+        return imported
+    labels, references = _parted(imported.labels, reviewers)
+    comparisons, apart = _parted(imported.comparisons, reviewers)
+    of_reviewers = _names(references, apart, imported.references, imported.comparison_references)
+    if absent := set(reviewers) - of_reviewers:
+        named = sorted(_names(labels, comparisons))
+        raise InputError(
+            "--reviewer",
+            got=", ".join(sorted(absent)),
+            expected=f"someone who answered: {shown(', '.join(named), 200)}",
+            fix="name them as the file does",
+        )
+    imported.counts[REFERENCE] += len(references) + len(apart)
+    return dataclasses.replace(
+        imported,
+        labels=labels,
+        comparisons=comparisons,
+        references=Chained(references, imported.references),
+        comparison_references=Chained(apart, imported.comparison_references),
+    )
+
+
+def _names(*parts: Sequence[Label] | Sequence[Comparison]) -> set[str]:
+    return {rater_name(one.annotator) for part in parts for one in part}
+
+
+def _parted(records: Sequence[Kept], reviewers: Sequence[str]) -> tuple[Sequence[Kept], Sequence[Kept]]:
+    """The raters' records and the reviewers'."""
+    is_theirs = [rater_name(one.annotator) in reviewers for one in records]
+    own = Lazy(records.__getitem__, [place for place, theirs in enumerate(is_theirs) if not theirs])
+    return own, Lazy(records.__getitem__, [place for place, theirs in enumerate(is_theirs) if theirs])
+
+
 def _write(output: Path, config: ImportConfig, imported: Imported, tally: Tally) -> None:
     replace = config.overwrite or config.append
     with one_writer(output):
         check_output("--output", output, overwrite=replace)
-        beside = output.with_name(f"{output.stem}.reference.jsonl")
+        beside = reference_file(output)
         keep = config.append and output.exists()
         add = functools.partial(_add, imported=imported, quiet=config.quiet)
         if config.kind == "comparison":

@@ -10,9 +10,13 @@ from typing import ClassVar
 
 from labeling.answers import collect
 from labeling.campaign import plan_tasks
+from labeling.critiques import write_reasons
 from labeling.folder import Folder
 from labeling.page_file import page_plan, write_page
 from labeling.returned import Returned
+from labeling.reviewing import reviewers_in
+from labeling.steps.reasons import reasons_of
+from labeling.steps.scores import Scorer
 from labeling.steps.tasks import TaskConfig, make_tasks
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.given_records import Samples
@@ -33,16 +37,27 @@ class PageConfig(TaskConfig):
         "mix_corpus": "answers",
         "select": "answers",
         "num_tasks": "answers",
+        "skip_labelled": "answers",
+        "reasons": "answers",
         "max_characters": "answers",
         "seed": "answers",
     }
 
+    NEEDS: ClassVar[Mapping[str, str]] = {**TaskConfig.NEEDS, "reviewer": "answers"}
+
     samples: Samples = option("", help="samples.jsonl to make a page of; leave it out to collect --answers")
     _: KW_ONLY
+    reasons: str | Scorer = option(
+        "", help="reward whose reasons (words for and against) the page shows after a blind first answer; both are kept"
+    )
     answers: Several[str] = option([], help="files that the page saved: their answers become labels")
+    reviewer: Several[str] = option(
+        [], help="whose answers the others are measured by: kept in a file of their own, never trained on; remembered"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.reviewer = reviewers_in(self.reviewer)
         if bool(self.samples) == bool(self.answers):
             raise InputError(
                 "rlhf label page",
@@ -72,7 +87,7 @@ def page(config: PageConfig) -> Paged:
         return _made(config)
     folder = Folder(Path(config.output_dir))
     with folder.in_use():
-        return Paged(returned=collect(folder, [Path(name) for name in config.answers]))
+        return Paged(returned=collect(folder, [Path(name) for name in config.answers], reviewers=config.reviewer))
 
 
 def _made(config: PageConfig) -> Paged:
@@ -80,11 +95,15 @@ def _made(config: PageConfig) -> Paged:
     folder = Folder(Path(config.output_dir))
     new, screen, cleaning, _ = make_tasks(config)
     with folder.in_use():
+        every = {task.uid: task for task in new} | folder.read_tasks()
+        reasons = reasons_of(config.reasons, list(every.values()), quiet=config.quiet) if config.reasons else []
         plan, tasks = plan_tasks(folder, screen, config.title, new)
         plan = page_plan(plan)
         folder.write_plan(plan)
         if any(task.priority is not None for task in tasks):
             tasks = sorted(tasks, key=lambda task: (task.priority is None, task.priority or 0.0))
         path = folder.path / "label.html"
-        write_page(path, title=plan.title, screen=plan.screen, tasks=tasks, packet=plan.packet)
+        if reasons:
+            write_reasons(folder.path, reasons)
+        write_page(path, title=plan.title, screen=plan.screen, tasks=tasks, packet=plan.packet, reasons=reasons)
     return Paged(path, len(tasks), cleaning)

@@ -1,9 +1,12 @@
-"""Scores for `rlhf label push --select`: P(positive) of each sample by each model of an ensemble."""
+"""Scores for `rlhf label push --select`: P(positive) of each sample by each model of an ensemble.
+
+Of comparisons see pair_scores.py.
+"""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,9 +26,12 @@ class TokenReward(Protocol):
         """Log-odds of the target against the other class, a tensor (N,), nats."""
 
 
+Scorer = TokenReward | Callable[..., Any]
+
+
 def p_positive(
     files: Sequence[str],
-    models: Sequence[str | TokenReward],
+    models: Sequence[str | Scorer],
     tasks: Sequence[Task],
     uids: Sequence[str] | None = None,
     *,
@@ -34,31 +40,36 @@ def p_positive(
     """P(positive) of each task by each file of scores and each reward model (members × tasks).
 
     `uids` are the tasks', where they are known without making the tasks.
-    Of a comparison it is the probability that the first text is the better one. Raises InputError for a missing uid
-    or field, or a directory that is no token reward model.
+    Raises InputError for a missing uid or field, or what is no token reward model.
     """
     uids = [task.uid for task in tasks] if uids is None and files else uids or ()
-    members: list[list[float]] = [_of_file(Path(name), uids, quiet) for name in _names(files)]
-    return members + [_of_model(model, tasks) for model in _named_or_held(models)]
+    members: list[list[float]] = [_of_file(Path(name), uids, quiet) for name in names_in(files)]
+    return members + [_of_model(model, tasks) for model in named_or_held(models)]
 
 
-def _names(words: Sequence[str]) -> list[str]:
+def names_in(words: Sequence[str]) -> list[str]:
+    """Names that stand in words with commas between them."""
     return [name for word in words for name in word.split(",") if name]
 
 
-def _named_or_held(models: Sequence[str | TokenReward]) -> list[str | TokenReward]:
-    return [one for model in models for one in (_names([model]) if isinstance(model, str) else [model])]
+def named_or_held(models: Sequence[str | Scorer]) -> list[str | Scorer]:
+    """The models, each name by itself."""
+    return [one for model in models for one in (names_in([model]) if isinstance(model, str) else [model])]
 
 
-def _of_model(model: str | TokenReward, tasks: Sequence[Task]) -> list[float]:
-    """P(positive) = σ(log-odds); of a comparison P(first is better) = σ(log-odds of first − log-odds of second)."""
+def _of_model(model: str | Scorer, tasks: Sequence[Task]) -> list[float]:
+    """P(positive) = σ(log-odds)."""
     from rewards.token_model import TokenRewardModel
 
     reward: Any = TokenRewardModel.from_pretrained(model) if isinstance(model, str) else model
-    prompts = [task.prompt for task in tasks]
-    odds = reward.log_odds(prompts, [task.text for task in tasks])
-    if any(task.second is not None for task in tasks):
-        odds = odds - reward.log_odds(prompts, [task.second or "" for task in tasks])
+    if not isinstance(reward, TokenReward):
+        raise InputError(
+            "--reward_model_path",
+            got=f"a {type(reward).__name__}, whose scores are no probabilities",
+            expected="a token reward model, for judgements",
+            fix="give --scores, or compare pairs (--kind comparison)",
+        )
+    odds = reward.log_odds([task.prompt for task in tasks], [task.text for task in tasks])
     probabilities = odds.sigmoid() if reward.target == "positive" else (-odds).sigmoid()
     return [float(p) for p in probabilities.tolist()]
 

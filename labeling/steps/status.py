@@ -5,28 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 
 from labeling.chat import chat_turns
-from labeling.counting import Counted, Counting, count_comparisons
+from labeling.counting import Counted, Counting, count_comparisons, count_once
+from labeling.critiques import (
+    Change,
+    Changes,
+    Leaning,
+    add_up_changes,
+    change_line,
+    comparison_change,
+    label_change,
+    read_leanings,
+)
 from labeling.fetching import task_addresses
 from labeling.folder import Folder, Plan, Task
+from labeling.leaning import Verdicts, left_shares, verdict_shares
 from labeling.pooling import POOLING_HELP, Method, Pooled, pool, second_look
-from labeling.position import left_shares
 from labeling.rater_agreement import Estimate, RaterCounts, label_alpha, rater_counts, single_label_ceiling
+from labeling.rater_lines import interval, rater_lines, reviewed_lines, reviewer_lines, tally
+from labeling.reviewing import Reviewed, reference_file, review, reviewers_in
+from labeling.versus import Versus, source_shares
 from labeling.votes import ByUid, Votes
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import Advance
 from rlhf.foundation.given_records import Comparisons, Labels, records_of
 from rlhf.foundation.held import place_of
-from rlhf.foundation.options import Options, check_ranges, option
+from rlhf.foundation.lazy import Lazy
+from rlhf.foundation.options import Options, Several, check_ranges, option
 from rlhf.foundation.progress import reading
 from rlhf.foundation.proportion import Proportion
-from rlhf.foundation.records import LABELS, ORIGINS, Comparison, Label
+from rlhf.foundation.records import LABELS, ORIGINS, Comparison, Label, rater_name
 from rlhf.foundation.steps import step
 from rlhf.foundation.terminal import shown
+
+Answered = TypeVar("Answered", Label, Comparison)
 
 
 @dataclass
@@ -36,12 +52,18 @@ class StatusConfig(Options):
     output_dir: str = option("", help="labelling folder of `rlhf label push` or `rlhf label page`")
     labels: Labels = option("", help="labels.jsonl of anywhere, instead of a folder")
     comparisons: Comparisons = option("", help="comparisons.jsonl of anywhere, instead of a folder")
+    reference: str = option(
+        "",
+        help="answers that raters are measured by (default: the reference.jsonl beside the labels, where there is one)",
+    )
+    reviewer: Several[str] = option([], help="people in the labels whose answers the others are measured by")
     second_look: int = option(10, help="how many disputed tasks to list, 0 or more")
     pooling: Method = option("dawid_skene", help=POOLING_HELP)
     seed: int = option(0, help="seed of the bootstrap intervals")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.reviewer = reviewers_in(self.reviewer)
         check_ranges(self, [("second_look", 0, 1_000_000)])
         if sum(map(bool, (self.output_dir, self.labels, self.comparisons))) != 1:
             raise InputError(
@@ -54,13 +76,24 @@ class StatusConfig(Options):
 
 @dataclass
 class Status:
-    """Lines to print, and what they rest on: the labels that count, agreement, and the pooling of `rlhf reward`."""
+    """Lines to print, and what they rest on: the labels that count, agreement, and the pooling of `rlhf reward`.
+
+    `raters` are their counts and tables, `reviewed` each rater by each reviewer, `left` each rater's share of left
+    sides, `verdicts` each rater's share of positive verdicts beside the others' (none of comparisons), `changes` what
+    was changed after a reward model's reasons, by everyone ("") and by rater, `versus` whose texts were chosen.
+    """
 
     lines: list[str]
     labels: Sequence[Label]
     alpha: Estimate
     ceiling: Estimate
     pooled: Pooled
+    raters: Sequence[RaterCounts] = ()
+    reviewed: Sequence[Reviewed] = ()
+    left: Mapping[str, Proportion] = field(default_factory=dict)
+    verdicts: Mapping[str, Verdicts] = field(default_factory=dict)
+    changes: Sequence[Changes] = ()
+    versus: Sequence[Versus] = ()
 
 
 @dataclass
@@ -68,15 +101,19 @@ class Asked:
     """What is known of the tasks beside the labels.
 
     `tasks` is the number handed out, 0 when unknown; `words` are the choices on the screen by what they mean; `texts`
-    and `prompts` are shown by uid; `left` is each rater's share of left sides, `places` where an answer stands by uid
-    and rater.
+    and `prompts` are shown by uid; `left` is each rater's share of left sides (None where there are no sides),
+    `references` what reviewers answered, `changes` what was changed after the reasons, `versus` which sources' texts
+    were chosen, `places` where an answer stands by uid and rater.
     """
 
     words: Mapping[str, str]
     tasks: int = 0
     texts: Mapping[str, str] = field(default_factory=dict)
     prompts: Mapping[str, str] = field(default_factory=dict)
-    left: Mapping[str, Proportion] = field(default_factory=dict)
+    left: Mapping[str, Proportion] | None = None
+    references: Votes | None = None
+    changes: Sequence[Changes] = ()
+    versus: Sequence[Versus] = ()
     places: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -99,32 +136,79 @@ def status(config: StatusConfig) -> Status:
             )
         given = str(path)
     tasks = folder.read_tasks() if folder else {}
+    leanings = read_leanings(folder.path) if folder else {}
     with reading(place_of(given), quiet=config.quiet) as advance:
         if is_comparison:
-            counted, asked = _comparisons(cast(Comparisons, given), plan, tasks, advance)
+            rows, apart = _parted(records_of(Comparison, cast(Comparisons, given), advance), config.reviewer)
+            references = [*apart, *_references(Comparison, config, given)]
+            counted, asked = _comparisons(list(rows), plan, tasks, leanings)
+            asked.references = count_comparisons(references).votes if references else None
         else:
-            counted, asked = _labels(cast(Labels, given), plan, advance)
+            counted, asked, own = _labels(cast(Labels, given), plan, advance, config.reviewer, leanings)
+            judged = [*own, *_references(Label, config, given)]
+            asked.references = count_once(judged).votes if judged else None
     if folder:
         asked.tasks, asked.places = len(tasks), task_addresses(folder)
     return describe(counted, asked, method=config.pooling, second=config.second_look, seed=config.seed)
 
 
-def _labels(given: Labels, plan: Plan | None, advance: Advance) -> tuple[Counted, Asked]:
-    """The labels of a file, of which no text is kept: those that are shown are read again."""
+def _parted(rows: Sequence[Answered], reviewers: Sequence[str]) -> tuple[Sequence[Answered], Sequence[Answered]]:
+    """The raters' rows and the reviewers'. Raises InputError where all are reviewers', or none are."""
+    if not reviewers:
+        return rows, []
+    theirs = [rater_name(row.annotator) in reviewers for row in rows]
+    if all(theirs) or not any(theirs):
+        raise InputError(
+            "--reviewer",
+            got=f"{', '.join(reviewers)}, who gave {'all' if all(theirs) else 'none'} of the answers",
+            expected="some of them",
+            fix="name a person as the file does; answers in the reference file need no name",
+        )
+    own = [place for place, is_theirs in enumerate(theirs) if not is_theirs]
+    return Lazy(rows.__getitem__, own), [row for row, is_theirs in zip(rows, theirs, strict=True) if is_theirs]
+
+
+def _references(kind: type[Answered], config: StatusConfig, given: object) -> Sequence[Answered]:
+    """The rows of --reference, else those beside the labels. Raises InputError."""
+    if config.reference:
+        return records_of(kind, config.reference)
+    beside = reference_file(Path(given)) if isinstance(given, str) else None
+    return records_of(kind, str(beside)) if beside and beside.is_file() and beside.stat().st_size else []
+
+
+def _labels(
+    given: Labels, plan: Plan | None, advance: Advance, reviewers: Sequence[str], leanings: Mapping[str, Leaning]
+) -> tuple[Counted, Asked, Sequence[Label]]:
+    """The labels of a file, of which no text is kept: those that are shown are read again; and those of reviewers."""
     counting = Counting()
-    labels = records_of(Label, given, advance, counting.add)
+    changes: dict[tuple[str, str], Change] = {}
+
+    def add(label: Label) -> None:
+        counting.add(label)
+        if change := label_change(label, leanings):
+            changes[label.uid, change.rater] = change
+
+    if reviewers:
+        labels, own = _parted(records_of(Label, given, advance), reviewers)
+        for label in labels:
+            add(label)
+    else:
+        labels, own = records_of(Label, given, advance, add), []
     counted = counting.counted(labels)
     texts = _shown(counted, lambda place: snippet(labels[place].completion))
     prompts = _shown(counted, lambda place: prompt_snippet(labels[place].prompt, plan))
-    return counted, Asked(words_of(plan, comparison=False), texts=texts, prompts=prompts)
+    asked = Asked(words_of(plan, comparison=False), texts=texts, prompts=prompts, changes=add_up_changes(changes))
+    return counted, asked, own
 
 
 def _comparisons(
-    given: Comparisons, plan: Plan | None, tasks: Mapping[str, Task], advance: Advance
+    comparisons: Sequence[Comparison], plan: Plan | None, tasks: Mapping[str, Task], leanings: Mapping[str, Leaning]
 ) -> tuple[Counted, Asked]:
-    comparisons = list(records_of(Comparison, given, advance))
     counted = count_comparisons(comparisons)
     asked = Asked(words_of(plan, comparison=True), left=left_shares(comparisons, tasks))
+    asked.versus = source_shares(comparisons, tasks)
+    changes = {(c.uid, change.rater): change for c in comparisons if (change := comparison_change(c, leanings, tasks))}
+    asked.changes = add_up_changes(changes)
     asked.texts = {c.uid: f"{snippet(c.chosen)} | {snippet(c.rejected)}" for c in comparisons}
     asked.prompts = {c.uid: prompt_snippet(c.prompt, plan) for c in comparisons}
     return counted, asked
@@ -163,55 +247,31 @@ def describe(counted: Counted, asked: Asked, *, method: Method, second: int, see
     lines += counted.lines()
     if untouched:
         lines.append(f"pre-labels accepted untouched: {untouched} of {len(votes)}: anchored, not judged")
-    for rater in rater_counts(votes):
-        lines += rater_lines(rater, pooled, words, asked.left.get(rater.annotator))
+    raters, left = rater_counts(votes), asked.left or {}
+    verdicts = verdict_shares(votes) if asked.left is None else {}
+    reviewed = review(votes, asked.references) if asked.references else []
+    if asked.references:
+        lines += reviewer_lines(asked.references, words)
+    lines += [f"everyone {change_line(one)}" for one in asked.changes if not one.rater]
+    for rater in raters:
+        name = rater.annotator
+        lines += rater_lines(rater, pooled, words, left.get(name), verdicts.get(name))
+        lines += [f"      {change_line(one)}" for one in asked.changes if one.rater == name]
+        lines += [line for one in reviewed if one.rater == name for line in reviewed_lines(one, words)]
     if not pooled.uids:
         lines.append(
             "nobody is better than chance: who is right cannot be told, and `rlhf reward` refuses these labels"
         )
+    lines += [one.line() for one in asked.versus]
     lines.append(f"Krippendorff's alpha (ordinal): {interval(alpha, 'tasks with several labels')}")
     lines.append(
         f"ceiling for a reward model judged by single labels: {interval(ceiling, 'tasks', percent=True)} "
         "(a judge who is always right would score so; assumes raters err independently, either way alike)"
     )
-    return Status([*lines, *second_look_lines(votes, pooled, asked, second)], counted.labels, alpha, ceiling, pooled)
-
-
-def tally(counts: Mapping[str, int], words: Mapping[str, str]) -> str:
-    """`12 Yes, 3 Unsure, 5 No`."""
-    return ", ".join(f"{counts[name]} {words[name]}" for name in LABELS)
-
-
-def rater_lines(rater: RaterCounts, pooled: Pooled, words: Mapping[str, str], left: Proportion | None) -> list[str]:
-    """One rater: the work, the verdict, haste, side, and the table against the others."""
-    pace = f"{rater.median_seconds:.1f} s a label (median, n={rater.timed})" if rater.timed else "pace unknown"
-    agrees = f"agrees with the others on {rater.agreement:.0%}" if rater.agreement is not None else "labels alone"
-    counts = f"{rater.labels} labels ({tally(rater.answers, words)})"
-    lines = [f"  {shown(rater.annotator, 40)}: {counts}, {pace}, {agrees}", f"      {verdict(rater.annotator, pooled)}"]
-    if rater.hasty:
-        usual = f"a fifth of everyone's median time ({rater.usual_seconds:.1f} s)"
-        lines.append(f"      HASTY: {rater.hasty} of {rater.timed} labels in less than {usual}")
-    if left is not None:
-        sure = "PREFERS A SIDE: " if not left.low <= 0.5 <= left.high else ""
-        lines.append(
-            f"      {sure}chose the text on the left in {left.share:.0%} of {left.n} decided pairs "
-            f"(95 % interval {left.low:.0%} to {left.high:.0%}; sides are dealt by lot)"
-        )
-    if rater.agreement is not None:
-        for mine in LABELS:
-            row = ", ".join(f"{rater.against_others[mine][theirs]:.1f} {words[theirs]}" for theirs in LABELS)
-            lines.append(f"      said {words[mine]}: others {row}")
-    return lines
-
-
-def verdict(name: str, pooled: Pooled) -> str:
-    """What becomes of a rater's labels in `rlhf reward`."""
-    if name in pooled.left_out:
-        return f"verdict: NO BETTER THAN CHANCE, {pooled.left_out[name].text()}: left out of pooling"
-    right, weight = pooled.accuracy.get(name), pooled.weight(name)
-    if right is None:
-        return "verdict: counts, every label the same"
-    return f"verdict: counts, right on about {right:.0%} (Dawid-Skene), a label weighs {weight:.1f} nats"
+    lines += second_look_lines(votes, pooled, asked, second)
+    return Status(
+        lines, counted.labels, alpha, ceiling, pooled, raters, reviewed, left, verdicts, asked.changes, asked.versus
+    )
 
 
 def second_look_lines(votes: Votes, pooled: Pooled, asked: Asked, count: int) -> list[str]:
@@ -227,17 +287,6 @@ def second_look_lines(votes: Votes, pooled: Pooled, asked: Asked, count: int) ->
         )
         lines += [f"        {shown(name, 40)}: {shown(place)}" for name, place in sorted(places.items())]
     return lines
-
-
-def interval(estimate: Estimate, noun: str, *, percent: bool = False) -> str:
-    """`0.71 (95 % interval 0.66 to 0.76, n=300 tasks)`, or why there is no number."""
-    if estimate.value is None:
-        return "undefined: no task has two labels" if estimate.n == 0 else "undefined: only one label was ever used"
-    value, low, high = (
-        f"{number:.1%}" if percent else f"{number:.3f}" if number is not None else "?"
-        for number in (estimate.value, estimate.low, estimate.high)
-    )
-    return f"{value} (95 % interval {low} to {high}, n={estimate.n} {noun})"
 
 
 def snippet(text: str) -> str:

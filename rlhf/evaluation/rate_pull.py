@@ -38,7 +38,7 @@ class Ratings(NamedTuple):
 def rate_pull(config: RatePullConfig) -> Ratings:
     """Ratings come back, still blind, and are written into the folder. Raises InputError."""
     from labeling.answers import collect
-    from labeling.connection import connect, server_directory
+    from labeling.connection import connect, remembered_url, server_directory
     from labeling.fetching import fetch
     from labeling.folder import Folder
     from rlhf.inspection.rating_packet import missing_ratings, read_study, write_ratings
@@ -50,7 +50,8 @@ def rate_pull(config: RatePullConfig) -> Ratings:
         if config.answers:
             returned = collect(folder, [Path(name) for name in config.answers])
         else:
-            server_dir = server_directory(config.server_dir, folder.need_plan())
-            returned = fetch(folder, lambda project: connect(server_dir, rater=project.rater))
+            plan = folder.need_plan()
+            server_dir, url = server_directory(config.server_dir, plan), remembered_url(config.server_dir, plan)
+            returned = fetch(folder, lambda project: connect(server_dir, rater=project.rater, url=url))
         write_ratings(path, returned.ratings)
     return Ratings(returned, missing_ratings(path, returned.ratings))

@@ -134,18 +134,17 @@ def refuse_used_draw(config: RatePushConfig) -> None:
 def send(config: RatePushConfig, folder: object) -> list[str]:
     """Push the packet to every rater's project in Label Studio; the addresses."""
     from labeling.campaign import push_all
-    from labeling.connection import connect, server_directory
+    from labeling.connection import connect, remembered_url, remembering, server_directory
     from labeling.fetching import check_config
     from labeling.folder import Folder
 
     assert isinstance(folder, Folder)
     plan, tasks = folder.need_plan(), list(folder.read_tasks().values())
-    server_dir = server_directory(config.server_dir, plan)
-    if config.server_dir:
-        plan = replace(plan, server_dir=str(server_dir.resolve()))
-        folder.write_plan(plan)
+    plan = remembering(plan, config.server_dir)
+    folder.write_plan(plan)
+    server_dir, url = server_directory(config.server_dir, plan), remembered_url(config.server_dir, plan)
     raters = config.raters or [project.rater for project in plan.projects] or [""]
-    push_all(folder, plan, tasks, raters, lambda rater: connect(server_dir, rater=rater), check=check_config)
+    push_all(folder, plan, tasks, raters, lambda rater: connect(server_dir, rater=rater, url=url), check=check_config)
     projects = folder.need_plan().projects
     return [f"{p.rater or 'everyone'}: {p.url}/projects/{p.id}/data?labeling=1" for p in projects]
 

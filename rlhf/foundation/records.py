@@ -32,12 +32,15 @@ LabelName = Literal["positive", "neutral", "negative"]
 Origin = Literal["manual", "prediction", "simulated"]
 LABELS: tuple[LabelName, ...] = get_args(LabelName)
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
+FirstChoice = Literal["chosen", "rejected", "tie"]
 # What a label says about P(positive); "neutral" is a soft 50 %.
 SOFT_TARGETS: Mapping[str, float] = {"positive": 1.0, "neutral": 0.5, "negative": 0.0}
 COMPLETIONS = ("completion", "chosen", "rejected")
-REPEATED = ("label", "annotator", "origin", "source")
+REPEATED = ("label", "annotator", "origin", "source", "first")
 """Fields with few different values in a file."""
 _FIRST = json.JSONDecoder()
+OPTIONAL = ("reward", "gold", "first")
+"""Fields that are left out of a row where they are None."""
 SHARED = ("uid", "prompt", *COMPLETIONS, "created_at")
 """Fields that often say the same in neighbouring rows."""
 
@@ -143,7 +146,10 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Label:
-    """One annotator's judgement of one completion; `lead_time` is in seconds."""
+    """One annotator's judgement of one completion; `lead_time` is in seconds.
+
+    `first` is what the annotator said before the reward model's reasons were shown, None where none were.
+    """
 
     uid: str
     prompt: str
@@ -153,18 +159,21 @@ class Label:
     created_at: str = ""
     lead_time: float | None = None
     origin: Origin = "manual"
+    first: LabelName | None = None
 
     def __post_init__(self) -> None:
         _require_answer(self)
         _require_texts(self, "prompt", "completion", "created_at")
         _require(self, "label", self.label in LABELS, "positive, neutral or negative")
+        _require(self, "first", self.first is None or self.first in LABELS, "positive, neutral, negative or null")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Comparison:
     """One annotator's choice between two completions of one prompt (TRL's preference columns).
 
-    With `tie` true, `chosen` and `rejected` are the two texts in no order of merit.
+    With `tie` true, `chosen` and `rejected` are the two texts in no order of merit. `first` says which of these two the
+    annotator chose before the reward model's reasons were shown, None where none were.
     """
 
     uid: str
@@ -176,9 +185,11 @@ class Comparison:
     created_at: str = ""
     lead_time: float | None = None
     origin: Origin = "manual"
+    first: FirstChoice | None = None
 
     def __post_init__(self) -> None:
         _require_answer(self)
+        _require(self, "first", self.first in (None, *get_args(FirstChoice)), "chosen, rejected, tie or null")
         _require_texts(self, "prompt", "chosen", "rejected", "created_at")
         _require(self, "tie", isinstance(self.tie, bool), "true or false")
 
@@ -348,7 +359,7 @@ def write_records(path: Path, records: Iterable[Sample] | Iterable[Label] | Iter
 
 
 def to_row(record: Sample | Label | Comparison) -> dict[str, Any]:
-    """The record as a JSON object; `reward` and `gold` are left out of samples that were not scored.
+    """The record as a JSON object, without what is None of `reward`, `gold` (no scores) and `first` (no reasons).
 
     A conversation is a list of messages, and a completion of it the assistant's turn, as TRL's data sets have them.
     """
@@ -357,7 +368,7 @@ def to_row(record: Sample | Label | Comparison) -> dict[str, Any]:
     if not isinstance(prompt, str):
         row["prompt"] = prompt
         row |= {name: assistant_turn(row[name]) for name in COMPLETIONS if name in row}
-    for optional in ("reward", "gold"):
+    for optional in OPTIONAL:
         if optional in row and row[optional] is None:
             del row[optional]
     return row

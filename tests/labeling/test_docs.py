@@ -15,7 +15,7 @@ import pytest
 
 from labeling import server
 from labeling.folder import Folder
-from rlhf.foundation.records import Sample, read_labels, write_records
+from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
 from tests.labeling.conftest import Live
 from tests.pages import commands
 
@@ -56,11 +56,12 @@ def test_every_command_of_the_page_runs(home: dict[str, str], tmp_path: Path) ->
     write_records(tmp_path / "chat.jsonl", [Sample("c0", chat, "Hello!", "m")])
     rows = [json.dumps({"uid": s.uid, "p_positive": i / 24}) for i, s in enumerate(samples)]
     (tmp_path / "scores.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    write_records(tmp_path / "other.jsonl", [Sample(f"o{i}", "", f"{TEXTS[i % 4]}, {i}", "n") for i in range(5)])
     (tmp_path / "moods.csv").write_text("passage,mood\nO joy,happy\nAlas,sad\n", encoding="utf-8")
     assert len(PAGE) >= 10
     for words in PAGE:
         if "--answers" in words:  # what the page's own button saves is tested in test_page.py
-            write_answers(tmp_path, words[words.index("--answers") + 1 :])
+            write_answers(tmp_path, tmp_path / words[words.index("--output_dir") + 1], words)
         printed = run(words, tmp_path, home)
         if "--show_passwords" in words:
             assert all(f"{name}@rater.example" in printed for name in ("ana", "ben", "eva"))
@@ -68,15 +69,24 @@ def test_every_command_of_the_page_runs(home: dict[str, str], tmp_path: Path) ->
     assert {label.annotator for label in read_labels(tmp_path / "page" / "labels.jsonl")} == {"ana", "ben"}
     assert len(read_labels(tmp_path / "imported.jsonl")) == 2
     assert (tmp_path / "page" / "label.html").exists()
+    assert len(Folder(tmp_path / "again").need_plan().projects) == 3
+    pairs = tmp_path / "pairs"
+    assert {row.annotator for row in read_comparisons(pairs / "comparisons.jsonl")} == {"ana"}
+    assert {row.annotator for row in read_comparisons(pairs / "comparisons.reference.jsonl")} == {"rita"}
+    assert len(Folder(pairs).read_tasks()) == 16
 
 
-def write_answers(folder: Path, names: list[str]) -> None:
-    """A file for each of `names`, as two people would save them."""
-    packet = Folder(folder / "page").need_plan().packet
-    for name in names:
-        answers = [{"uid": "s0", "choice": "Positive", "lead_time": 1.0, "at": "2026-01-01T00:00:00Z"}]
+def write_answers(place: Path, folder: Path, words: list[str]) -> None:
+    """A file for each name in the command, as people would save them who choose the first answer of everything."""
+    plan, tasks = Folder(folder).need_plan(), Folder(folder).read_tasks()
+    for name in (word for word in words if word.startswith("answers-")):
+        answers = [
+            {"uid": uid, "choice": plan.screen.choices[0], "lead_time": 1.0, "at": "2026-01-01T00:00:00Z"}
+            for uid in tasks
+        ]
         rater = name.removeprefix("answers-").removesuffix(".json")
-        (folder / name).write_text(json.dumps({"packet": packet, "annotator": rater, "answers": answers}), "utf-8")
+        row = {"packet": plan.packet, "annotator": rater, "answers": answers}
+        (place / name).write_text(json.dumps(row), "utf-8")
 
 
 def test_every_subcommand_has_its_place_in_the_page() -> None:

@@ -8,7 +8,8 @@ from labeling.folder import Folder
 from labeling.steps.pull import PullConfig, pull
 from labeling.tally import listed_counts, tally
 from rlhf.commands.command_line import parse
-from rlhf.foundation.terminal import shown
+from rlhf.commands.next_step import next_step
+from rlhf.foundation.terminal import say, shown
 
 
 def main(argv: list[str]) -> None:
@@ -22,3 +23,5 @@ def main(argv: list[str]) -> None:
     print(f"annotations: {pulled.annotations}; {listed_counts(pulled.counts) or 'none'}")
     if not records:
         print("nobody has labelled yet: run the same command later")
+    else:
+        say(next_step("rlhf label status", config, "output_dir"))
