@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install label-studio demo test test-all campaign audit check check-trl docs bench clean
+.PHONY: install label-studio demo test test-ci test-all campaign audit check check-trl docs bench clean
 
 install: .venv/.installed
 
@@ -21,6 +21,9 @@ test: install
 	$(BIN)/python -m pytest -m "not slow and not campaign"
 
 # Two files at a time: much of the slow tests is waiting for servers and browsers.
+test-ci: install
+	$(BIN)/python -m pytest -m "not campaign and not long" -n 2 --dist loadfile
+
 test-all: install
 	$(BIN)/python -m pytest -m "not campaign" -n 2 --dist loadfile
 

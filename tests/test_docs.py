@@ -24,6 +24,8 @@ WITH_CODE = [
     page for page in pages() if page not in ELSEWHERE and {b.language for b in blocks(page)} & {"bash", "python"}
 ]
 HERE = [page for page in WITH_CODE if page not in ("README.md", "docs/loop.md") and "/reference/" not in page]
+# They train more than a demo does: `make test-all` alone.
+LONG = ("docs/overoptimisation.md", "docs/inspection.md", "docs/reward_models.md", "docs/notebooks.md")
 
 
 def load(path: str) -> ModuleType:
@@ -62,7 +64,7 @@ def test_every_file_that_the_loop_leaves_is_in_the_reference(made: Path) -> None
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.parametrize("page", HERE)
+@pytest.mark.parametrize("page", [pytest.param(p, marks=[pytest.mark.long] if p in LONG else []) for p in HERE])
 def test_the_code_of_a_page_runs(
     page: str, made: Path, chromium: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

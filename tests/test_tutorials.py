@@ -56,6 +56,7 @@ def test_the_notebook_names_one_path() -> None:
     assert [text for text in slashed if text not in METRICS] == ["runs/chapter7"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_notebook_and_the_readme_s_lines_are_typed(tmp_path: Path) -> None:
     (tmp_path / "readme.py").write_text(block("README.md", "library").code, encoding="utf-8")
@@ -76,6 +77,7 @@ for place in (Path(folder, "labelling"), Path(blind)):
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_cell_runs_twice_and_takes_answers_in(tmp_path: Path) -> None:
     """Once as it is; then a person has labelled and rated; then every cell again, in the same kernel."""
@@ -118,6 +120,7 @@ def smaller(words: Sequence[str]) -> list[str]:
     return [*fewer, *more.split()]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_commands_run_in_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -160,7 +163,7 @@ def test_a_gpt_of_one_s_own_goes_through_the_loop(folder: Path) -> None:
     """Started as a script each time, the page's files would be the same: here they share one process."""
     for one in blocks("docs/tutorials/own_gpt.md"):
         if one.mark.startswith("file "):
-            (folder / one.mark.split()[1]).write_text(one.code.replace("range(600)", "range(200)"), encoding="utf-8")
+            (folder / one.mark.split()[1]).write_text(one.code.replace("range(600)", "range(400)"), encoding="utf-8")
         elif one.language == "python":
             exec(compile(one.code, "own_gpt.md", "exec"), names := {"__name__": "page"})
             assert not any("\n\n" in sample.completion for sample in names["samples"])  # type: ignore[attr-defined]

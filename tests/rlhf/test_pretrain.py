@@ -213,6 +213,7 @@ def test_interrupted_training_writes_nothing_and_says_so(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_demo_recipe_reads_as_play(tmp_path: Path) -> None:
     """The default model: at least 65 % of its complete lines well-formed, at most 10 % verbatim."""

@@ -218,6 +218,7 @@ def test_words_of_a_guard_add_up_in_one_order() -> None:
     assert len(said) == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("reward", ["sentiment", "full_stop"])
 def test_a_demo_is_made_again_bit_for_bit(tmp_path: Path, reward: str) -> None:

@@ -127,6 +127,7 @@ def test_what_differs_on_one_process_ends_all_with_one_line(
     assert not (tmp_path / "1" / "run").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_state_that_one_process_does_not_have_is_noticed(
     tmp_path: Path, places: dict[str, Any], launch_two: Callable[..., Any]

@@ -22,6 +22,7 @@ def memory() -> ModuleType:
     return module
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_150000_words_at_64_completions_of_48_tokens(memory: ModuleType) -> None:
     before, *peaks = memory.in_a_process(BATCH, 1, vocabulary=VOCABULARY)
@@ -33,6 +34,7 @@ def test_150000_words_at_64_completions_of_48_tokens(memory: ModuleType) -> None
     assert peaks[-1] - before < bound < whole
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_larger_batch_adds_what_it_stores_and_iterations_add_nothing(memory: ModuleType) -> None:
     small, large = memory.in_a_process(256, 6), memory.in_a_process(1024, 1)

@@ -199,6 +199,7 @@ def fault_ends_and_resumes(
     return seconds
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_process_that_hangs_or_stops_is_named_and_the_run_goes_on_bit_for_bit(
     tmp_path: Path, run_words: tuple[str, ...], launch_two: Callable[..., Any]
