@@ -49,13 +49,14 @@ def _gives_its_logits(model: Any, trunk: Any, head: nn.Module) -> bool:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        return all(_same(model, trunk, head, ids, mask) for mask in _masks(ids))
+        return all(_same(model, trunk, head, ids, mask) for mask in probe_masks(ids))
     finally:
         for module, mode in modes:
             module.training = mode
 
 
-def _masks(ids: Tensor) -> list[Tensor | None]:
+def probe_masks(ids: Tensor) -> list[Tensor | None]:
+    """None, and a mask (1, S) that hides the first half of a probe."""
     padded = torch.ones_like(ids)
     padded[:, : ids.shape[1] // 2] = 0
     return [None, padded]

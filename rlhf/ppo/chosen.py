@@ -6,6 +6,7 @@ V vocabulary.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from rlhf.foundation.causal_lm import layer_count, vocabulary_rows, width
+from rlhf.foundation.frozen_trunk import SharedTrunk
 from rlhf.foundation.trunk_and_head import TrunkAndHead
 from rlhf.language_model.sampler import IMPOSSIBLE, chunks
 from rlhf.ppo.config import PPOConfig
@@ -40,10 +42,10 @@ class Chosen(NamedTuple):
 class ChosenTokens(nn.Module):
     """The learner as the optimiser's loss sees it, one module with one forward, so that DDP sees every gradient."""
 
-    def __init__(self, learner: nn.Module, config: PPOConfig) -> None:
-        """`learner` is the policy, or an `ActorCritic`."""
+    def __init__(self, learner: nn.Module, config: PPOConfig, shared: SharedTrunk | None = None) -> None:
+        """`learner` is the policy, or an `ActorCritic`; `shared` its trunk, if the last block alone is trained."""
         super().__init__()
-        self.learner, self.config = learner, config
+        self.learner, self.config, self._shared = learner, config, shared
 
     def rows_at_once(self, prompt_width: int, length: int) -> int:
         """How many completions of `length` tokens go through forward and backward together."""
@@ -60,15 +62,24 @@ class ChosenTokens(nn.Module):
         split = split_of(self.learner)
         return split if split is not None and type(split.head) is nn.Linear else None
 
-    def forward(self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Chosen:
-        """Of completions `ids` (B, T) behind prompts (B, P); only real tokens, where `mask` is True, are looked up."""
+    def forward(
+        self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor, states: Tensor | None = None
+    ) -> Chosen:
+        """Of completions `ids` (B, T) behind prompts (B, P); only real tokens, where `mask` is True, are looked up.
+
+        `states` (B, P + T, H) are what entered the last block when the frozen trunk read them.
+        """
+        with self._shared.policy.giving(states) if self._shared and states is not None else nullcontext():
+            return self._chosen(prompt_ids, prompt_mask, ids, mask)
+
+    def _chosen(self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Chosen:
         split = self._split()
         if split is None:
             logits, values = completion_forward(self.learner, prompt_ids, prompt_mask, ids, self.config)
             return Chosen(selected_logprobs(logits, ids), values)
-        states, values = completion_states(self.learner, split, prompt_ids, prompt_mask, ids)
-        found = head_logprobs(states[mask], cast(nn.Linear, split.head), ids[mask], self.config)
-        return Chosen(torch.zeros_like(states[..., 0]).masked_scatter(mask, found), values)
+        last, values = completion_states(self.learner, split, prompt_ids, prompt_mask, ids)
+        found = head_logprobs(last[mask], cast(nn.Linear, split.head), ids[mask], self.config)
+        return Chosen(torch.zeros_like(last[..., 0]).masked_scatter(mask, found), values)
 
 
 def head_logprobs(states: Tensor, head: nn.Linear, ids: Tensor, config: PPOConfig) -> Tensor:

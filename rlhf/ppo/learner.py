@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rlhf.foundation.encoding import beginning_token
+from rlhf.foundation.frozen_trunk import SharedTrunk
 from rlhf.foundation.model_digests import Inputs, model_inputs
 from rlhf.language_model.endings import never_sampled
 from rlhf.ppo import critic, policy
@@ -29,6 +30,7 @@ class Learner(NamedTuple):
     args: PPOConfig
     source: str
     original: Inputs
+    shared: SharedTrunk | None  # below the last block, where that alone is trained
 
 
 def load_learner(
@@ -50,5 +52,6 @@ def load_learner(
         policy.train_last_layer_only(model)
     policy.require_trainable(model, source)
     reference = policy.reference_of(model)
+    shared = SharedTrunk.of(model, reference) if args.train_scope == "last_layer" and not another else None
     whole = model if args.critic == "none" else critic.add_critic(model, trunk, [beginning_token(tokenizer)])
-    return Learner(model, reference, whole, tokenizer, args, source, digests)
+    return Learner(model, reference, whole, tokenizer, args, source, digests, shared)

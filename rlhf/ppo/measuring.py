@@ -6,17 +6,21 @@ Shapes: B completions, P prompt tokens (left-padded), T completion tokens (right
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rlhf.foundation.causal_lm import vocabulary_rows, width
+from rlhf.foundation.frozen_trunk import SharedTrunk
 from rlhf.language_model.sampler import chunks
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic
-from rlhf.ppo.forward import Reading, read, rows_per_chunk, rows_per_trunk, split_of, tokens_per_tile
+from rlhf.ppo.forward import Reading, number_size, read, rows_per_chunk, rows_per_trunk, split_of, tokens_per_tile
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1, kl_k3
+
+MOST_HELD = 2**30  # bytes of states on the CPU; beyond it the update reads the frozen trunk again
 
 
 class Measured(NamedTuple):
@@ -24,13 +28,22 @@ class Measured(NamedTuple):
 
     tokens: dict[str, Tensor]  # (B, T): old_logprobs; with a critic ref_logprobs and values too
     sums: dict[str, Tensor]  # (B,) nats: kl, k1, k3, entropy
+    states: Tensor | None = None  # (B, P + T, H): what entered the last block, where the rest is shared
 
 
 class Measurer:
     """Reads completions with the policy and with the original, in pieces that fit the stated memory."""
 
-    def __init__(self, model: Any, ref_model: Any, config: PPOConfig, critic: ActorCritic | None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        ref_model: Any,
+        config: PPOConfig,
+        critic: ActorCritic | None = None,
+        shared: SharedTrunk | None = None,
+    ) -> None:
         """With a `critic`, whose policy is `model`, its values and the original's log-probs are measured too."""
+        self.shared, self.dtype = shared, next(model.parameters()).dtype
         self.scorer: Any = model if critic is None else critic
         self.ref_model, self.config, self.with_critic = ref_model, config, critic is not None
         self.device = next(model.parameters()).device
@@ -40,6 +53,11 @@ class Measurer:
     def names(self) -> list[str]:
         """What is kept of each token."""
         return ["old_logprobs", "ref_logprobs", "values"] if self.with_critic else ["old_logprobs"]
+
+    def room(self, count: int, places: int) -> Tensor | None:
+        """For the states of `count` rows of `places` tokens; None where nothing is shared, or it would be too much."""
+        size = count * places * self.width * number_size(self.config)
+        return torch.zeros(count, places, self.width, dtype=self.dtype) if self.shared and size <= MOST_HELD else None
 
     def pieces(self, count: int, places: int, length: int) -> Iterator[range]:
         """`count` completions of `length` tokens, of rows of `places` tokens, in the pieces that are read at once."""
@@ -55,8 +73,12 @@ class Measurer:
     def __call__(self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Measured:
         """Of one piece: (B, P) twice, (B, T) twice."""
         prompt_ids, prompt_mask, ids, mask = (x.to(self.device) for x in (prompt_ids, prompt_mask, ids, mask))
-        policy = read(self.scorer, prompt_ids, prompt_mask, ids, mask, self.config)
-        original = read(self.ref_model, prompt_ids, prompt_mask, ids, mask, self.config)
+        given = (prompt_ids, prompt_mask, ids, mask, self.config)
+        kept: list[Tensor] = []
+        with self.shared.policy.keeping(kept) if self.shared else nullcontext():
+            policy = read(self.scorer, *given)
+        with self.shared.original.giving(kept[0]) if self.shared else nullcontext():
+            original = read(self.ref_model, *given)
         found = self._by_token(policy, original, ids[mask])
         logprobs, ref_logprobs, kl, entropy = (_in_place(values, mask) for values in found.unbind(0))
         sums = {
@@ -68,7 +90,8 @@ class Measurer:
         tokens = {"old_logprobs": logprobs}
         if policy.values is not None:
             tokens |= {"ref_logprobs": ref_logprobs, "values": torch.where(mask, policy.values, 0.0).double()}
-        return Measured(*({name: x.cpu() for name, x in kept.items()} for kept in (tokens, sums)))
+        on_cpu = [{name: x.cpu() for name, x in of.items()} for of in (tokens, sums)]
+        return Measured(on_cpu[0], on_cpu[1], kept[0].cpu() if kept else None)
 
     def _by_token(self, policy: Reading, original: Reading, ids: Tensor) -> Tensor:
         """log π, log ref, exact KL and entropy of N tokens `ids`, (4, N) float64."""

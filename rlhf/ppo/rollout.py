@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from rlhf.foundation.causal_lm import vocabulary_rows
+from rlhf.foundation.frozen_trunk import SharedTrunk
 from rlhf.language_model.endings import ending_of, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import chunks, generate, pad_prompts
@@ -54,6 +55,7 @@ class Rollout:
     ref_logprobs: Tensor | None = None  # (B, T), with a critic
     reward_values: Tensor | None = None  # (F, B) of each reward function, NaN where it does not apply
     values: Tensor | None = None  # (B, T) the critic's, of the prefix before each token, 0 where masked
+    states: Tensor | None = None  # (B, P + T, H) what enters the last block, where that alone is trained
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -107,10 +109,14 @@ class RolloutWorker:
         *,
         processes: Together | None = None,
         critic: ActorCritic | None = None,
+        shared: SharedTrunk | None = None,
     ) -> None:
-        """With a `critic`, whose policy is `model`, the values and the reference's log-probs are measured too."""
+        """With a `critic`, whose policy is `model`, the values and the reference's log-probs are measured too.
+
+        `shared` is what both models have in common: it reads each completion once.
+        """
         self.model, self.ref_model, self.tokenizer, self.config = model, ref_model, tokenizer, config
-        self.measurer = Measurer(model, ref_model, config, critic)
+        self.measurer = Measurer(model, ref_model, config, critic, shared)
         self.rewards, self.processes = rewards, processes or Alone()
         self.sum_over_processes = self.processes.sum
         self.score: Score = self.processes.naming(rewards.values)
@@ -227,6 +233,8 @@ class RolloutWorker:
         columns = {name: torch.zeros(len(rollout), dtype=torch.float64) for name in ("kl", "k1", "k3", "entropy")}
         tokens = {name: torch.zeros_like(rollout.sampler_logprobs) for name in self.measurer.names}
         prompts, width = (rollout.prompt_ids, rollout.prompt_mask), rollout.prompt_ids.shape[1]
+        if self.processes.world_size == 1:  # else another process updates on what this one measures
+            rollout.states = self.measurer.room(len(rollout), width + rollout.completion_ids.shape[1])
         for chunk in self._own_chunks(len(rollout)):
             length = int(rollout.completion_mask[chunk.start : chunk.stop].any(0).sum())
             completions = (rollout.completion_ids[:, :length], rollout.completion_mask[:, :length])
@@ -237,6 +245,8 @@ class RolloutWorker:
                     tokens[name][own, :length] = values
                 for name, values in measured.sums.items():
                     columns[name][own] = values
+                if rollout.states is not None and measured.states is not None:
+                    rollout.states[own, : width + length] = measured.states
         for name, values in tokens.items():
             setattr(rollout, name, self.sum_over_processes(values))
         joined = self.sum_over_processes(torch.stack(list(columns.values())))

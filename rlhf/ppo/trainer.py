@@ -100,7 +100,7 @@ class PPOTrainer(AnswersToFormerNames):
         rewards = self.processes.all_do(lambda: as_reward_functions(reward_funcs, reward_processing_classes))
         self.processes.all_do(lambda: self._take(rewards, train_dataset, eval_dataset))
         loaded = self.processes.all_do(lambda: load_learner(model, processing_class, peft_config, args, device))
-        self.model, self.ref_model, self.learner, self.tokenizer, self.args, self.source, self.inputs = loaded
+        self.model, self.ref_model, self.learner, self.tokenizer, self.args, self.source, self.inputs, shared = loaded
         args = self.args
         self.processes.all_do(self._fit)
         agreement.require_same_inputs(self.processes, self.inputs)
@@ -113,13 +113,14 @@ class PPOTrainer(AnswersToFormerNames):
             self.rewards,
             processes=self.processes,
             critic=self.learner if isinstance(self.learner, critic.ActorCritic) else None,
+            shared=shared,
         )
         first = [beginning_token(self.tokenizer)] * 4
         self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=self.processes.is_main)
         groups = critic.parameter_groups(self.learner, self.model)
         self.optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon, weight_decay=0.0)
         with self.processes.meeting():
-            self.train_model = self.processes.accelerator.prepare_model(chosen.ChosenTokens(self.learner, args))
+            self.train_model = self.processes.accelerator.prepare_model(chosen.ChosenTokens(self.learner, args, shared))
         self.controller = ClipFractionController.of(args)
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)

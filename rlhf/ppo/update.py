@@ -135,13 +135,15 @@ def accumulate(
         length = max(1, int(targets.mask[picked].any(0).sum()))
         ids = rollout.completion_ids[picked, :length].to(device)
         mask = targets.mask[picked, :length].to(device)
+        places = rollout.prompt_ids.shape[1] + length
+        states = rollout.states[picked, :places].to(device) if rollout.states is not None else None
         last = number == len(pieces) - 1
         # Only the last piece's passes speak with the other processes: buffers before it, gradients during the backward.
         meeting = processes.meeting if last else nullcontext
         with nullcontext() if last else processes.accelerator.no_sync(model):
             with meeting():
                 logprobs, values = model(
-                    rollout.prompt_ids[picked].to(device), rollout.prompt_mask[picked].to(device), ids, mask
+                    rollout.prompt_ids[picked].to(device), rollout.prompt_mask[picked].to(device), ids, mask, states
                 )
             result = clipped_loss(
                 logprobs,
