@@ -141,6 +141,7 @@ def generate(
             attention_mask=seen if padded and (cache is None or carried == "past_key_values") else None,
             position_ids=positions,
             use_cache=carried is not None,
+            logits_to_keep=1,
             **({carried: cache} if carried and cache is not None else {}),
         )
         cache = getattr(output, carried, None) if carried else None
