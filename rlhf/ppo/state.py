@@ -47,13 +47,12 @@ def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) 
 
 
 def restore_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put `optimizer_tensors` back; moments go to their parameter's device."""
+    """Put `optimizer_tensors` back, on their parameter's device."""
     for name, parameter in model.named_parameters():
         if f"{name}/exp_avg" in tensors:
-            state = {key: tensors[f"{name}/{key}"].clone() for key in ADAM_TENSORS}
-            for key in ("exp_avg", "exp_avg_sq"):
-                state[key] = state[key].to(parameter.device)
-            optimizer.state[parameter] = state
+            optimizer.state[parameter] = {
+                key: tensors[f"{name}/{key}"].clone().to(parameter.device) for key in ADAM_TENSORS
+            }
 
 
 def trained_parameters(model: torch.nn.Module) -> dict[str, Tensor]:

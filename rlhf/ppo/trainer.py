@@ -51,7 +51,7 @@ from rlhf.ppo.specimens import one_of_each_kind, specimens
 from rlhf.ppo.state_keeper import StateKeeper
 from rlhf.ppo.statistics import finite_or_null, reward_statistics, rollout_statistics, update_statistics
 from rlhf.ppo.tracking import Tracking, progress
-from rlhf.ppo.update import UpdateStatistics, update
+from rlhf.ppo.update import UpdateStatistics, optimizer_of, update
 from rlhf.runs import provenance
 from rlhf.runs.ladder import Ladder
 from rlhf.runs.made_from import made_from
@@ -117,8 +117,7 @@ class PPOTrainer(AnswersToFormerNames):
         )
         first = [beginning_token(self.tokenizer)] * 4
         self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=self.processes.is_main)
-        groups = critic.parameter_groups(self.learner, self.model)
-        self.optimizer = torch.optim.AdamW(groups, lr=args.learning_rate, eps=args.adam_epsilon, weight_decay=0.0)
+        self.optimizer = optimizer_of(critic.parameter_groups(self.learner, self.model), args)
         with self.processes.meeting():
             self.train_model = self.processes.accelerator.prepare_model(chosen.ChosenTokens(self.learner, args, shared))
         self.controller = ClipFractionController.of(args)
