@@ -112,11 +112,12 @@ def test_k3_in_the_loss_ends_elsewhere(four_tokens: Any, tmp_path: Path, monkeyp
 
     plain = ChosenTokens.forward
 
-    def with_reference(module: ChosenTokens, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Any:
+    def with_reference(module: ChosenTokens, *given: Any) -> Any:
+        ids = given[2]
         with torch.no_grad():
             start = torch.zeros(len(ids), 1, dtype=torch.long)
             seen["ref"] = gathered(original["model"](torch.cat([start, ids[:, :-1]], 1)).logits.log_softmax(-1), ids)
-        return plain(module, prompt_ids, prompt_mask, ids, mask)
+        return plain(module, *given)
 
     def with_k3(logprobs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, epsilon: float) -> ClippedLoss:
         log_r = torch.where(mask, seen["ref"] - logprobs, 0.0)
