@@ -14,8 +14,11 @@ from typing import Any, Literal
 
 Verdict = Literal["A", "B", "tie"]
 
-_NUMBER = re.compile(r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:\s*(?:/|out of)\s*([0-9]+(?:\.[0-9]+)?))?", re.I)
-_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.I)
+_NUMBER = re.compile(
+    r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:\s*(?:/|out of)\s*([0-9]+(?:\.[0-9]+)?))?", re.IGNORECASE
+)
+_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
+_STATEMENT = r"[\W_]*(?:(?:my|the)\s+)?(?:final\s+|overall\s+)?(?:{names})(?:\s*\([^()]*\))?[\W_]*?[:=](.*)"
 _AROUND = "*_`\"'[]() \t"
 _SCORE = ("score", "rating")
 _WINNER = ("winner", "verdict")
@@ -61,7 +64,7 @@ def _said(line: str, names: tuple[str, ...]) -> Any:
     found = _from_json(line.strip(), names)
     if found:
         return found[0]
-    match = re.fullmatch(rf"[\W_]*(?:(?:my|the)\s+)?(?:final\s+|overall\s+)?(?:{'|'.join(names)})\W*?[:=](.*)", line, re.I)
+    match = re.fullmatch(_STATEMENT.format(names="|".join(names)), line, re.IGNORECASE)
     return None if match is None else _bare(match[1])
 
 
