@@ -61,7 +61,7 @@ class AnswerCache:
 
     def find(self, keys: Sequence[str]) -> dict[str, Answer]:
         """The answers that are known, by key."""
-        found = {}
+        found: dict[str, Answer] = {}
         with _told(self.path):
             for start in range(0, len(keys), _AT_ONCE):
                 some = keys[start : start + _AT_ONCE]
