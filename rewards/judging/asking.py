@@ -191,6 +191,6 @@ def _told(error: Exception, endpoint: Endpoint) -> tuple[str, str]:
 
 def _innermost(error: BaseException) -> str:
     """What the operating system said, where the chain of causes ends."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
+    while error.__cause__ is not None:
+        error = error.__cause__
     return str(error).strip()[:120] or type(error).__name__

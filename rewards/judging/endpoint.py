@@ -108,14 +108,14 @@ class Endpoint:
     def _checked_url(self) -> str:
         expected, fix = "an address such as http://127.0.0.1:8000/v1", "give the server's base address"
         try:
-            parts = urlsplit(self.url)
+            parts = urlsplit(self.url if isinstance(self.url, str) else "")
             known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        except (ValueError, AttributeError, TypeError):
+        except ValueError:
             raise self.refuse("url", "no address", expected, fix) from None
         if "@" in parts.netloc or _SECRET.search(parts.query):
             raise self.secret_given("url")
         if not known or parts.query or parts.fragment or not self.url.isprintable():
-            raise self.refuse("url", self.url[:200], expected, fix)
+            raise self.refuse("url", repr(self.url)[:200], expected, fix)
         return self.url.strip().rstrip("/").removesuffix("/chat/completions")
 
     def _require_number(self, field: str, low: float, high: float, *, whole: bool = False) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 Verdict = Literal["A", "B", "tie"]
@@ -18,7 +19,7 @@ _NUMBER = re.compile(
     r"([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))(?:\s*(?:/|out of)\s*([0-9]+(?:\.[0-9]+)?))?", re.IGNORECASE
 )
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL | re.IGNORECASE)
-_STATEMENT = r"[\W_]*(?:(?:my|the)\s+)?(?:final\s+|overall\s+)?(?:{names})(?:\s*\([^()]*\))?[\W_]*?[:=](.*)"
+_STATEMENT = r"[^\w{{]*_*(?:(?:my|the)\s+)?(?:final\s+|overall\s+)?(?:{names})(?:\s*\([^()]*\))?[\W_]*?[:=](.*)"
 _AROUND = "*_`\"'[]() \t"
 _SCORE = ("score", "rating")
 _WINNER = ("winner", "verdict")
@@ -45,44 +46,35 @@ def read_verdict(reply: str) -> Verdict | None:
 
 
 def _answers(reply: str, names: tuple[str, ...]) -> list[Any]:
-    """All that a reply says to be its answer: none, unless its last line does; several where other lines do too."""
-    text = _FENCE.sub(r"\1", reply).strip()
-    whole = _from_json(text, names)
-    if whole is not None:
-        return whole
-    lines = [line for line in text.splitlines() if line.strip(_AROUND)]
-    if not lines:
-        return []
-    said = [_said(line, names) for line in lines]
-    if said[-1] is not None:
-        return [value for value in said if value is not None]
-    return [_bare(lines[0])] if len(lines) == 1 else []
+    """All that a reply says to be its answer: none, unless its end does; several where other lines do too."""
+    lines = _FENCE.sub(r"\1", reply).strip().splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("{") and (found := _from_json("\n".join(lines[number:]), names)):
+            return [*_stated(lines[:number], names), *found]
+    told = [line for line in lines if line.strip(_AROUND)]
+    if told and _stated(told[-1:], names):
+        return _stated(told, names)
+    return [_bare(told[0])] if len(told) == 1 else []
 
 
-def _said(line: str, names: tuple[str, ...]) -> Any:
-    """What stands behind `Score:` on a line, or in its JSON; None where there is neither."""
-    found = _from_json(line.strip(), names)
-    if found:
-        return found[0]
-    match = re.fullmatch(_STATEMENT.format(names="|".join(names)), line, re.IGNORECASE)
-    return None if match is None else _bare(match[1])
+def _stated(lines: Sequence[str], names: tuple[str, ...]) -> list[str]:
+    """What stands behind `Score:` on each line that has it."""
+    pattern = _STATEMENT.format(names="|".join(names))
+    matches = [re.fullmatch(pattern, line, re.IGNORECASE) for line in lines]
+    return [_bare(match[1]) for match in matches if match]
 
 
 def _bare(text: str) -> str:
     return text.strip(_AROUND).removesuffix(".").strip(_AROUND)
 
 
-def _from_json(text: str, names: tuple[str, ...]) -> list[Any] | None:
-    """The values of the names in a JSON object; None where the text is no such object."""
-    if not text.startswith("{"):
-        return None
+def _from_json(text: str, names: tuple[str, ...]) -> list[Any]:
+    """The values of the names in a JSON object; none where the text is no such object."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict):
-        return None
-    return [value for name, value in found.items() if name.lower() in names]
+        return []
+    return [value for name, value in found.items() if name.lower() in names] if isinstance(found, dict) else []
 
 
 def _number(value: Any, high: float) -> float | None:
