@@ -93,7 +93,7 @@ def test_a_run_that_broke_off_goes_on_and_asks_for_nothing_again(
     assert server.requests.total() == before
     broken, whole = lines_of("run"), lines_of("again")
     assert [without_cost(line) for line in broken] == [without_cost(line) for line in whole]
-    assert [line["judge/joyful/calls"] for line in whole] == [0] * 4
+    assert [line["judge/joyful/calls"] for line in whole] == [0] * len(whole)
     for line in broken:
         asked, cached, repeated = (line[f"judge/joyful/{name}"] for name in ("calls", "cached", "repeated"))
         assert asked + cached + repeated == line["judge/joyful/texts"]
