@@ -45,7 +45,9 @@ class Asking(Generic[Value]):
         Raises InputError when the server fails for good, saying how many are answered, and as the cache does.
         """
         keys = [self.endpoint.digest(question) for question in questions]
-        asked = dict(zip(keys, questions, strict=True))
+        # A lone surrogate has no UTF-8, in which questions are sent.
+        sendable = (question.encode("utf-8", "replace").decode() for question in questions)
+        asked = dict(zip(keys, sendable, strict=True))
         self._count(texts=len(keys), repeated=len(keys) - len(asked))
         with AnswerCache.open(self.endpoint.cache) as cache:
             known = cache.find(list(asked))

@@ -1,8 +1,8 @@
 """Which of two models' answers a judge prefers: every pair asked twice, with the sides changed.
 
 A text wins a pair when both replies prefer it. Replies that contradict each other, or of which one sees a tie, make a
-tie: what a judge prefers for its place alone is no preference (Zheng et al. 2023, section 3.4). How often the text shown
-first is preferred is told with its error.
+tie: what a judge prefers for its place alone is no preference (Zheng et al. 2023, "Judging LLM-as-a-Judge", section
+3.4). How often the text shown first is preferred is told with its error.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def judge_pairs(
         )
     shown = [sides for a, b in pairs if a.completion != b.completion for sides in ((a, b), (b, a))]
     questions = [_question(template, instruction, *sides) for sides in shown]
-    asking = Asking(endpoint, read_verdict, instruction)
+    asking: Asking[Verdict] = Asking(endpoint, read_verdict, instruction)
     replies = iter(asking.ask(questions))
     judged = [_judged(a, b, replies) for a, b in pairs]
     return PairVerdict(judged, len(first) + len(second) - 2 * len(pairs), asking.cost)

@@ -103,8 +103,7 @@ class JudgeReward:
 
     def _question(self, prompt: Text, completion: Text) -> str:
         shown = self.template.format(prompt=prompt_text(prompt), completion=completion_text(completion))
-        # A lone surrogate has no UTF-8, in which questions are sent.
-        return f"{shown}\n\n{self.instruction}".encode("utf-8", "replace").decode()
+        return f"{shown}\n\n{self.instruction}"
 
     def _tell_unreadable(self, scores: Sequence[float | None], completions: Sequence[Text]) -> None:
         count, first = scores.count(None), scores.index(None)

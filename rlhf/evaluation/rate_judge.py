@@ -49,7 +49,7 @@ class RateJudgeConfig(Options):
 
 @step(RateJudgeConfig)
 def rate_judge(config: RateJudgeConfig) -> PairVerdict:
-    """Which of two models' samples a judge prefers, every pair asked twice with the sides changed. Raises InputError."""
+    """Which of two models' samples a judge prefers: every pair is asked twice, the sides changed. Raises InputError."""
     from rewards.judging.endpoint import Endpoint
     from rewards.judging.pairs import TEMPLATE, judge_pairs
     from rlhf.foundation.files import write_json
