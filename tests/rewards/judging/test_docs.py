@@ -19,8 +19,8 @@ URL = "http://127.0.0.1:8000/v1"
 
 
 def reply(asked: Asked) -> str:
-    """More letters o are better; the second of two texts is never."""
-    return "Winner: A" if "<A>" in asked.question else f"Score: {1 + asked.question.count('o') % 10}"
+    """Three points for each joy beside the first; of two texts it prefers the one shown first."""
+    return "Winner: A" if "<A>" in asked.question else f"Score: {1 + 3 * min(3, asked.question.count('joy'))}"
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_the_page_runs(server: JudgeServer, tmp_path: Path, monkeypatch: pytest.
         elif one.language == "bash":
             for words in one.commands():
                 assert cli.main([word.replace(URL, server.url) for word in words[1:]]) == 0
-    assert "[2.0, 3.0]" in printed.getvalue()  # an o more in "What sorrow." than in "What joy!"
+    assert "[4.0, 1.0]" in printed.getvalue()  # "What joy!", "What sorrow."
     assert "JudgeCost(texts=2, repeated=0, cached=0, calls=2" in printed.getvalue()
     assert Path("runs/judged/metrics.jsonl").read_text().count("judge/helpful/calls") >= 2
     assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
