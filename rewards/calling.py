@@ -24,7 +24,7 @@ import numbers
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from rlhf.foundation.conversation import Text, assistant_turn, prompt_from_text
@@ -221,8 +221,21 @@ def waited_for(coroutine: Coroutine[Any, Any, Any]) -> Any:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
+    started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def watched() -> Any:
+        started.append((asyncio.get_running_loop(), cast(Any, asyncio.current_task())))
+        return await coroutine
+
     with ThreadPoolExecutor(1) as beside:
-        return beside.submit(asyncio.run, coroutine).result()
+        work = beside.submit(asyncio.run, watched())
+        try:
+            return work.result()
+        except KeyboardInterrupt:  # it comes to this thread alone; the other would work on to the end
+            for loop, task in started:
+                with suppress(RuntimeError):  # it has ended this very moment
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 @contextmanager

@@ -44,6 +44,8 @@ class Asking(Generic[Value]):
 
         Raises InputError when the server fails for good, saying how many are answered, and as the cache does.
         """
+        if not questions:
+            return []
         keys = [self.endpoint.digest(question) for question in questions]
         # A lone surrogate has no UTF-8, in which questions are sent.
         sendable = (question.encode("utf-8", "replace").decode() for question in questions)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -73,6 +75,33 @@ def test_it_works_in_several_loops_and_where_one_runs(server: JudgeServer) -> No
     assert [scored(judge, [f"joy {i}"]) for i in range(3)] == [[2.0]] * 3
     rows = call_rewards([judge, rewards.load("length")], ["", ""], ["joy", "woe"])
     assert rows[0] == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("notebook", [False, True])
+def test_ctrl_c_ends_it_at_once_and_keeps_what_came(server: JudgeServer, notebook: bool) -> None:
+    def slowly(asked: Asked) -> str:
+        if "late" in asked.question:
+            if "late 0" in asked.question:
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        return "5"
+
+    server.reply = slowly
+    judge = rewards.judge(server.url, MODEL, concurrency=1)
+    texts = [f"early {i}" for i in range(5)] + [f"late {i}" for i in range(30)]
+
+    async def cell() -> None:
+        scored(judge, texts)
+
+    # The loop of a notebook does not handle signals, as that of asyncio.run would.
+    run = asyncio.new_event_loop().run_until_complete if notebook else None
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(cell()) if run else scored(judge, texts)
+    assert time.monotonic() - begun < 10
+    again = rewards.judge(server.url, MODEL)
+    assert scored(again, texts[:5]) == [5.0] * 5
+    assert (again.cost.cached, again.cost.calls) == (5, 0)
 
 
 def test_so_many_at_once_and_no_more(server: JudgeServer) -> None:
