@@ -34,6 +34,7 @@ def reply(asked: Asked) -> str:
     return "It is somewhere between 3 and 5." if rubbish else f"Text {n} it is.\nScore: {n % 10}"
 
 
+@pytest.mark.slow
 def test_2000_texts_are_scored_once_each_whatever_the_server_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

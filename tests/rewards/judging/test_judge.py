@@ -227,6 +227,7 @@ def test_what_was_answered_before_a_failure_is_kept(server: JudgeServer, tmp_pat
     assert {len(said) for said in server.replies.values()} == {1}
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_cache(server: JudgeServer, tmp_path: Path) -> None:
     code = (
         "import sys, rewards\n"

@@ -52,6 +52,7 @@ def folder(server: JudgeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["failure", "kill"])
 def test_a_run_that_broke_off_goes_on_and_asks_for_nothing_again(
     server: JudgeServer, folder: Path, end: str, capsys: pytest.CaptureFixture[str]
@@ -104,6 +105,7 @@ def test_a_run_that_broke_off_goes_on_and_asks_for_nothing_again(
     assert [p for p in folder.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_another_judge_than_the_run_s_is_refused(
     server: JudgeServer, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
