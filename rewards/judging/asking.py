@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import openai
 
 Value = TypeVar("Value")
+_SHORTEST_SECRET = 8  # characters; a shorter key is a stand-in, such as "none" or "1", which a reply may well say
 
 
 class NoCompletion(Exception):
@@ -81,7 +82,7 @@ class Asking(Generic[Value]):
         for key, question in remaining:
             try:
                 answer = await self._answer(client, question)
-                if secret:
+                if len(secret) >= _SHORTEST_SECRET:
                     answer = answer._replace(reply=answer.reply.replace(secret, "***"))
                 cache.keep(key, answer)
                 self._answers[key] = answer

@@ -220,6 +220,7 @@ def test_what_was_answered_before_a_failure_is_kept(server: JudgeServer, tmp_pat
     assert "got 500 out of order; 20 of 30 texts are answered and kept in" in line
     assert str(tmp_path / "kept") in line
     assert "--resume" in line
+    assert server.requests.total() <= 24  # those under way, and no new one
     server.fault = lambda asked: None
     judge = rewards.judge(server.url, MODEL, cache_dir=tmp_path / "kept")
     assert scored(judge, texts) == [2.0] * 30
