@@ -14,6 +14,7 @@ from rlhf.foundation.lazy_names import lazily
 if TYPE_CHECKING:
     from rewards.classifier import ClassifierReward
     from rewards.ensemble import RewardEnsemble
+    from rewards.judging.reward import judge
     from rewards.loading import load_reward as load
     from rewards.preference_model import PreferenceRewardModel
     from rewards.steps.fit import fit
@@ -27,6 +28,7 @@ __all__ = [
     "TokenRewardModel",
     "WordsReward",
     "fit",
+    "judge",
     "load",
 ]
 
@@ -39,6 +41,7 @@ __getattr__ = lazily(
         "TokenRewardModel": "rewards.token_model",
         "WordsReward": "rewards.words_model",
         "fit": "rewards.steps.fit",
+        "judge": "rewards.judging.reward",
         "load": "rewards.loading:load_reward",
     },
 )

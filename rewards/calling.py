@@ -24,7 +24,7 @@ import numbers
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from rlhf.foundation.conversation import Text, assistant_turn, prompt_from_text
@@ -104,7 +104,7 @@ def call_rewards(
     calls = [_Call(function, given, completions) for function in functions]
     waiting = [call for call in calls if _is_async(call.function)]
     with _process_state_kept():
-        outcomes = _awaited(_together(waiting, at_once)) if waiting else []
+        outcomes = waited_for(_together(waiting, at_once)) if waiting else []
     found = dict(zip(map(id, waiting), outcomes, strict=True))
     return [call.rewards(found[id(call)] if id(call) in found else call.outcome()) for call in calls]
 
@@ -212,17 +212,30 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
 def _quietly(function: RewardFunction, positional: list[Any], named: Given) -> Any:
     with _process_state_kept():
         returned: Any = function(*positional, **named)
-        return _awaited(returned) if isinstance(returned, Coroutine) else returned
+        return waited_for(returned) if isinstance(returned, Coroutine) else returned
 
 
-def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+def waited_for(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """What an `async def` function gives in the end; where a loop runs already (a notebook), in a thread beside it."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
+    started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def watched() -> Any:
+        started.append((asyncio.get_running_loop(), cast(Any, asyncio.current_task())))
+        return await coroutine
+
     with ThreadPoolExecutor(1) as beside:
-        return beside.submit(asyncio.run, coroutine).result()
+        work = beside.submit(asyncio.run, watched())
+        try:
+            return work.result()
+        except KeyboardInterrupt:  # it comes to this thread alone; the other would work on to the end
+            for loop, task in started:
+                with suppress(RuntimeError):  # it has ended this very moment
+                    loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 @contextmanager

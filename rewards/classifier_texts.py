@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from rewards.template import completion_text
 from rlhf.foundation.conversation import Text, joined
 from rlhf.foundation.encoding import render
 from rlhf.foundation.errors import InputError
@@ -60,7 +61,7 @@ class ClassifierTexts:
     def _text(self, prompt: Text, completion: Text) -> Text:
         if self.reads == "whole":
             return joined(prompt, completion)
-        return completion if isinstance(completion, str) else "\n".join(turn["content"] for turn in completion)
+        return completion_text(completion)
 
     def _ids(self, text: Text) -> list[int]:
         if isinstance(text, str):

@@ -23,6 +23,13 @@ A language model that is asked by two words (words_model.py):
     template: "{prompt}{completion}\\nThat was"
     chat: false
 
+A language model behind an OpenAI-style address that gives scores (judging/reward.py); its key stays in the environment:
+
+    judge: http://127.0.0.1:8000/v1
+    model: Qwen/Qwen3-8B
+    template: "How polite is this?\\n\\n{completion}"
+    scale: [1, 10]
+
 A part is named like any reward; its file or directory may stand beside the YAML file.
 """
 
@@ -42,13 +49,18 @@ Load = Callable[[str], RewardFunc]
 # The options of a classifier and of words, by name: what YAML must give for each.
 _CLASSIFIER = {"label": (str, int), "score": (str,), "reads": (str,), "append_eos": (bool,), "max_length": (int,)}
 _CLASSIFIER |= {"dtype": (str,), "device": (str,)}
+_JUDGE: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("model", "template", "instruction", "unreadable", "cache_dir", "key_env"), (str,)),
+    **dict.fromkeys(("max_tokens", "retries", "concurrency"), (int,)),
+    **{"scale": (list,), "request": (dict,), "temperature": (float, int), "timeout": (float, int)},
+}
 _WORDS = {"words": (list,), "template": (str,), "chat": (bool,), "device": (str,)}
 
 
 def read_reward(path: Path, load: Load) -> RewardFunc:
     """The reward in a YAML file; `load` gives its parts by name. Raises InputError naming the key that is wrong."""
     content = read_yaml(path, f"reward file {path}")
-    readers = {"weights": _combination, "classifier": _classifier, "language_model": _words}
+    readers = {"weights": _combination, "classifier": _classifier, "language_model": _words, "judge": _judge}
     kinds = [kind for kind in readers if kind in content]
     if len(kinds) != 1:
         got = " and ".join(kinds) if kinds else "none of them"
@@ -97,6 +109,21 @@ def _words(path: Path, content: Mapping[str, Any], load: Load) -> RewardFunc:
         WordsReward.from_pretrained(_beside(path, str(content["language_model"])), list(map(str, words)), **options),
         path,
     )
+
+
+def _judge(path: Path, content: Mapping[str, Any], load: Load) -> RewardFunc:
+    from rewards.judging.endpoint import looks_secret
+    from rewards.judging.reward import judge
+
+    for key in content:
+        if key not in _JUDGE and looks_secret(key):
+            fix = "remove it (and revoke the key); `key_env: NAME` names the variable that holds it"
+            raise _bad_file(path, f"the key {key}, its value not shown", "no secret in a file", fix)
+    options = _options(path, content, "judge", _JUDGE)
+    if "model" not in options:
+        raise _bad_file(path, "a judge without a model", "model: NAME", "name the model that the server is to ask")
+    found: Any = judge(str(content["judge"]), name=path.stem, **options)
+    return _named(found, path)
 
 
 def _named(reward: Any, path: Path) -> RewardFunc:

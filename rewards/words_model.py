@@ -9,7 +9,6 @@ Shapes: N texts.
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,15 +17,15 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rewards.batching import batches
+from rewards.template import completion_text, prompt_text, require_fields
 from rewards.token_model import evaluating, pick_device
-from rlhf.foundation.conversation import Text, in_turns, prompt_to_text
+from rlhf.foundation.conversation import Text
 from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_digests import identity_of
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 
 _TOKENS_PER_BATCH = 4096
-PARTS = {"prompt", "completion"}
 
 
 class WordsReward:
@@ -50,7 +49,7 @@ class WordsReward:
         self.place, self.__name__ = name, name.rstrip("/").rsplit("/", 1)[-1]
         if len(self.words) != 2 or self.words[0] == self.words[1]:
             raise _refuse(name, f"words: {self.words}", "two that differ", "the good one first")
-        _require_fields(template, name)
+        require_fields(template, f"language model {name} as a reward", ["completion"], ["prompt"])
         self.ids = [self._one_token(word) for word in self.words]
         self.max_length = getattr(model.config, "max_position_embeddings", None)
 
@@ -94,8 +93,7 @@ class WordsReward:
         return [float(score) for score in logsigmoid(self.log_odds(prompts, completions)).tolist()]
 
     def _encode(self, prompt: Text, completion: Text) -> list[int]:
-        answer = completion if isinstance(completion, str) else "\n".join(turn["content"] for turn in completion)
-        text = self.template.format(prompt=in_turns(prompt_to_text(prompt)), completion=answer)
+        text = self.template.format(prompt=prompt_text(prompt), completion=completion_text(completion))
         ids = encode_prompt(self.tokenizer, [{"role": "user", "content": text}] if self.chat else text)
         limit = self.max_length
         if limit is None or len(ids) <= limit:
@@ -112,18 +110,6 @@ class WordsReward:
                 "choose another, with or without the space before it",
             )
         return int(ids[0])
-
-
-def _require_fields(template: str, name: str) -> None:
-    try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
-    except ValueError as error:
-        raise _refuse(
-            name, f"a template that cannot be read ({error})", "{prompt} and {completion}", "mend it"
-        ) from None
-    if "completion" not in fields or not set(fields) <= PARTS:
-        got = f"a template with {', '.join(f'{{{field}}}' for field in fields) or 'no field'}"
-        raise _refuse(name, got, "{completion}, and {prompt} if it is to be read", "write other braces doubled")
 
 
 def _refuse(name: str, got: str, expected: str, fix: str) -> InputError:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rlhf.evaluation.evaluate import evaluate
     from rlhf.evaluation.examine import doctor
     from rlhf.evaluation.export import export
+    from rlhf.evaluation.rate_judge import rate_judge
     from rlhf.evaluation.rate_plan import rate_plan
     from rlhf.evaluation.rate_pull import rate_pull
     from rlhf.evaluation.rate_push import rate_push
@@ -62,6 +63,7 @@ __all__ = [
     "open_run",
     "pretrain",
     "probe",
+    "rate_judge",
     "rate_plan",
     "rate_pull",
     "rate_push",
@@ -91,6 +93,7 @@ __getattr__ = lazily(
         "open_run": "rlhf.inspection.opened_run",
         "pretrain": "rlhf.language_model.pretrain",
         "probe": "rewards.steps.probe",
+        "rate_judge": "rlhf.evaluation.rate_judge",
         "rate_plan": "rlhf.evaluation.rate_plan",
         "rate_pull": "rlhf.evaluation.rate_pull",
         "rate_push": "rlhf.evaluation.rate_push",

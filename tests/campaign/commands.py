@@ -113,6 +113,10 @@ COMMANDS = [
     _command("inspect", "commands.inspect", "InspectConfig", "--runs", "run", "--output_path", "new.html"),
     _command("loop", "commands.loop", "LoopConfig", *MODEL, "--output_dir", "new", "--quiet"),
     _command("rate plan", "commands.rate.plan", "RatePlanConfig"),
+    _command(  # equal texts are ties, about which no server is asked
+        "rate judge", "commands.rate.judge", "RateJudgeConfig", "--samples", "samples.jsonl", "samples.jsonl",
+        "--url", "http://127.0.0.1:9/v1", "--model", "m",
+    ),
     _command(
         "rate push", "commands.rate.push", "RatePushConfig", "--run", "run", "--output_dir", "new", "--page",
         "--num_samples", "2", "--quiet",

@@ -48,6 +48,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "ProbeConfig": {"reward": "full_stop", "samples": "s", "model_name_or_path": "m"},
     "PullConfig": {"output_dir": "folder"},
     "PushConfig": {"output_dir": "folder", "samples": "samples.jsonl"},
+    "RateJudgeConfig": {"samples": ["a", "b"], "url": "http://127.0.0.1:9/v1", "model": "m"},
     "RatePlanConfig": {},
     "RatePullConfig": {"output_dir": "folder"},
     "RatePushConfig": {"run": "run", "output_dir": "folder", "rung": "kl-01.00"},

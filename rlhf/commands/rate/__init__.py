@@ -9,6 +9,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("rlhf.commands.rate.plan", "what a blind rating of so many samples can show, before anything goes out"),
     "push": ("rlhf.commands.rate.push", "a blind packet: two models or the ladder, in Label Studio or an offline page"),
     "pull": ("rlhf.commands.rate.pull", "ratings come back, still blind"),
+    "judge": ("rlhf.commands.rate.judge", "a language model's verdict on two models' samples, pair by pair"),
     "score": ("rlhf.commands.rate.score", "unblind and give the verdict with its interval"),
 }
 
