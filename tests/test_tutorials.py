@@ -56,7 +56,6 @@ def test_the_notebook_names_one_path() -> None:
     assert [text for text in slashed if text not in METRICS] == ["runs/chapter7"]
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_the_notebook_and_the_readme_s_lines_are_typed(tmp_path: Path) -> None:
     (tmp_path / "readme.py").write_text(block("README.md", "library").code, encoding="utf-8")
@@ -77,7 +76,6 @@ for place in (Path(folder, "labelling"), Path(blind)):
 """
 
 
-@pytest.mark.long
 @pytest.mark.slow
 def test_every_cell_runs_twice_and_takes_answers_in(tmp_path: Path) -> None:
     """Once as it is; then a person has labelled and rated; then every cell again, in the same kernel."""
