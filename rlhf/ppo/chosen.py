@@ -26,7 +26,7 @@ from rlhf.ppo.forward import (
     rows_per_trunk,
     split_of,
 )
-from rlhf.ppo.objective import selected_logprobs
+from rlhf.ppo.objective import in_place, selected_logprobs
 
 KEPT_TIMES = 4  # the update may hold so many times what scoring may: logits,
 ACTIVATIONS_TIMES = 16  # and what the blocks hold for the backward pass
@@ -79,7 +79,7 @@ class ChosenTokens(nn.Module):
             return Chosen(selected_logprobs(logits, ids), values)
         last, values = completion_states(self.learner, split, prompt_ids, prompt_mask, ids)
         found = head_logprobs(last[mask], cast(nn.Linear, split.head), ids[mask], self.config)
-        return Chosen(torch.zeros_like(last[..., 0]).masked_scatter(mask, found), values)
+        return Chosen(in_place(found, mask), values)
 
 
 def head_logprobs(states: Tensor, head: nn.Linear, ids: Tensor, config: PPOConfig) -> Tensor:

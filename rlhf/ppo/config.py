@@ -66,7 +66,7 @@ class PPOConfig(Options):
     minibatch_size: int = option(128, help="completions per optimiser step, over all processes")
     per_device_train_batch_size: int = option(
         128,
-        help="completions per forward and backward on one device, or fewer if their logits are large; "
+        help="completions per forward and backward on one device, or fewer where logits or activations would be large; "
         "the rest of a minibatch is accumulated",
     )
     learning_rate: float = option(1e-4, help="Adam's learning rate; the controller may halve it")
@@ -143,8 +143,8 @@ class PPOConfig(Options):
         "work, before it ends the run and says which one hangs; with several processes"
     )  # fmt: skip
     logits_memory_mb: int | None = option(
-        None, help="memory for the logits of one forward pass when scoring, MiB, four times that in the update; if not "
-        "given 32 on a CPU, whose cache holds that, and 2,048 on an accelerator"
+        None, help="memory for the logits, or one block's activations, held at once when scoring, MiB; in the update "
+        "four times that for logits, sixteen for all blocks' activations; by default 32 on a CPU, else 2,048"
     )  # fmt: skip
 
     def __post_init__(self) -> None:

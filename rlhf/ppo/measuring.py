@@ -18,7 +18,7 @@ from rlhf.language_model.sampler import chunks
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic
 from rlhf.ppo.forward import Reading, number_size, read, rows_per_chunk, rows_per_trunk, split_of, tokens_per_tile
-from rlhf.ppo.objective import exact_kl, gathered, kl_k1, kl_k3
+from rlhf.ppo.objective import exact_kl, gathered, in_place, kl_k1, kl_k3
 
 MOST_HELD = 2**30  # bytes of states on the CPU; beyond it the update reads the frozen trunk again
 
@@ -80,7 +80,7 @@ class Measurer:
         with self.shared.original.giving(kept[0]) if self.shared else nullcontext():
             original = read(self.ref_model, *given)
         found = self._by_token(policy, original, ids[mask])
-        logprobs, ref_logprobs, kl, entropy = (_in_place(values, mask) for values in found.unbind(0))
+        logprobs, ref_logprobs, kl, entropy = (in_place(values, mask) for values in found.unbind(0))
         sums = {
             "kl": kl.sum(-1),
             "k1": kl_k1(logprobs, ref_logprobs, mask),
@@ -105,8 +105,3 @@ class Measurer:
                 found[row, own] = gathered(distribution, ids[own]).double()
             found[2:, own] = torch.stack(exact_kl(logp, logq)).double()  # always at temperature 1
         return found
-
-
-def _in_place(values: Tensor, mask: Tensor) -> Tensor:
-    """(N,) values of the real tokens as (B, T), 0 elsewhere."""
-    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter_(mask, values)

@@ -30,6 +30,11 @@ def gathered(logp: Tensor, ids: Tensor) -> Tensor:
     return logp.gather(-1, ids[..., None]).squeeze(-1)
 
 
+def in_place(values: Tensor, mask: Tensor) -> Tensor:
+    """(N,) values of the True tokens, in the order of `x[mask]`, as (B, T); 0 elsewhere."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)
+
+
 def selected_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     """log π(id) = logit[id] - logsumexp(logits). logits (B, T, V), ids (B, T); returns (B, T)."""
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none")

@@ -1,4 +1,4 @@
-"""A real Label Studio for the session, started from a migrated data directory that is made once and kept."""
+"""A real Label Studio for the session, started from a migrated data directory that is made once and kept; a browser."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 
 from labeling import server
 from labeling.folder import Folder
 from labeling.studio import Studio
 from tests.conftest import need_real
+from tests.labeling.browser import chromium_browser
 
 RATERS = ("ana", "ben", "eva")
 
@@ -66,3 +68,18 @@ def folder(tmp_path: Path) -> Folder:
     path = tmp_path / "folder"
     path.mkdir()
     return Folder(path)
+
+
+@pytest.fixture
+def page(chromium: str) -> Iterator[Page]:
+    """A tab without a network, in which no script may fail."""
+    with chromium_browser(chromium) as browser:
+        context = browser.new_context(accept_downloads=True, viewport={"width": 1000, "height": 640})
+        context.set_offline(True)
+        opened = context.new_page()
+        problems: list[str] = []
+        opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        opened.on("pageerror", lambda error: problems.append(str(error)))
+        yield opened
+        assert not problems
+        context.close()

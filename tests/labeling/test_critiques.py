@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from labeling.steps.status import StatusConfig, status
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.proportion import wilson
 from rlhf.foundation.records import Comparison, Label, Sample, read_comparisons, read_labels, write_records
-from tests.labeling.browser import chromium_browser
 from tests.labeling.test_page import saved
 
 WORTH = {"joy": 2.0, "day": 0.5, "woe": -1.0}
@@ -51,20 +50,6 @@ def test_a_single_texts_verdict_is_by_the_median_or_a_models_log_odds() -> None:
     reward = TokenRewardModel(model, tokenizer, target="negative")
     odds = (-reward.log_odds([""] * 3, ["joy", "day", "woe"])).tolist()
     assert [one.leans for one in reasons_of(reward, tasks)] == ["positive" if x > 0 else "negative" for x in odds]
-
-
-@pytest.fixture
-def page(chromium: str) -> Iterator[Page]:
-    with chromium_browser(chromium) as browser:
-        context = browser.new_context(accept_downloads=True, viewport={"width": 1000, "height": 640})
-        context.set_offline(True)
-        opened = context.new_page()
-        problems: list[str] = []
-        opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        opened.on("pageerror", lambda error: problems.append(str(error)))
-        yield opened
-        assert not problems
-        context.close()
 
 
 def make(tmp_path: Path, texts: Sequence[str], **options: Any) -> Path:

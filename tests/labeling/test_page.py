@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from labeling.steps.page import PageConfig
 from labeling.steps.page import page as label_page
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Sample, read_comparisons, read_labels, write_records
-from tests.labeling.browser import chromium_browser
 
 HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>{{ data }}"
 
@@ -31,20 +29,6 @@ def make(folder: Path, samples: list[Sample], **options: object) -> Path:
     made = label_page.run(PageConfig(output_dir=str(folder), samples=str(path), **options))  # type: ignore[arg-type]
     assert made.path is not None
     return made.path
-
-
-@pytest.fixture
-def page(chromium: str) -> Iterator[Page]:
-    with chromium_browser(chromium) as browser:
-        context = browser.new_context(accept_downloads=True, viewport={"width": 1000, "height": 640})
-        context.set_offline(True)
-        opened = context.new_page()
-        opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        opened.on("pageerror", lambda error: problems.append(str(error)))
-        problems: list[str] = []
-        yield opened
-        assert not problems
-        context.close()
 
 
 def saved(page: Page, folder: Path) -> Path:

@@ -24,7 +24,7 @@ from rlhf.foundation.records import Sample, read_comparisons, write_records
 from tests.labeling.browser import chromium_browser, label_by_key, log_in
 from tests.labeling.conftest import Live
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 RATERS = ("ana", "ben", "eva")
 N = 8  # pairs a round
 NEW_PAIR = """seen => {

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_planted_fault_is_caught() -> None:
     done = subprocess.run(
