@@ -45,8 +45,7 @@ class StateKeeper:
 
     def due(self) -> bool:
         """Whether another state may be written without taking more than its share of the time."""
-        small = self.saved is None or self.size < SMALL
-        return small or self._took <= MOST * (self._clock() - self._ended)
+        return self.size < SMALL or self._took <= MOST * (self._clock() - self._ended)  # the first one always
 
     def save(self, iteration: int, values: Mapping[str, Any]) -> None:
         """Write what goes on with `iteration`; `values` are the trainer's own, as JSON has them."""
