@@ -150,7 +150,8 @@ TRAINING_ARGUMENTS = (
     ),
     Renamed("weight_decay", "", "none: it would pull the policy away from the original"),
     Renamed("optim optim_args adam_beta1 adam_beta2", "adam_epsilon", "Adam with its own betas"),
-    Renamed("bf16 fp16 tf32 bf16_full_eval fp16_full_eval torch_dtype", "dtype", "float32 or float64 so far"),
+    Renamed("bf16", "bf16", "same, off by default; the output head and all behind it stay float32"),
+    Renamed("fp16 tf32 bf16_full_eval fp16_full_eval torch_dtype", "bf16 dtype", "bfloat16 products, float32 weights"),
     Renamed("gradient_checkpointing gradient_checkpointing_kwargs activation_checkpointing", "", "not there yet"),
     Renamed(
         "save_strategy save_steps save_total_limit save_only_model",

@@ -27,6 +27,7 @@ from rlhf.ppo.forward import (
     split_of,
 )
 from rlhf.ppo.objective import in_place, selected_logprobs
+from rlhf.ppo.precision import full, is_half, shared_rows
 
 KEPT_TIMES = 4  # the update may hold so many times what scoring may: logits,
 ACTIVATIONS_TIMES = 16  # and what the blocks hold for the backward pass
@@ -47,20 +48,9 @@ class ChosenTokens(nn.Module):
         super().__init__()
         self.learner, self.config, self._shared = learner, config, shared
 
-    def rows_at_once(self, prompt_width: int, length: int) -> int:
-        """How many completions of `length` tokens go through forward and backward together."""
-        config, device = self.config, next(self.learner.parameters()).device
-        if self._split() is None:
-            rows = rows_per_chunk(length, vocabulary_rows(self.learner), config, device, times=KEPT_TIMES)
-        else:
-            layers = 1 if config.train_scope == "last_layer" else layer_count(self.learner)
-            held = layers * width(self.learner)
-            rows = rows_per_trunk(prompt_width + length, held, config, device, times=ACTIVATIONS_TIMES)
-        return min(config.per_device_train_batch_size, rows)
-
-    def _split(self) -> TrunkAndHead | None:
-        split = split_of(self.learner)
-        return split if split is not None and type(split.head) is nn.Linear else None
+    def rows_at_once(self, prompt_width: int, length: int, own: int = 0) -> int:
+        """How many completions of `length` tokens go through forward and backward together, of `own` in a step."""
+        return rows_at_once(self.learner, self.config, prompt_width, length, own)
 
     def forward(
         self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor, states: Tensor | None = None
@@ -73,21 +63,44 @@ class ChosenTokens(nn.Module):
             return self._chosen(prompt_ids, prompt_mask, ids, mask)
 
     def _chosen(self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Chosen:
-        split = self._split()
+        split = split_with_linear_head(self.learner)
         if split is None:
             logits, values = completion_forward(self.learner, prompt_ids, prompt_mask, ids, self.config)
             return Chosen(selected_logprobs(logits, ids), values)
-        last, values = completion_states(self.learner, split, prompt_ids, prompt_mask, ids)
+        last, values = completion_states(self.learner, split, prompt_ids, prompt_mask, ids, self.config)
         found = head_logprobs(last[mask], cast(nn.Linear, split.head), ids[mask], self.config)
         return Chosen(in_place(found, mask), values)
 
 
+def rows_at_once(learner: nn.Module, config: PPOConfig, prompt_width: int, length: int, own: int) -> int:
+    """How many completions of `length` tokens the update reads together, where a step has `own` on this process.
+
+    In bfloat16 scoring reads as many, so the number divides whatever either of them reads.
+    """
+    device = next(learner.parameters()).device
+    if split_with_linear_head(learner) is None:
+        rows = rows_per_chunk(length, vocabulary_rows(learner), config, device, times=KEPT_TIMES)
+    else:
+        layers = 1 if config.train_scope == "last_layer" else layer_count(learner)
+        rows = rows_per_trunk(prompt_width + length, layers * width(learner), config, device, times=ACTIVATIONS_TIMES)
+    rows = min(config.per_device_train_batch_size, rows)
+    return shared_rows(rows, own, config.per_device_generation_batch_size) if is_half(config) else rows
+
+
+def split_with_linear_head(learner: nn.Module) -> TrunkAndHead | None:
+    """Trunk and head of the policy, where `head_logprobs` can take the head."""
+    split = split_of(learner)
+    return split if split is not None and type(split.head) is nn.Linear else None
+
+
 def head_logprobs(states: Tensor, head: nn.Linear, ids: Tensor, config: PPOConfig) -> Tensor:
-    """log π of `ids` (N,) by a linear head on states (N, H), a tile of logits at a time: (N,)."""
-    held = KEPT_TIMES * logits_bytes(config, states.device) // (head.weight.shape[0] * states.element_size())
+    """log π of `ids` (N,) by a linear head on states (N, H), a tile of logits at a time, in float32 at least: (N,)."""
+    states, weight = full(states), full(head.weight)
+    bias = None if head.bias is None else full(head.bias)
+    held = KEPT_TIMES * logits_bytes(config, states.device) // (weight.shape[0] * states.element_size())
     suppressed = torch.tensor(config.suppress_tokens or [], dtype=torch.long, device=states.device)
     apply: Any = _HeadLogprobs.apply
-    found: Tensor = apply(states, head.weight, head.bias, ids, config.temperature, suppressed, max(1, held))
+    found: Tensor = apply(states, weight, bias, ids, config.temperature, suppressed, max(1, held))
     return found
 
 

@@ -26,6 +26,7 @@ from rlhf.language_model.sampler import chunks, generate, pad_prompts
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic
 from rlhf.ppo.measuring import Measurer
+from rlhf.ppo.precision import forward_precision, is_half
 from rlhf.ppo.reward_functions import Rewards
 from rlhf.ppo.stretches import share_of
 
@@ -65,6 +66,16 @@ class Rollout:
     def scored(self) -> Tensor:
         """Which completions have a reward, (B,) bool."""
         return ~self.rewards.isnan()
+
+    def length_of(self, rows: Sequence[int] | Tensor, mask: Tensor | None = None, *, even: bool = False) -> int:
+        """Tokens of the longest of some completions, at least 1, by `mask` (B, T) if given; `even`: of all of them.
+
+        Rows of one width are what bfloat16 needs to round alike, and processes to read alike.
+        """
+        picked = (
+            self.completion_mask if even else (self.completion_mask if mask is None else mask)[torch.as_tensor(rows)]
+        )
+        return max(1, int(picked.any(0).sum()))
 
 
 class Together(Protocol):
@@ -179,15 +190,16 @@ class RolloutWorker:
         logprobs = torch.zeros(count, length, dtype=torch.float64)
         for chunk in self._own_chunks(count):
             numbers = uniforms(config.seed, stream, (first + i for i in chunk), length, iteration=iteration)
-            done = generate(
-                self.model,
-                [encoded[i] for i in chunk],
-                numbers,
-                ending=self.ending,
-                pad_token_id=pad,
-                temperature=config.temperature,
-                suppress_tokens=config.suppress_tokens,
-            )
+            with forward_precision(config, self.model, self.device):
+                done = generate(
+                    self.model,
+                    [encoded[i] for i in chunk],
+                    numbers,
+                    ending=self.ending,
+                    pad_token_id=pad,
+                    temperature=config.temperature,
+                    suppress_tokens=config.suppress_tokens,
+                )
             own = slice(chunk.start, chunk.stop)
             ids[own], mask[own], logprobs[own] = (
                 done.completion_ids,
@@ -235,10 +247,11 @@ class RolloutWorker:
         prompts, width = (rollout.prompt_ids, rollout.prompt_mask), rollout.prompt_ids.shape[1]
         if self.processes.world_size == 1:  # else another process updates on what this one measures
             rollout.states = self.measurer.room(len(rollout), width + rollout.completion_ids.shape[1])
+        own_of_a_step = self.config.minibatch_size // self.processes.world_size
         for chunk in self._own_chunks(len(rollout)):
-            length = int(rollout.completion_mask[chunk.start : chunk.stop].any(0).sum())
+            length = rollout.length_of(chunk, even=is_half(self.config))
             completions = (rollout.completion_ids[:, :length], rollout.completion_mask[:, :length])
-            for piece in self.measurer.pieces(len(chunk), width + length, length):
+            for piece in self.measurer.pieces(len(chunk), width + length, length, own_of_a_step):
                 own = slice(chunk.start + piece.start, chunk.start + piece.stop)
                 measured = self.measurer(*(x[own] for x in (*prompts, *completions)))
                 for name, values in measured.tokens.items():
