@@ -28,6 +28,7 @@ from rlhf.ppo.forward import (
 )
 from rlhf.ppo.objective import in_place, selected_logprobs
 from rlhf.ppo.precision import full, is_half, shared_rows
+from rlhf.ppo.recomputing import blocks_to_recompute, recomputed
 
 KEPT_TIMES = 4  # the update may hold so many times what scoring may: logits,
 ACTIVATIONS_TIMES = 16  # and what the blocks hold for the backward pass
@@ -47,6 +48,7 @@ class ChosenTokens(nn.Module):
         """`learner` is the policy, or an `ActorCritic`; `shared` its trunk, if the last block alone is trained."""
         super().__init__()
         self.learner, self.config, self._shared = learner, config, shared
+        self._recomputed = tuple(blocks_to_recompute(learner)) if config.gradient_checkpointing else ()
 
     def rows_at_once(self, prompt_width: int, length: int, own: int = 0) -> int:
         """How many completions of `length` tokens go through forward and backward together, of `own` in a step."""
@@ -59,7 +61,8 @@ class ChosenTokens(nn.Module):
 
         `states` (B, P + T, H) are what entered the last block when the frozen trunk read them.
         """
-        with self._shared.policy.giving(states) if self._shared and states is not None else nullcontext():
+        given = self._shared.policy.giving(states) if self._shared and states is not None else nullcontext()
+        with given, recomputed(self._recomputed):
             return self._chosen(prompt_ids, prompt_mask, ids, mask)
 
     def _chosen(self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Chosen:

@@ -143,6 +143,10 @@ class PPOConfig(Options):
     bf16: bool = option(
         False, help="multiply in bfloat16 (autocast): weights, output head, softmax, KL and losses stay float32"
     )
+    gradient_checkpointing: bool = option(
+        False, help="keep only what enters each block and make its activations once more in the backward pass: less "
+        "memory, about a third more time in the update"
+    )  # fmt: skip
     use_cpu: bool = option(False, help="stay on the CPU though there is an accelerator")
     straggler_timeout: float = option(
         45.0, help="seconds that a process waits for another beyond the time it took itself for the same stretch of "

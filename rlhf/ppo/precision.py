@@ -112,8 +112,8 @@ def shared_rows(most: int, *counts: int) -> int:
 # -- what cannot be had ------------------------------------------------------------------------------------------------
 
 
-def require_precision(config: PPOConfig, device: torch.device) -> torch.device:
-    """The device, if it can do what was asked for and accelerate was asked for nothing else. Raises InputError."""
+def require_precision(config: PPOConfig, device: torch.device) -> None:
+    """Raise InputError where the device cannot do what was asked for, or accelerate was asked for something else."""
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if asked not in ("no", "bf16") or (asked == "bf16" and not config.bf16):
         raise InputError(
@@ -129,7 +129,6 @@ def require_precision(config: PPOConfig, device: torch.device) -> torch.device:
             expected="a GPU of compute capability 8.0 (Ampere) or newer, or a CPU",
             fix="leave it out: float32 is exact everywhere",
         )
-    return device
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -33,18 +33,7 @@ from rlhf.inspection.opened_run import OpenedRun
 from rlhf.language_model.prompt_files import as_both_rows
 from rlhf.language_model.randomness import Stream
 from rlhf.language_model.sampler import LogitsNotFinite, check_context
-from rlhf.ppo import (
-    agreement,
-    chosen,
-    critic,
-    distributed,
-    divergence,
-    normalization,
-    precision,
-    resuming,
-    rungs,
-    state,
-)
+from rlhf.ppo import agreement, chosen, critic, distributed, divergence, normalization, resuming, rungs, state
 from rlhf.ppo.advantages import Targets, targets
 from rlhf.ppo.checkpoints import Checkpoints
 from rlhf.ppo.config import PPOConfig
@@ -107,7 +96,7 @@ class PPOTrainer(AnswersToFormerNames):
         self.processes.require_divisor_of(args.minibatch_size)
         self.processes.watch(args.straggler_timeout)
         agreement.require_same_options(self.processes, args.resolved())
-        device = precision.require_precision(args, self.processes.accelerator.device)
+        device = self.processes.accelerator.device
         rewards = self.processes.all_do(lambda: as_reward_functions(reward_funcs, reward_processing_classes))
         self.processes.all_do(lambda: self._take(rewards, train_dataset, eval_dataset))
         loaded = self.processes.all_do(lambda: load_learner(model, processing_class, peft_config, args, device))
