@@ -25,6 +25,7 @@ from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import chunks, generate, pad_prompts
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic
+from rlhf.ppo.lockstep import in_step
 from rlhf.ppo.measuring import Measurer
 from rlhf.ppo.precision import forward_precision, is_half
 from rlhf.ppo.reward_functions import Rewards
@@ -88,12 +89,19 @@ class Together(Protocol):
     def sum(self, tensor: Tensor) -> Tensor: ...
     def naming(self, function: Callable[..., Any]) -> Callable[..., Any]: ...
     def begin(self, phase: str, *, alone: bool = False, share: tuple[int, int] | None = None) -> None: ...
+    @property
+    def sharded(self) -> bool: ...
+    def any(self, here: bool) -> bool: ...
 
 
 class Alone:
     """A process by itself."""
 
-    rank, world_size = 0, 1
+    rank, world_size, sharded = 0, 1, False
+
+    def any(self, here: bool) -> bool:
+        """What there is."""
+        return here
 
     def sum(self, tensor: Tensor) -> Tensor:
         """What there is."""
@@ -170,9 +178,12 @@ class RolloutWorker:
         }
         return rollout
 
-    def _own_chunks(self, count: int) -> list[range]:
+    def _shares(self, count: int) -> list[list[range]]:
         every = list(chunks(count, self.config.per_device_generation_batch_size))
-        return every[self.processes.rank :: self.processes.world_size]
+        return [every[rank :: self.processes.world_size] for rank in range(self.processes.world_size)]
+
+    def _own_chunks(self, count: int) -> list[range]:
+        return self._shares(count)[self.processes.rank]
 
     def _sample(
         self,
@@ -188,7 +199,8 @@ class RolloutWorker:
         ids = torch.zeros(count, length, dtype=torch.long)
         mask = torch.zeros(count, length, dtype=torch.long)
         logprobs = torch.zeros(count, length, dtype=torch.float64)
-        for chunk in self._own_chunks(count):
+        together = self.processes.sharded
+        for chunk, is_own in in_step(self._shares(count), self.processes.rank, together=together):
             numbers = uniforms(config.seed, stream, (first + i for i in chunk), length, iteration=iteration)
             with forward_precision(config, self.model, self.device):
                 done = generate(
@@ -199,7 +211,10 @@ class RolloutWorker:
                     pad_token_id=pad,
                     temperature=config.temperature,
                     suppress_tokens=config.suppress_tokens,
+                    goes_on=self.processes.any if together else bool,
                 )
+            if not is_own:
+                continue
             own = slice(chunk.start, chunk.stop)
             ids[own], mask[own], logprobs[own] = (
                 done.completion_ids,
@@ -240,6 +255,16 @@ class RolloutWorker:
         lengths = rollout.completion_mask.sum(1)
         rollout.rewards = self.rewards.total(rollout.reward_values, rollout.ended, lengths)
 
+    def _pieces(self, rollout: Rollout, chunks: Sequence[range]) -> list[tuple[slice, int]]:
+        """Rows that are read at once, and how many of their tokens."""
+        found, width = [], rollout.prompt_ids.shape[1]
+        own_of_a_step = self.config.minibatch_size // self.processes.world_size
+        for chunk in chunks:
+            length = rollout.length_of(chunk, even=is_half(self.config))
+            for piece in self.measurer.pieces(len(chunk), width + length, length, own_of_a_step):
+                found.append((slice(chunk.start + piece.start, chunk.start + piece.stop), length))
+        return found
+
     def _measure(self, rollout: Rollout) -> None:
         """Old log-probs, exact KL, k1, k3, entropy and values."""
         columns = {name: torch.zeros(len(rollout), dtype=torch.float64) for name in ("kl", "k1", "k3", "entropy")}
@@ -247,19 +272,18 @@ class RolloutWorker:
         prompts, width = (rollout.prompt_ids, rollout.prompt_mask), rollout.prompt_ids.shape[1]
         if self.processes.world_size == 1:  # else another process updates on what this one measures
             rollout.states = self.measurer.room(len(rollout), width + rollout.completion_ids.shape[1])
-        own_of_a_step = self.config.minibatch_size // self.processes.world_size
-        for chunk in self._own_chunks(len(rollout)):
-            length = rollout.length_of(chunk, even=is_half(self.config))
+        shares = [self._pieces(rollout, chunks) for chunks in self._shares(len(rollout))]
+        for (own, length), is_own in in_step(shares, self.processes.rank, together=self.processes.sharded):
             completions = (rollout.completion_ids[:, :length], rollout.completion_mask[:, :length])
-            for piece in self.measurer.pieces(len(chunk), width + length, length, own_of_a_step):
-                own = slice(chunk.start + piece.start, chunk.start + piece.stop)
-                measured = self.measurer(*(x[own] for x in (*prompts, *completions)))
-                for name, values in measured.tokens.items():
-                    tokens[name][own, :length] = values
-                for name, values in measured.sums.items():
-                    columns[name][own] = values
-                if rollout.states is not None and measured.states is not None:
-                    rollout.states[own, : width + length] = measured.states
+            measured = self.measurer(*(x[own] for x in (*prompts, *completions)))
+            if not is_own:
+                continue
+            for name, values in measured.tokens.items():
+                tokens[name][own, :length] = values
+            for name, values in measured.sums.items():
+                columns[name][own] = values
+            if rollout.states is not None and measured.states is not None:
+                rollout.states[own, : width + length] = measured.states
         for name, values in tokens.items():
             setattr(rollout, name, self.sum_over_processes(values))
         joined = self.sum_over_processes(torch.stack(list(columns.values())))

@@ -33,11 +33,12 @@ class StateKeeper:
         controller: ClipFractionController,
         kl_controller: KLController,
         *,
+        writes: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`directory` holds the states; `clock` tells seconds."""
+        """`directory` holds the states; `clock` tells seconds; one that does not write helps to gather a cut model."""
         self.directory, self.learner, self.optimizer = directory, learner, optimizer
-        self.controller, self.kl_controller, self._clock = controller, kl_controller, clock
+        self.controller, self.kl_controller, self._clock, self.writes = controller, kl_controller, clock, writes
         trained = (p for p in learner.parameters() if p.requires_grad)
         self.size = 3 * sum(p.numel() * p.element_size() for p in trained)  # bytes, with Adam's two moments
         self.saved: int | None = None  # the iteration that the latest state of this process goes on with
@@ -53,7 +54,8 @@ class StateKeeper:
         kept = {**values, "controller": self.controller.state(), "beta": self.kl_controller.beta}
         tensors = state.optimizer_tensors(self.learner, self.optimizer)
         parameters = state.trained_parameters(self.learner)
-        state.save_state(self.directory, state.State(iteration, parameters, tensors, kept))
+        if self.writes:
+            state.save_state(self.directory, state.State(iteration, parameters, tensors, kept))
         self.saved, self._ended = iteration, self._clock()
         self._took = self._ended - started
 
