@@ -5,6 +5,7 @@ Shapes: B completions, P prompt tokens (left-padded), T completion tokens (right
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -48,6 +49,7 @@ class Measurer:
         self.shared, self.dtype = shared, next(model.parameters()).dtype
         self.scorer: Any = model if critic is None else critic
         self.ref_model, self.config, self.with_critic = ref_model, config, critic is not None
+        self.in_full = dataclasses.replace(config, bf16=False)  # KL of the weights themselves, which rungs are
         self.device = next(model.parameters()).device
         self.vocabulary, self.width = vocabulary_rows(model), width(model)
 
@@ -80,25 +82,33 @@ class Measurer:
     def __call__(self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Measured:
         """Of one piece: (B, P) twice, (B, T) twice."""
         prompt_ids, prompt_mask, ids, mask = (x.to(self.device) for x in (prompt_ids, prompt_mask, ids, mask))
-        given = (prompt_ids, prompt_mask, ids, mask, self.config)
-        kept: list[Tensor] = []
-        with self.shared.policy.keeping(kept) if self.shared else nullcontext():
-            policy = read(self.scorer, *given)
+        given = (prompt_ids, prompt_mask, ids, mask)
+        policy, kept = self._read_policy(*given, self.in_full)
         with self.shared.original.giving(kept[0]) if self.shared else nullcontext():
-            original = read(self.ref_model, *given)
+            original = read(self.ref_model, *given, self.in_full)
         found = self._by_token(policy, original, ids[mask])
         logprobs, ref_logprobs, kl, entropy = (in_place(values, mask) for values in found.unbind(0))
+        old_logprobs = logprobs
+        if self.config.bf16:  # the policy as the update reads it, which must find a ratio of 1
+            policy, kept = self._read_policy(*given, self.config)
+            old_logprobs = in_place(self._by_token(policy, policy, ids[mask])[0], mask)
         sums = {
             "kl": kl.sum(-1),
             "k1": kl_k1(logprobs, ref_logprobs, mask),
             "k3": kl_k3(logprobs, ref_logprobs, mask),
             "entropy": entropy.sum(-1),
         }
-        tokens = {"old_logprobs": logprobs}
+        tokens = {"old_logprobs": old_logprobs}
         if policy.values is not None:
             tokens |= {"ref_logprobs": ref_logprobs, "values": torch.where(mask, policy.values, 0.0).double()}
         on_cpu = [{name: x.cpu() for name, x in of.items()} for of in (tokens, sums)]
         return Measured(on_cpu[0], on_cpu[1], kept[0].cpu() if kept else None)
+
+    def _read_policy(self, *given: Any) -> tuple[Reading, list[Tensor]]:
+        """With what entered its last block, where the rest is shared."""
+        kept: list[Tensor] = []
+        with self.shared.policy.keeping(kept) if self.shared else nullcontext():
+            return read(self.scorer, *given), kept
 
     def _by_token(self, policy: Reading, original: Reading, ids: Tensor) -> Tensor:
         """log π, log ref, exact KL and entropy of N tokens `ids`, (4, N) float64."""
