@@ -125,7 +125,9 @@ class PPOConfig(Options):
 
     # control
     max_iterations: int = option(200, help="iterations at most")
-    kl_budget: float = option(10.0, help="stop when KL(policy || original) reaches this, nats per completion")
+    kl_budget: float = option(
+        10.0, help="stop at this KL(policy || original), nats per completion, within 2 %; the last update is shortened"
+    )
     clip_ratio_low: float = option(0.01, help="clip fraction below which the iteration batch doubles")
     clip_ratio_high: float = option(0.20, help="clip fraction above which the learning rate halves")
 

@@ -90,15 +90,12 @@ def test_run_directory_is_complete(model: GPT2LMHeadModel, tokenizer: Any, tmp_p
 def test_reward_rises_and_the_budget_stops(model: GPT2LMHeadModel, tokenizer: Any, tmp_path: Path) -> None:
     run = train(model, tokenizer, tmp_path / "run", max_iterations=60, kl_budget=1.0)
     logged = lines(run)
-    assert logged[-1]["kl_per_completion"] >= 1.0
-    assert all(line["kl_per_completion"] < 1.0 for line in logged[:-1])
     assert logged[-1]["reward"] > logged[0]["reward"] + 5 * logged[0]["reward_se"]
     last = read_rungs(run.directory / "ladder.json")[-1]
     assert last.target_sqrt_kl == 1.0
-    # A rung beyond the budget by more than a step, (1 + 0.25)² = 1.5625 nats, is named by its own KL.
-    far = last.kl_per_completion > 1.5625
-    assert last.name == (f"kl-{last.kl_per_completion:05.2f}" if far else "kl-01.00")
-    assert (logged[-1]["step_too_large"] is not None) == (logged[-1]["kl_per_completion"] > 1.5625)
+    assert last.name == "kl-01.00"
+    assert last.kl_per_completion == pytest.approx(1.0, rel=0.03)
+    assert last.iteration == logged[-1]["iteration"] < 60
 
 
 def test_a_rung_remeasured_on_fresh_samples_has_the_kl_it_states(
