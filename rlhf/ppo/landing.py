@@ -23,6 +23,7 @@ from rlhf.ppo.update import warmup_factor
 
 TOLERANCE = 0.02  # of the budget: a policy so near has arrived
 NEARBY = 0.10  # of the budget below it: from here on the evaluation samples decide
+HALFWAY = 0.5  # of the budget: from here on every update can be taken back, whatever the slope was
 WINDOW = 5  # measurements that the slope is taken from
 REACH = 4.0  # an update that goes so many times as far as predicted can still be taken back
 MOST_STEPS_BACK = 12  # in a row
@@ -112,13 +113,13 @@ class Landing:
         self.before = trained_parameters(model) if within else None
 
     def _within_reach(self, planned: float) -> bool:
-        if len(self.points) < 2:
-            return True  # nothing is known of how far an update goes
+        """Whether an update may end beyond the budget; also where nothing is known of how far an update goes."""
+        root = self.points[-1][1]
+        if len(self.points) < 2 or root**2 >= HALFWAY * self.budget:
+            return True
         pairs = zip(self.points, self.points[1:], strict=False)
         steepest = max(((d - c) / (b - a) for (a, c), (b, d) in pairs if b > a), default=0.0)
-        return self.points[-1][1] + REACH * max(steepest, 0.0) * planned >= self.root or self.near(
-            self.points[-1][1] ** 2
-        )
+        return root + REACH * steepest * planned >= self.root
 
     def step_back(self, model: nn.Module, kl: float) -> Move:
         """Move the weights of a policy at `kl` nats back towards where the last update began, to meet the budget."""
