@@ -78,7 +78,7 @@ def main() -> None:
         given = [f"--{name}={value}" for name, value in RECIPE.items() if not isinstance(value, bool)]
         flags = [f"--{name}" for name, value in RECIPE.items() if value is True]
         place = ["--output_dir", str(Path(folder) / "run"), "--max_iterations", str(ours.iterations)]
-        config = parse(PPOConfig, [*given, *flags, *place, *others])
+        config = parse(PPOConfig, [*given, *flags, *place, *others], prog="iteration.py", description="")
         rows = [{"prompt": "Good morning"}]
         trainer = PPOTrainer(ours.model_name_or_path, length, config, train_dataset=rows, eval_dataset=rows)
         spent: dict[str, float] = {}

@@ -26,6 +26,8 @@ from rlhf.foundation.encoding import encode_prompt
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.progress import progress_bar
 from rlhf.foundation.records import Sample, content_uid
+from rlhf.foundation.roomy_cache import make_room
+from rlhf.language_model.drawing import draw
 from rlhf.language_model.endings import Ending, ending_of, never_sampled, pad_token
 from rlhf.language_model.randomness import Stream, uniforms
 
@@ -69,18 +71,6 @@ def pad_prompts(prompts: Sequence[Sequence[int]], pad_token_id: int) -> tuple[Te
 def position_ids(mask: Tensor) -> Tensor:
     """Positions from a mask (B, S): the first real token is 0, whatever padding stands before it."""
     return (mask.long().cumsum(-1) - 1).clamp(min=0)
-
-
-def invert_cdf(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Sample by inversion: the first token whose cumulative probability exceeds u.
-
-    probabilities (B, V), uniform (B,) in [0, 1); returns ids (B,). A token of probability 0 is never returned.
-    """
-    cdf = probabilities.cumsum(-1)  # (B, V)
-    total = cdf[:, -1:].contiguous()
-    drawn = torch.searchsorted(cdf, uniform[:, None].to(cdf.dtype) * total, right=True)
-    last_possible = torch.searchsorted(cdf, total, right=False)  # rounding may push u * total up to total
-    return torch.minimum(drawn, last_possible).squeeze(-1)
 
 
 # Low enough that exp() is 0, finite so that 0 · logit is no NaN in a KL.
@@ -145,18 +135,18 @@ def generate(
             **({carried: cache} if carried and cache is not None else {}),
         )
         cache = getattr(output, carried, None) if carried else None
+        if t == 0:
+            make_room(cache, ids.shape[1] + length)
         logits = suppress(output.logits[:, -1].to(logprobs.dtype), suppress_tokens)  # (B, V)
-        drawn = invert_cdf((logits / temperature).softmax(-1), draws[:, t])
-        drawn = torch.where(alive, drawn, pad_token_id)
-        if bool((drawn == logits.shape[-1]).any()):
+        drawn, at_one, sound = draw(logits, draws[:, t], temperature)
+        if not bool((sound | ~alive).all()):
             raise LogitsNotFinite
-        tokens[:, t], kept[:, t] = drawn, alive
-        at_one = logits.gather(-1, drawn[:, None]).squeeze(-1) - logits.logsumexp(-1)
+        tokens[:, t], kept[:, t] = torch.where(alive, drawn, pad_token_id), alive
         logprobs[:, t] = torch.where(alive, at_one, 0.0).cpu()
         alive = alive & ~ending.after(tokens[:, : t + 1], prompts)
         if not bool(alive.any()):
             break
-        step_ids, positions = drawn[:, None], positions[:, -1:] + 1
+        step_ids, positions = tokens[:, t : t + 1], positions[:, -1:] + 1
         if cache is None:  # a model without one reads everything again
             read = torch.cat([ids.to(device), tokens[:, : t + 1]], 1)
             step_ids, positions = read, position_ids(attention[:, : read.shape[1]])

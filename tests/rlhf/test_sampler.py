@@ -12,13 +12,13 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from rlhf.foundation.encoding import beginning_token, encode_prompt
 from rlhf.foundation.errors import InputError
+from rlhf.language_model.drawing import invert_cdf
 from rlhf.language_model.endings import Ending
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import (
     IMPOSSIBLE,
     chunks,
     generate,
-    invert_cdf,
     pad_prompts,
     position_ids,
     suppress,

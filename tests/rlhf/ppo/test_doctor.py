@@ -15,7 +15,7 @@ from transformers import GPT2LMHeadModel
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.foundation.errors import InputError
-from rlhf.language_model import sampler
+from rlhf.language_model import drawing
 from rlhf.language_model.endings import Ending
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
@@ -25,7 +25,7 @@ from rlhf.ppo.machinery import mask_faults
 from rlhf.ppo.sampled import Sampled
 
 Build = Callable[..., GPT2LMHeadModel]
-INVERT = sampler.invert_cdf
+INVERT = drawing.invert_cdf
 EOS = 0
 
 
@@ -48,7 +48,7 @@ def findings(run: Any) -> list[dict[str, Any] | None]:
 
 def altered(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """Sampling from changed next-token probabilities (B, V)."""
-    return lambda probabilities, uniform: INVERT(change(probabilities), uniform)
+    return lambda weights, uniform: INVERT(change(weights / weights.sum(-1, keepdim=True)), uniform)
 
 
 def colder(p: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def test_an_altered_sampler_is_named_in_training(
     build_model: Build, tokenizer: Any, tmp_path: Path, cause: str, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(sampler, "invert_cdf", altered(SAMPLERS[cause]))
+    monkeypatch.setattr(drawing, "invert_cdf", altered(SAMPLERS[cause]))
     found = [entry for entry in findings(trainer(build_model(), tokenizer, tmp_path / "run").train()) if entry]
     # A sampler that only leaves tokens out shows itself once the policy has moved; the others at once.
     assert len(found) >= (1 if cause == "suppressed tokens" else 4)
@@ -214,7 +214,7 @@ def test_faults_of_own_loops_are_named(build_model: Build, pair: Any, cause: str
 @pytest.mark.parametrize("cause", SAMPLERS)
 def test_samplers_of_own_loops_are_named(pair: Any, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, reference = pair
-    monkeypatch.setattr(sampler, "invert_cdf", altered(SAMPLERS[cause]))
+    monkeypatch.setattr(drawing, "invert_cdf", altered(SAMPLERS[cause]))
     diagnosis = examine(policy, reference, replaced(draw(policy, 300, 1), logprobs=None))
     assert [found.name for found in diagnosis.causes] == [cause], diagnosis
 
