@@ -78,6 +78,12 @@ class PPOConfig(Options):
     max_grad_norm: float = option(1.0, help="gradient norm beyond which gradients are scaled down")
     epsilon: float = option(0.2, help="clip range of the ratio, between 0 and 1")
     beta: float = option(0.0, help="KL coefficient in the advantage, per nat of log(pi_old/ref); 0 is no penalty")
+    kl_gradient: str = option(
+        "sampled",
+        help="gradient of beta times the KL: sampled, log(pi/ref) of whole completions in the advantage; exact, over "
+        "the vocabulary at every prefix (Amini et al. 2025): less noise, another pass of the original in the update",
+        choices=["sampled", "exact"],
+    )
     kl_target: float | None = option(
         None, help="adapt beta so that KL stays near this, nats per completion (Ziegler et al. 2019); needs beta > 0"
     )
@@ -198,6 +204,9 @@ class PPOConfig(Options):
             self.critic_model_path is None or self.critic == "separate",
             "--critic separate with it",
         )
+        exact = self.kl_gradient == "exact"
+        self._require("kl_gradient", not exact or self.beta > 0, "a --beta above 0 with exact")
+        self._require("kl_gradient", not exact or self.temperature == 1, "--temperature 1 with exact")
         self._require("kl_target", self.kl_target is None or self.kl_target > 0, "more than 0")
         adapts = self.kl_target is not None
         self._require("kl_target", not adapts or self.beta > 0, "a --beta above 0 to start from")

@@ -54,6 +54,7 @@ class Rollout:
     vocabulary: int  # tokens that the policy chose from
     ref_logprobs: Tensor | None = None  # (B, T), with a critic
     reward_values: Tensor | None = None  # (F, B) of each reward function, NaN where it does not apply
+    prefix_kl: Tensor | None = None  # (B, T) exact, at the prefix before each token, with --kl_gradient exact
     values: Tensor | None = None  # (B, T) the critic's, of the prefix before each token, 0 where masked
     states: Tensor | None = None  # (B, P + T, H) what enters the last block, where that alone is trained
     seconds: dict[str, float] = field(default_factory=dict)
