@@ -194,7 +194,13 @@ def test_resumed_equals_uninterrupted(build_model: Build, tokenizer: Any, tmp_pa
 def test_the_learning_rate_rises_step_by_step_and_a_resumed_run_goes_on_rising(
     build_model: Build, tokenizer: Any, tmp_path: Path
 ) -> None:
-    options = {"warmup_steps": 9, "learning_rate": 1e-3, "clip_ratio_low": 0.0, "clip_ratio_high": 1.0}
+    options = {
+        "warmup_steps": 9,
+        "learning_rate": 1e-3,
+        "kl_budget": 50.0,
+        "clip_ratio_low": 0.0,
+        "clip_ratio_high": 1.0,
+    }
     whole = train(build_model(), tokenizer, tmp_path / "whole", max_iterations=4, **options)
     logged = lines(whole)
     per_iteration = logged[1]["optimizer_steps"]
