@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rlhf.commands.command_line import parse
 from rlhf.foundation.errors import Told
-from rlhf.study.config import StudyConfig
-from rlhf.study.study import study
+from rlhf.studies.config import StudyConfig
+from rlhf.studies.study import study
 
 
 def main(argv: Sequence[str]) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from rlhf.foundation.errors import InputError
-from rlhf.study import stages
-from rlhf.study import study as module
-from rlhf.study.config import StudyConfig
-from rlhf.study.plan import Stage, plan
-from rlhf.study.running import Record, run_stages
+from rlhf.studies import stages
+from rlhf.studies import study as module
+from rlhf.studies.config import StudyConfig
+from rlhf.studies.plan import Stage, plan
+from rlhf.studies.running import Record, run_stages
 
 
 def run(options: dict[str, Any]) -> tuple[Path, list[Stage], Record]:

@@ -14,7 +14,7 @@ from rlhf.foundation.files import write_text
 from rlhf.inspection import report
 from rlhf.inspection.display import script_json
 from rlhf.inspection.figures import GOLD, PALETTE, Chart, rgba, titled
-from rlhf.study.groups import Group, gold_band
+from rlhf.studies.groups import Group, gold_band
 
 if TYPE_CHECKING:
     from rlhf.inspection.overoptimisation import Onset
@@ -82,7 +82,7 @@ def build_page(root: Path, groups: Sequence[Group], missing: Sequence[str]) -> P
     page = Environment(
         loader=FileSystemLoader([Path(__file__).parent, folder]), autoescape=True, undefined=StrictUndefined
     )
-    html = page.get_template("study_page.html").render(
+    html = page.get_template("studies_page.html").render(
         title=root.name or str(root),
         groups=[group_row(group) for group in groups],
         missing=list(missing),

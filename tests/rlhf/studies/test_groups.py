@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rlhf.inspection.overoptimisation import Course
-from rlhf.study.groups import Group, gold_band
-from rlhf.study.tables import as_csv
+from rlhf.studies.groups import Group, gold_band
+from rlhf.studies.tables import as_csv
 
 D = np.array([0.0, 1.0, 2.0])
 

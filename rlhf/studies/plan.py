@@ -16,7 +16,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.recipes import read_config
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.ppo.finetune import PPOCommandConfig
-from rlhf.study.config import StudyConfig, factor, of_stage
+from rlhf.studies.config import StudyConfig, factor, of_stage
 
 KINDS = ("model", "pool", "labels", "reward", "cell")  # each needs only those before it
 WITHOUT = ("output_dir", "quiet", "resume", "overwrite", "accept_changes")  # decides nothing of a result

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlhf.foundation.files import read_object
 from rlhf.foundation.records import read_samples, write_records
-from rlhf.study.plan import Stage
+from rlhf.studies.plan import Stage
 
 PRODUCTS = {
     "model": "pretrain.json",

@@ -17,7 +17,7 @@ from rlhf.inspection.estimates import Floats, bootstrap_means, percentile_interv
 from rlhf.inspection.evaluation import course
 from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.inspection.scoring import PROXY
-from rlhf.study.tables import Cell
+from rlhf.studies.tables import Cell
 
 POINTS = 61
 DRAWS = 1000

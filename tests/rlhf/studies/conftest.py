@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rlhf.study import stages
-from rlhf.study.plan import Stage
+from rlhf.studies import stages
+from rlhf.studies.plan import Stage
 
 Deed = Callable[[Path, Stage, bool], None]
 

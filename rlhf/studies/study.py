@@ -13,10 +13,10 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_object
 from rlhf.foundation.locks import made_for, sole_writer
 from rlhf.foundation.steps import step
-from rlhf.study.config import StudyConfig
-from rlhf.study.plan import KINDS, Stage, plan
-from rlhf.study.running import Record, duration, run_stages
-from rlhf.study.stages import is_done
+from rlhf.studies.config import StudyConfig
+from rlhf.studies.plan import KINDS, Stage, plan
+from rlhf.studies.running import Record, duration, run_stages
+from rlhf.studies.stages import is_done
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -92,9 +92,9 @@ def require_own(root: Path) -> None:
 
 def write_results(root: Path, stages: Sequence[Stage], config: StudyConfig) -> Path | None:
     """Tables, page and figures of the cells that are done; None where none is."""
-    from rlhf.study.groups import groups_of
-    from rlhf.study.page import build_page, study_charts
-    from rlhf.study.tables import read_cells, write_tables
+    from rlhf.studies.groups import groups_of
+    from rlhf.studies.page import build_page, study_charts
+    from rlhf.studies.tables import read_cells, write_tables
 
     cells = read_cells(root, stages)
     if not cells:

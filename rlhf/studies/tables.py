@@ -17,8 +17,8 @@ from typing import Any
 from rlhf.foundation.files import read_json, write_json, write_text
 from rlhf.inspection.estimates import Estimate
 from rlhf.inspection.evaluation import Evaluation, read_evaluation
-from rlhf.study.plan import WITHOUT, Stage
-from rlhf.study.stages import is_done
+from rlhf.studies.plan import WITHOUT, Stage
+from rlhf.studies.stages import is_done
 
 OWN = {
     "cell": "name",

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from rlhf.foundation.digests import write_sealed
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_object
-from rlhf.study.plan import KINDS, Stage
-from rlhf.study.stages import do, is_done
+from rlhf.studies.plan import KINDS, Stage
+from rlhf.studies.stages import do, is_done
 
 # Seconds on two cores with the demo's recipes; a study's own are used once a stage of the kind is done.
 ROUGHLY = {"model": 35.0, "pool": 6.0, "labels": 2.0, "reward": 15.0, "cell": 90.0}
