@@ -368,7 +368,8 @@ class PPOTrainer(AnswersToFormerNames):
         self, rows: Sequence[Row], stream: Stream, iteration: int, first: int, *, measure: bool = True
     ) -> Rollout:
         encoded = [self.encode(row["prompt"]) for row in rows]
-        return self.worker(rows, encoded, stream=stream, iteration=iteration, first_index=first, measure=measure)
+        key: dict[str, Any] = {"stream": stream, "iteration": iteration, "first_index": first}
+        return self.worker(rows, encoded, **key, measure=measure, moved=self.optimizer_steps > 0)
 
     def _log(self, rollout: Rollout, aims: Targets, statistics: UpdateStatistics | None) -> dict[str, Any]:
         """Append the iteration's line; the controller decides on it."""
