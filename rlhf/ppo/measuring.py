@@ -26,7 +26,7 @@ Witness = Callable[[Tensor, slice], None]
 class Measured(NamedTuple):
     """Of some completions, on the CPU in float64; 0 where masked."""
 
-    tokens: dict[str, Tensor]  # (B, T): old_logprobs; with a critic ref_logprobs and values too
+    tokens: dict[str, Tensor]  # (B, T): old_logprobs; with an exact gradient prefix_kl, with a critic the rest
     sums: dict[str, Tensor]  # (B,) nats: kl, k1, k3, entropy
 
 
@@ -51,7 +51,8 @@ class Measurer:
     @property
     def names(self) -> list[str]:
         """What is kept of each token."""
-        return ["old_logprobs", "ref_logprobs", "values"] if self.with_critic else ["old_logprobs"]
+        exact = ["prefix_kl"] if self.config.kl_gradient == "exact" else []
+        return ["old_logprobs", *exact, *(["ref_logprobs", "values"] if self.with_critic else [])]
 
     def pieces(self, count: int, places: int, length: int) -> Iterator[range]:
         """`count` completions of `length` tokens, of rows of `places` tokens, in the pieces that are read at once."""
@@ -86,7 +87,7 @@ class Measurer:
             "k3": kl_k3(logprobs, ref_logprobs, mask),
             "entropy": entropy.sum(-1),
         }
-        tokens = {"old_logprobs": logprobs}
+        tokens = {"old_logprobs": logprobs} | ({"prefix_kl": kl} if "prefix_kl" in self.names else {})
         if policy.values is not None:
             tokens |= {"ref_logprobs": ref_logprobs, "values": torch.where(mask, policy.values, 0.0).double()}
         on_cpu = [{name: x.cpu() for name, x in of.items()} for of in (tokens, sums)]

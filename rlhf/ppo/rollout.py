@@ -58,6 +58,7 @@ class Rollout:
     vocabulary: int  # tokens that the policy chose from
     ref_logprobs: Tensor | None = None  # (B, T), with a critic
     reward_values: Tensor | None = None  # (F, B) of each reward function, NaN where it does not apply
+    prefix_kl: Tensor | None = None  # (B, T) exact, at the prefix before each token, with --kl_gradient exact
     values: Tensor | None = None  # (B, T) the critic's, of the prefix before each token, 0 where masked
     states: Tensor | None = None  # that passed by in sampling (passing.py); (B, P + T, H) for the update
     traits: Traits | None = None  # of the first completions' tokens, for the doctor
