@@ -33,9 +33,11 @@ from rlhf.ppo.diagnosis import causes
 from rlhf.ppo.evidence import traits_of
 from rlhf.ppo.forward import completion_logits, rows_per_chunk
 from rlhf.ppo.goodness import Traits
-from rlhf.ppo.machinery import HALF, Cause, machinery_causes
+from rlhf.ppo.machinery import Cause, machinery_causes
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1
+from rlhf.ppo.precision import full, trunk_precision
 from rlhf.ppo.rollout import Rollout
+from rlhf.ppo.rounding import Rounding, rounding_cause, rounding_of_run
 from rlhf.ppo.sampled import ROUNDING, Sampled, Score, chosen_logprobs
 
 THRESHOLD = 4.0  # standard errors
@@ -110,10 +112,12 @@ def ratio_symptom(max_deviation: float) -> list[Symptom]:
     return [Symptom("first ratio is not 1", f"the first update's ratio is off 1 by {max_deviation:.2g}")]
 
 
-def sampler_symptom(sampler_logprobs: Tensor, logprobs: Tensor, mask: Tensor) -> list[Symptom]:
-    """Symptom 4; each (B, T)."""
+def sampler_symptom(
+    sampler_logprobs: Tensor, logprobs: Tensor, mask: Tensor, rounding: float = ROUNDING
+) -> list[Symptom]:
+    """Symptom 4; each (B, T), `rounding` in nats a token."""
     gap = float((sampler_logprobs - logprobs)[mask].abs().mean()) if bool(mask.any()) else 0.0
-    if gap <= ROUNDING:
+    if gap <= rounding:
         return []
     text = f"scoring is {gap:.2g} nats a token from what the sampler saw"
     return [Symptom("sampler and scoring differ", text)]
@@ -174,7 +178,8 @@ class Doctor:
         """`probe` is a short prompt as ids; `speaks` is whether this process warns on stderr."""
         self.policy, self.reference, self.config, self.speaks = policy, reference, config, speaks
         self.probe = torch.tensor([list(probe)], device=next(policy.parameters()).device)
-        self._score = scoring(config)
+        self._score, self._in_float32 = scoring(config), scoring(dataclasses.replace(config, bf16=False))
+        self.rounding = Rounding(ROUNDING, ROUNDING)
         self.at_start = self._reference_on_probe()
         self.diagnosis, self.said = Diagnosis(), ""
         self._sampled: Sampled | None = None
@@ -185,12 +190,14 @@ class Doctor:
         surprisal = -torch.where(mask, rollout.old_logprobs, 0.0).sum(-1)
         symptoms = paired_symptoms(rollout.k1, rollout.kl, surprisal, rollout.entropy)
         sampled = rollout.sampled
+        self.rounding = rounding_of_run(self.policy, sampled, self.config, self._score, self._in_float32)
         if self.config.temperature == 1:
-            symptoms += sampler_symptom(rollout.sampler_logprobs, rollout.old_logprobs, mask)
+            symptoms += sampler_symptom(rollout.sampler_logprobs, rollout.old_logprobs, mask, self.rounding.mean)
         if not symptoms:
             few = sampled.rows(slice(0, READ_AGAIN))
             plain = chosen_logprobs(self.policy, few, self._score)
-            symptoms += sampler_symptom(rollout.sampler_logprobs[:READ_AGAIN], plain, few.completion_mask)
+            seen = rollout.sampler_logprobs[:READ_AGAIN]
+            symptoms += sampler_symptom(seen, plain, few.completion_mask, self.rounding.mean)
         if rollout.traits is not None:
             symptoms += trait_symptoms(rollout.traits)
         moved = float((self._reference_on_probe() - self.at_start).abs().max())
@@ -205,9 +212,10 @@ class Doctor:
         sampled, self._sampled = self._sampled, None  # two rollouts need not be held at once
         late = ratio_symptom(max_deviation or 0.0)
         if late:
-            found = self.diagnosis.causes
+            found = self.diagnosis.causes or rounding_cause(max_deviation or 0.0, self.rounding, self.config)
             if not found and sampled is not None:
-                found = machinery_causes(self.policy, self.reference, sampled, self._score)
+                with trunk_precision(self.config, self.probe.device):
+                    found = machinery_causes(self.policy, self.reference, sampled, self._score)
             self.diagnosis = Diagnosis([*self.diagnosis.symptoms, *late], found)
         named = ", ".join(cause.name for cause in self.diagnosis.causes)
         kind = f"{[symptom.name for symptom in self.diagnosis.symptoms]} {named}"
@@ -222,7 +230,8 @@ class Doctor:
             return [Cause("stale reference", "its log-probs on a fixed probe are not those the run began with")]
         if self.config.temperature != 1:
             return [Cause("temperature", f"--temperature {self.config.temperature:g} while KL is taken at 1")]
-        return causes(self.policy, self.reference, self._sampled, self._score)
+        with trunk_precision(self.config, self.probe.device):
+            return causes(self.policy, self.reference, self._sampled, self._score)
 
     @torch.no_grad()
     def _reference_on_probe(self) -> Tensor:
@@ -240,7 +249,7 @@ def scoring(config: PPOConfig) -> Score:
         logits = completion_logits(
             model, prompt_ids.to(device), prompt_mask.to(device), completion_ids.to(device), at_one
         )
-        return logits.float() if logits.dtype in HALF else logits  # the softmax must not round once more
+        return full(logits)  # the softmax must not round once more
 
     return score
 

@@ -14,10 +14,12 @@ from torch import Tensor
 from rlhf.foundation.causal_lm import vocabulary_rows, width
 from rlhf.foundation.frozen_trunk import SharedTrunk
 from rlhf.language_model.sampler import chunks
+from rlhf.ppo.chosen import rows_at_once
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic
 from rlhf.ppo.forward import Reading, read, rows_per_chunk, rows_per_trunk, split_of, tokens_per_tile
 from rlhf.ppo.objective import exact_kl, gathered, in_place, kl_k1, kl_k3
+from rlhf.ppo.precision import is_half
 
 # Told of every tile: log π (n, V) at temperature 1, and which of the piece's real tokens it holds.
 Witness = Callable[[Tensor, slice], None]
@@ -54,8 +56,13 @@ class Measurer:
         exact = ["prefix_kl"] if self.config.kl_gradient == "exact" else []
         return ["old_logprobs", *exact, *(["ref_logprobs", "values"] if self.with_critic else [])]
 
-    def pieces(self, count: int, places: int, length: int) -> Iterator[range]:
-        """`count` completions of `length` tokens, of rows of `places` tokens, in the pieces that are read at once."""
+    def pieces(self, count: int, places: int, length: int, own: int) -> Iterator[range]:
+        """`count` completions of `length` tokens, of rows of `places` tokens, in the pieces that are read at once.
+
+        In bfloat16 they are those of the update, a step of which has `own` completions.
+        """
+        if is_half(self.config):
+            return chunks(count, rows_at_once(self.scorer, self.config, places - length, length, own))
         whole = any(split_of(model) is None for model in (self.scorer, self.ref_model))
         rows = (
             rows_per_chunk(length, self.vocabulary, self.config, self.device)

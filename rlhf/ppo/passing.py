@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from rlhf.foundation.causal_lm import cache_name, width
 from rlhf.foundation.frozen_trunk import SharedTrunk
 from rlhf.foundation.trunk_and_head import trunk_and_head
+from rlhf.ppo.config import PPOConfig
 
 MOST_HELD = 2**30  # bytes of states on the CPU; beyond it they are made again
 
@@ -28,10 +29,11 @@ MOST_HELD = 2**30  # bytes of states on the CPU; beyond it they are made again
 class PassingStates:
     """Takes the states of one policy from the sampler's own passes."""
 
-    def __init__(self, model: Any, shared: SharedTrunk | None) -> None:
+    def __init__(self, model: Any, shared: SharedTrunk | None, config: PPOConfig) -> None:
         """`shared` is the trunk that `model` shares with its original, if its last block alone is trained."""
         self.width, self.dtype = width(model), next(model.parameters()).dtype
-        kept = self.dtype in (torch.float32, torch.float64) and cache_name(model) is not None
+        whole = self.dtype in (torch.float32, torch.float64) and not config.bf16
+        kept = whole and cache_name(model) is not None
         split = trunk_and_head(model) if kept else None
         self.shared, self.head = shared, split.head if split is not None else None
 

@@ -29,6 +29,7 @@ from rlhf.ppo.evidence import TraitsOfMeasured, seen_by_doctor
 from rlhf.ppo.goodness import Traits
 from rlhf.ppo.measuring import Measurer
 from rlhf.ppo.passing import PassingStates
+from rlhf.ppo.precision import forward_precision, is_half
 from rlhf.ppo.reward_functions import Rewards
 from rlhf.ppo.sampled import Sampled
 from rlhf.ppo.stretches import share_of
@@ -84,6 +85,16 @@ class Rollout:
         """Which completions have a reward, (B,) bool."""
         return ~self.rewards.isnan()
 
+    def length_of(self, rows: Sequence[int] | Tensor, mask: Tensor | None = None, *, even: bool = False) -> int:
+        """Tokens of the longest of some completions, at least 1, by `mask` (B, T) if given; `even`: of all of them.
+
+        Rows of one width are what bfloat16 needs to round alike, and processes to read alike.
+        """
+        picked = (
+            self.completion_mask if even else (self.completion_mask if mask is None else mask)[torch.as_tensor(rows)]
+        )
+        return max(1, int(picked.any(0).sum()))
+
 
 class Together(Protocol):
     """What the processes of a run do together, of which a rollout needs this (distributed.Processes has it)."""
@@ -135,7 +146,7 @@ class RolloutWorker:
         """
         self.model, self.ref_model, self.tokenizer, self.config = model, ref_model, tokenizer, config
         self.measurer = Measurer(model, ref_model, config, critic, shared)
-        self.passing = PassingStates(model, shared)
+        self.passing = PassingStates(model, shared, config)
         self.rewards, self.processes = rewards, processes or Alone()
         self.sum_over_processes = self.processes.sum
         self.score: Score = self.processes.naming(rewards.values)
@@ -205,7 +216,7 @@ class RolloutWorker:
         states = self.passing.room(count, width, length, moved=moved) if keep else None
         for chunk in self._own_chunks(count):
             numbers = uniforms(config.seed, stream, (first + i for i in chunk), length, iteration=iteration)
-            with self.passing.into(states, chunk, width):
+            with self.passing.into(states, chunk, width), forward_precision(config, self.model, self.device):
                 done = generate(
                     self.model,
                     [encoded[i] for i in chunk],
@@ -263,9 +274,10 @@ class RolloutWorker:
         width = rollout.prompt_ids.shape[1]
         before = width if self.passing.shared else 0  # places of a row's states that stand before its completion
         watch = TraitsOfMeasured(rollout.sampled.rows(slice(0, looked_at)), rollout.vocabulary) if looked_at else None
+        own_of_a_step = self.config.minibatch_size // self.processes.world_size
         for chunk in self._own_chunks(len(rollout)):
-            length = int(rollout.completion_mask[chunk.start : chunk.stop].any(0).sum())
-            for piece in self.measurer.pieces(len(chunk), width + length, length):
+            length = rollout.length_of(chunk, even=is_half(self.config))
+            for piece in self.measurer.pieces(len(chunk), width + length, length, own_of_a_step):
                 own = slice(chunk.start + piece.start, chunk.start + piece.stop)
                 measured = self.measurer(
                     rollout.prompt_ids[own],

@@ -110,10 +110,9 @@ class PPOTrainer(AnswersToFormerNames):
         first = [beginning_token(self.tokenizer)] * 4
         self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=self.processes.is_main)
         self.optimizer = optimizer_of(critic.parameter_groups(self.learner, self.model), args)
+        tokens = chosen.ChosenTokens(self.learner, args, shared, self.ref_model)
         with self.processes.meeting():
-            self.train_model = self.processes.accelerator.prepare_model(
-                chosen.ChosenTokens(self.learner, args, shared, self.ref_model)
-            )
+            self.train_model = self.processes.accelerator.prepare_model(tokens)
         self.controller = ClipFractionController.of(args)
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
