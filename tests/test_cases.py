@@ -18,7 +18,10 @@ from rlhf.foundation.model_directory import save_model
 from rlhf.language_model.tokenizer import train_tokenizer
 from tests.pages import blocks
 
-CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+CHAT = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
 SMALL = {
     "sample": {"--num_return_sequences": "2", "--max_new_tokens": "6"},
     "ppo": {
