@@ -60,7 +60,7 @@ TRL_0_11 = (
     Renamed("use_score_scaling use_score_norm", "normalization_samples", "replaced by constants, measured once"),
     Renamed("score_clip", "", "clip inside the reward function"),
     Renamed("whiten_rewards", "whiten_advantages", "renamed after what it does without a critic"),
-    Renamed("gradient_checkpointing", "", "not there yet"),
+    Renamed("gradient_checkpointing", "gradient_checkpointing", "same, off by default"),
     Renamed(
         "dataset_num_proc world_size backward_batch_size global_backward_batch_size global_batch_size "
         "is_encoder_decoder is_peft_model",
@@ -150,8 +150,10 @@ TRAINING_ARGUMENTS = (
     ),
     Renamed("weight_decay", "", "none: it would pull the policy away from the original"),
     Renamed("optim optim_args adam_beta1 adam_beta2", "adam_epsilon", "Adam with its own betas"),
-    Renamed("bf16 fp16 tf32 bf16_full_eval fp16_full_eval torch_dtype", "dtype", "float32 or float64 so far"),
-    Renamed("gradient_checkpointing gradient_checkpointing_kwargs activation_checkpointing", "", "not there yet"),
+    Renamed("bf16", "bf16", "same, off by default; the output head and all behind it stay float32"),
+    Renamed("fp16 tf32 bf16_full_eval fp16_full_eval torch_dtype", "bf16 dtype", "bfloat16 products, float32 weights"),
+    Renamed("gradient_checkpointing", "gradient_checkpointing", "same, off by default; never reentrant"),
+    Renamed("gradient_checkpointing_kwargs activation_checkpointing", "gradient_checkpointing", "never reentrant"),
     Renamed(
         "save_strategy save_steps save_total_limit save_only_model",
         "ladder_step",

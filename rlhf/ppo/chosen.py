@@ -29,7 +29,9 @@ from rlhf.ppo.forward import (
     tokens_per_tile,
 )
 from rlhf.ppo.objective import in_place, selected_logprobs
+from rlhf.ppo.precision import full, head_logits, is_half, shared_rows
 from rlhf.ppo.prefix_kl import Logits, prefix_kl
+from rlhf.ppo.recomputing import blocks_to_recompute, recomputed
 
 KEPT_TIMES = 4  # the update may hold so many times what scoring may: logits,
 ACTIVATIONS_TIMES = 16  # and what the blocks hold for the backward pass
@@ -56,21 +58,11 @@ class ChosenTokens(nn.Module):
         super().__init__()
         self._original = (original,) if config.kl_gradient == "exact" else ()  # in a tuple it is no part of the module
         self.learner, self.config, self._shared = learner, config, shared
+        self._recomputed = tuple(blocks_to_recompute(learner)) if config.gradient_checkpointing else ()
 
-    def rows_at_once(self, prompt_width: int, length: int) -> int:
-        """How many completions of `length` tokens go through forward and backward together."""
-        config, device = self.config, next(self.learner.parameters()).device
-        if self._split() is None:
-            rows = rows_per_chunk(length, vocabulary_rows(self.learner), config, device, times=KEPT_TIMES)
-        else:
-            layers = 1 if config.train_scope == "last_layer" else layer_count(self.learner)
-            held = layers * width(self.learner)
-            rows = rows_per_trunk(prompt_width + length, held, config, device, times=ACTIVATIONS_TIMES)
-        return min(config.per_device_train_batch_size, rows)
-
-    def _split(self) -> TrunkAndHead | None:
-        split = split_of(self.learner)
-        return split if split is not None and type(split.head) is nn.Linear else None
+    def rows_at_once(self, prompt_width: int, length: int, own: int = 0) -> int:
+        """How many completions of `length` tokens go through forward and backward together, of `own` in a step."""
+        return rows_at_once(self.learner, self.config, prompt_width, length, own)
 
     def forward(
         self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor, states: Tensor | None = None
@@ -82,22 +74,23 @@ class ChosenTokens(nn.Module):
         given, shared = (prompt_ids, prompt_mask, ids, mask), self._shared if states is not None else None
         with torch.no_grad(), shared.original.giving(states) if shared and states is not None else nullcontext():
             original = [read(model, *given, self.config).logits for model in self._original]
-        with shared.policy.giving(states) if shared and states is not None else nullcontext():
+        passing = shared.policy.giving(states) if shared and states is not None else nullcontext()
+        with passing, recomputed(self._recomputed):
             return self._chosen(*given, *original)
 
     def _chosen(
         self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor, original: Logits | None = None
     ) -> Chosen:
-        split = self._split()
+        split = split_with_linear_head(self.learner)
         if split is None:
             logits, values = completion_forward(self.learner, prompt_ids, prompt_mask, ids, self.config)
             return Chosen(selected_logprobs(logits, ids), values, self._kl(logits[mask].__getitem__, original, mask))
-        last, values = completion_states(self.learner, split, prompt_ids, prompt_mask, ids)
+        last, values = completion_states(self.learner, split, prompt_ids, prompt_mask, ids, self.config)
         states = last[mask]
         found = head_logprobs(states, cast(nn.Linear, split.head), ids[mask], self.config)
 
         def logits_of(own: slice) -> Tensor:
-            return suppress(split.head(states[own]), self.config.suppress_tokens)
+            return suppress(head_logits(split.head, states[own]), self.config.suppress_tokens)
 
         return Chosen(in_place(found, mask), values, self._kl(logits_of, original, mask))
 
@@ -109,12 +102,35 @@ class ChosenTokens(nn.Module):
         return in_place(prefix_kl(int(mask.sum()), policy, original, at_once), mask)
 
 
+def rows_at_once(learner: nn.Module, config: PPOConfig, prompt_width: int, length: int, own: int) -> int:
+    """How many completions of `length` tokens the update reads together, where a step has `own` on this process.
+
+    In bfloat16 scoring reads as many, so the number divides whatever either of them reads.
+    """
+    device = next(learner.parameters()).device
+    if split_with_linear_head(learner) is None:
+        rows = rows_per_chunk(length, vocabulary_rows(learner), config, device, times=KEPT_TIMES)
+    else:
+        layers = 1 if config.train_scope == "last_layer" else layer_count(learner)
+        rows = rows_per_trunk(prompt_width + length, layers * width(learner), config, device, times=ACTIVATIONS_TIMES)
+    rows = min(config.per_device_train_batch_size, rows)
+    return shared_rows(rows, own, config.per_device_generation_batch_size) if is_half(config) else rows
+
+
+def split_with_linear_head(learner: nn.Module) -> TrunkAndHead | None:
+    """Trunk and head of the policy, where `head_logprobs` can take the head."""
+    split = split_of(learner)
+    return split if split is not None and type(split.head) is nn.Linear else None
+
+
 def head_logprobs(states: Tensor, head: nn.Linear, ids: Tensor, config: PPOConfig) -> Tensor:
-    """log π of `ids` (N,) by a linear head on states (N, H), a tile of logits at a time: (N,)."""
-    held = KEPT_TIMES * logits_bytes(config, states.device) // (head.weight.shape[0] * states.element_size())
+    """log π of `ids` (N,) by a linear head on states (N, H), a tile of logits at a time, in float32 at least: (N,)."""
+    states, weight = full(states), full(head.weight)
+    bias = None if head.bias is None else full(head.bias)
+    held = KEPT_TIMES * logits_bytes(config, states.device) // (weight.shape[0] * states.element_size())
     suppressed = torch.tensor(config.suppress_tokens or [], dtype=torch.long, device=states.device)
     apply: Any = _HeadLogprobs.apply
-    found: Tensor = apply(states, head.weight, head.bias, ids, config.temperature, suppressed, max(1, held))
+    found: Tensor = apply(states, weight, bias, ids, config.temperature, suppressed, max(1, held))
     return found
 
 

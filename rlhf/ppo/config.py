@@ -1,8 +1,8 @@
 """Options of `rlhf ppo`: `PPOConfig`. A field's help is the single text of an option: meaning, unit, range.
 
 Defaults that differ from TRL's, and why:
-1. No bf16 and no gradient checkpointing: TRL turns both on, which raises on a CPU, and autocast spoils the first
-   update's ratio and the KL.
+1. No bf16 and no gradient checkpointing unless asked for: TRL turns both on, which raises on a CPU, and its autocast
+   spoils the first update's ratio and the KL (precision.py has how `--bf16` keeps them).
 2. `beta` 0 with a KL budget that stops: the run's cost is bounded by what was measured, not by a penalty's guess.
 3. `adam_epsilon` 1e-5: with 1e-8 Adam amplifies the rounding of gradients that are truly zero (the key bias).
 4. No reward whitening: the offset and scale are constants, so the objective is the same at every iteration.
@@ -144,7 +144,17 @@ class PPOConfig(Options):
     report_to: Several[str] = option([], help="trackers: tensorboard, trackio, wandb, ... as in transformers; none")
 
     # machine
-    dtype: str = option("float32", help="parameters and arithmetic", choices=["float32", "float64"])
+    dtype: str = option(
+        "float32", help="parameters and arithmetic; bfloat16 for the frozen weights below an adapter alone",
+        choices=["float32", "float64", "bfloat16"],
+    )  # fmt: skip
+    bf16: bool = option(
+        False, help="multiply in bfloat16 (autocast): weights, output head, softmax, KL and losses stay float32"
+    )
+    gradient_checkpointing: bool = option(
+        False, help="keep only what enters each block and make its activations once more in the backward pass: less "
+        "memory, about a third more time in the update"
+    )  # fmt: skip
     use_cpu: bool = option(False, help="stay on the CPU though there is an accelerator")
     straggler_timeout: float = option(
         45.0, help="seconds that a process waits for another beyond the time it took itself for the same stretch of "
@@ -189,6 +199,7 @@ class PPOConfig(Options):
         self._require("overlong_buffer_length", buffer is None or 1 <= buffer <= limit, f"1 to {limit}, the limit")
         memory = self.logits_memory_mb
         self._require("logits_memory_mb", memory is None or memory >= 1, "at least 1")
+        self._require("bf16", not self.bf16 or self.dtype != "float64", "--dtype float32 or bfloat16 with it")
         self._require("output_dir", bool(self.output_dir), "a directory")
         self._require("warmup_steps", self.warmup_steps >= 0, "at least 0")
         self._require("temperature", self.temperature >= LOWEST_TEMPERATURE, f"at least {LOWEST_TEMPERATURE:g}")

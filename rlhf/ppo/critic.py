@@ -18,6 +18,7 @@ from rlhf.foundation.adapters import copied, is_adapter, merged
 from rlhf.foundation.causal_lm import REFUSE_BEYOND, probe_ids, tolerance
 from rlhf.foundation.errors import InputError
 from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.precision import full, values_by
 
 
 class ValuedOutput(NamedTuple):
@@ -35,7 +36,7 @@ class ActorCritic(nn.Module):
         super().__init__()
         first: Tensor = next(policy.parameters())
         self.policy, self.trunk = policy, trunk
-        self.value_head = nn.Linear(width, 1, device=first.device, dtype=first.dtype)
+        self.value_head = nn.Linear(width, 1, device=first.device, dtype=full(first).dtype)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 
@@ -45,8 +46,7 @@ class ActorCritic(nn.Module):
         output = self.policy(input_ids=input_ids, logits_to_keep=logits_to_keep, output_hidden_states=shared, **inputs)
         own = output if shared else self.trunk(input_ids=input_ids, **inputs)
         hidden = own.hidden_states[-1] if shared else own.last_hidden_state  # (B, S, width)
-        values = self.value_head(hidden[:, -logits_to_keep:]).squeeze(-1)
-        return ValuedOutput(output.logits, values)
+        return ValuedOutput(output.logits, values_by(self.value_head, hidden[:, -logits_to_keep:]))
 
     def values_of(self, states: Tensor, inputs: Mapping[str, Any]) -> Tensor:
         """Values (B, T) of the prefixes whose last states under the policy are `states` (B, T, width).
@@ -55,8 +55,7 @@ class ActorCritic(nn.Module):
         """
         if self.trunk is not None:
             states = self.trunk(**inputs).last_hidden_state[:, -states.shape[1] - 1 : -1]
-        values: Tensor = self.value_head(states)
-        return values.squeeze(-1)
+        return values_by(self.value_head, states)
 
 
 def parameter_groups(learner: nn.Module, policy: nn.Module) -> list[dict[str, Any]]:
@@ -80,7 +79,7 @@ def separate_trunk(model: Any, tokenizer: Any, args: PPOConfig) -> Any:
     else:
         source = copy.deepcopy(model)
     first: Tensor = next(model.parameters())
-    trunk = source.base_model.to(device=first.device, dtype=first.dtype)
+    trunk = source.base_model.to(device=first.device, dtype=full(first).dtype)
     return trunk.eval().requires_grad_(True)
 
 

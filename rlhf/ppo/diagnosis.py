@@ -26,7 +26,6 @@ from rlhf.ppo.evidence import POLICY, Evidence, evidence, readable
 from rlhf.ppo.fitting import Fit, fitted, worth_naming
 from rlhf.ppo.goodness import MIN_GAIN
 from rlhf.ppo.machinery import (
-    HALF,
     Cause,
     dropout_noise,
     machinery_causes,
@@ -34,6 +33,7 @@ from rlhf.ppo.machinery import (
     rounding_fault,
     working_precision,
 )
+from rlhf.ppo.precision import HALF
 from rlhf.ppo.sampled import ROUNDING, Sampled, Score, apart, chosen_logprobs, vocabulary_of
 from rlhf.ppo.samplers import Sampler
 

@@ -21,6 +21,7 @@ from rlhf.foundation.trunk_and_head import TrunkAndHead, trunk_and_head
 from rlhf.language_model.sampler import position_ids, suppress
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic, ValuedOutput
+from rlhf.ppo.precision import forward_precision, full, head_logits, trunk_precision
 
 CPU_LOGITS_MB = 32  # stays in the cache: 256 was slower
 ACCELERATOR_LOGITS_MB = 2048
@@ -53,26 +54,36 @@ def completion_forward(
     model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, config: PPOConfig
 ) -> Forward:
     """The same with the critic's values, where `model` is an `ActorCritic`."""
-    logits, values = _forward(model, prompt_ids, prompt_mask, completion_ids)
+    logits, values = _forward(model, prompt_ids, prompt_mask, completion_ids, config)
     logits = suppress(logits, config.suppress_tokens)
     return Forward(logits if config.temperature == 1 else logits / config.temperature, values)
 
 
 def read(
-    model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, mask: Tensor, config: PPOConfig
+    model: Any,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    completion_ids: Tensor,
+    mask: Tensor,
+    config: PPOConfig,
+    *,
+    states: Tensor | None = None,
 ) -> Reading:
-    """One pass of `model` (a causal LM, or an `ActorCritic`) over some completions, whose real tokens are `mask`'s."""
+    """One pass of `model` (a causal LM, or an `ActorCritic`) over some completions, whose real tokens are `mask`'s.
+
+    With `states` (B, T, H), what the head reads to predict each token, the policy's trunk has passed already.
+    """
     split = split_of(model)
     if split is None:
-        logits, values = _forward(model, prompt_ids, prompt_mask, completion_ids)
+        logits, values = _forward(model, prompt_ids, prompt_mask, completion_ids, config)
         kept = logits[mask]
         return Reading(lambda tokens: suppress(kept[tokens], config.suppress_tokens), values)
-    states, values = completion_states(model, split, prompt_ids, prompt_mask, completion_ids)
+    states, values = completion_states(model, split, prompt_ids, prompt_mask, completion_ids, config, states)
     real = states[mask]  # (N, H), in one piece: a head on a slice of states takes a slow batched product
 
     def logits_of(tokens: slice) -> Tensor:
         with _adapter_as(model):
-            return suppress(split.head(real[tokens]), config.suppress_tokens)
+            return suppress(head_logits(split.head, real[tokens]), config.suppress_tokens)
 
     return Reading(logits_of, values)
 
@@ -83,13 +94,21 @@ def split_of(model: Any) -> TrunkAndHead | None:
 
 
 def completion_states(
-    model: Any, split: TrunkAndHead, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor
+    model: Any,
+    split: TrunkAndHead,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    completion_ids: Tensor,
+    config: PPOConfig,
+    states: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """What the head reads to predict each completion token, (B, T, H), and a critic's values of it, (B, T)."""
     inputs, length = _inputs(prompt_ids, prompt_mask, completion_ids), completion_ids.shape[1]
-    with _adapter_as(model):
-        states: Tensor = split.trunk(**inputs).last_hidden_state[:, -length - 1 : -1]
-    return states, model.values_of(states, inputs) if isinstance(model, ActorCritic) else None
+    with trunk_precision(config, prompt_ids.device):
+        if states is None:
+            with _adapter_as(model):
+                states = split.trunk(**inputs).last_hidden_state[:, -length - 1 : -1]
+        return states, model.values_of(states, inputs) if isinstance(model, ActorCritic) else None
 
 
 def _adapter_as(model: Any) -> Any:
@@ -109,10 +128,15 @@ def _inputs(prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor) -> 
     }
 
 
-def _forward(model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor) -> Forward:
-    """Of the whole model."""
-    if not bool(prompt_mask.all()) and not reads_left_padding(model):
-        return _forward_without_mask(model, prompt_ids, prompt_mask, completion_ids)
+def _forward(model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, config: PPOConfig) -> Forward:
+    """Of the whole model, in float32 at least."""
+    masked = bool(prompt_mask.all()) or reads_left_padding(model)
+    with forward_precision(config, model, prompt_ids.device):
+        found = (_forward_masked if masked else _forward_without_mask)(model, prompt_ids, prompt_mask, completion_ids)
+    return Forward(full(found.logits), found.values)
+
+
+def _forward_masked(model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor) -> Forward:
     length = completion_ids.shape[1]
     output = model(**_inputs(prompt_ids, prompt_mask, completion_ids), logits_to_keep=length + 1)
     values = output.values[:, -length - 1 : -1] if isinstance(output, ValuedOutput) else None

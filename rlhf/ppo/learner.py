@@ -15,6 +15,7 @@ from rlhf.foundation.model_digests import Inputs, model_inputs
 from rlhf.language_model.endings import never_sampled
 from rlhf.ppo import critic, policy
 from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.precision import require_frozen_base, require_precision
 
 
 class Learner(NamedTuple):
@@ -40,7 +41,9 @@ def load_learner(
 
     Raises InputError when the model cannot be used, nothing would be trained, or adapter or critic do not fit it.
     """
+    require_precision(args, device)
     another = peft_config is not None
+    require_frozen_base(args, adapter=another)
     model, tokenizer, source = policy.load_original(model, processing_class, dtype=args.dtype, another=another)
     args = dataclasses.replace(args, suppress_tokens=never_sampled(model, tokenizer, args.suppress_tokens))
     model.to(device)

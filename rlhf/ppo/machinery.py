@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rlhf.ppo.precision import HALF
 from rlhf.ppo.sampled import ROUNDING, Sampled, Score, apart, chosen_logprobs
 
-# Completions that are read once more in another precision, and the names of what is compared.
+# Completions that are read once more in another precision.
 ROUNDED_ROWS = 32
-HALF = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 class Cause(NamedTuple):
@@ -126,7 +126,8 @@ class _Plain(torch.nn.Module):
 
 
 def _in_precision(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    return _Plain(copy.deepcopy(model).to(dtype))
+    weights = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return _Plain(model if weights == {dtype} else copy.deepcopy(model).to(dtype))
 
 
 def rounding_fault(model: Any, sampled: Sampled, recorded: Tensor, score: Score) -> list[Cause]:

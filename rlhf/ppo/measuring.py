@@ -5,8 +5,7 @@ Shapes: B completions, P prompt tokens (left-padded), T completion tokens (right
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +14,15 @@ from torch import Tensor
 from rlhf.foundation.causal_lm import vocabulary_rows, width
 from rlhf.foundation.frozen_trunk import SharedTrunk
 from rlhf.language_model.sampler import chunks
+from rlhf.ppo.chosen import rows_at_once
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic
-from rlhf.ppo.forward import Reading, number_size, read, rows_per_chunk, rows_per_trunk, split_of, tokens_per_tile
+from rlhf.ppo.forward import Reading, read, rows_per_chunk, rows_per_trunk, split_of, tokens_per_tile
 from rlhf.ppo.objective import exact_kl, gathered, in_place, kl_k1, kl_k3
+from rlhf.ppo.precision import is_half
 
-MOST_HELD = 2**30  # bytes of states on the CPU; beyond it the update reads the frozen trunk again
+# Told of every tile: log π (n, V) at temperature 1, and which of the piece's real tokens it holds.
+Witness = Callable[[Tensor, slice], None]
 
 
 class Measured(NamedTuple):
@@ -28,7 +30,6 @@ class Measured(NamedTuple):
 
     tokens: dict[str, Tensor]  # (B, T): old_logprobs; with an exact gradient prefix_kl, with a critic the rest
     sums: dict[str, Tensor]  # (B,) nats: kl, k1, k3, entropy
-    states: Tensor | None = None  # (B, P + T, H): what entered the last block, where the rest is shared
 
 
 class Measurer:
@@ -43,7 +44,7 @@ class Measurer:
         shared: SharedTrunk | None = None,
     ) -> None:
         """With a `critic`, whose policy is `model`, its values and the original's log-probs are measured too."""
-        self.shared, self.dtype = shared, next(model.parameters()).dtype
+        self.shared = shared
         self.scorer: Any = model if critic is None else critic
         self.ref_model, self.config, self.with_critic = ref_model, config, critic is not None
         self.device = next(model.parameters()).device
@@ -55,13 +56,13 @@ class Measurer:
         exact = ["prefix_kl"] if self.config.kl_gradient == "exact" else []
         return ["old_logprobs", *exact, *(["ref_logprobs", "values"] if self.with_critic else [])]
 
-    def room(self, count: int, places: int) -> Tensor | None:
-        """For the states of `count` rows of `places` tokens; None where nothing is shared, or it would be too much."""
-        size = count * places * self.width * number_size(self.config)
-        return torch.zeros(count, places, self.width, dtype=self.dtype) if self.shared and size <= MOST_HELD else None
+    def pieces(self, count: int, places: int, length: int, own: int) -> Iterator[range]:
+        """`count` completions of `length` tokens, of rows of `places` tokens, in the pieces that are read at once.
 
-    def pieces(self, count: int, places: int, length: int) -> Iterator[range]:
-        """`count` completions of `length` tokens, of rows of `places` tokens, in the pieces that are read at once."""
+        In bfloat16 they are those of the update, a step of which has `own` completions.
+        """
+        if is_half(self.config):
+            return chunks(count, rows_at_once(self.scorer, self.config, places - length, length, own))
         whole = any(split_of(model) is None for model in (self.scorer, self.ref_model))
         rows = (
             rows_per_chunk(length, self.vocabulary, self.config, self.device)
@@ -71,16 +72,21 @@ class Measurer:
         return chunks(count, rows)
 
     @torch.no_grad()
-    def __call__(self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Measured:
-        """Of one piece: (B, P) twice, (B, T) twice."""
+    def __call__(
+        self,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor,
+        ids: Tensor,
+        mask: Tensor,
+        *,
+        states: Tensor | None = None,
+        witness: Witness | None = None,
+    ) -> Measured:
+        """Of one piece: (B, P) twice, (B, T) twice; `states` are those that passed by in sampling (passing.py)."""
         prompt_ids, prompt_mask, ids, mask = (x.to(self.device) for x in (prompt_ids, prompt_mask, ids, mask))
         given = (prompt_ids, prompt_mask, ids, mask, self.config)
-        kept: list[Tensor] = []
-        with self.shared.policy.keeping(kept) if self.shared else nullcontext():
-            policy = read(self.scorer, *given)
-        with self.shared.original.giving(kept[0]) if self.shared else nullcontext():
-            original = read(self.ref_model, *given)
-        found = self._by_token(policy, original, ids[mask])
+        policy, original = self._readings(given, states.to(self.device) if states is not None else None)
+        found = self._by_token(policy, original, ids[mask], witness)
         logprobs, ref_logprobs, kl, entropy = (in_place(values, mask) for values in found.unbind(0))
         sums = {
             "kl": kl.sum(-1),
@@ -92,9 +98,19 @@ class Measurer:
         if policy.values is not None:
             tokens |= {"ref_logprobs": ref_logprobs, "values": torch.where(mask, policy.values, 0.0).double()}
         on_cpu = [{name: x.cpu() for name, x in of.items()} for of in (tokens, sums)]
-        return Measured(on_cpu[0], on_cpu[1], kept[0].cpu() if kept else None)
+        return Measured(*on_cpu)
 
-    def _by_token(self, policy: Reading, original: Reading, ids: Tensor) -> Tensor:
+    def _readings(self, given: Any, states: Tensor | None) -> tuple[Reading, Reading]:
+        """By the policy and by the original; what they share is read once at most."""
+        if self.shared is None:
+            return read(self.scorer, *given, states=states), read(self.ref_model, *given)
+        kept = [] if states is None else [states]
+        with self.shared.policy.keeping(kept) if states is None else self.shared.policy.giving(states):
+            policy = read(self.scorer, *given)
+        with self.shared.original.giving(kept[0]):
+            return policy, read(self.ref_model, *given)
+
+    def _by_token(self, policy: Reading, original: Reading, ids: Tensor, witness: Witness | None) -> Tensor:
         """log π, log ref, exact KL and entropy of N tokens `ids`, (4, N) float64."""
         heat, found = self.config.temperature, torch.empty(4, len(ids), dtype=torch.float64, device=ids.device)
         for tile in chunks(len(ids), tokens_per_tile(self.vocabulary, self.config, self.device)):
@@ -105,4 +121,6 @@ class Measurer:
             for row, distribution in enumerate(sampled):
                 found[row, own] = gathered(distribution, ids[own]).double()
             found[2:, own] = torch.stack(exact_kl(logp, logq)).double()  # always at temperature 1
+            if witness is not None:
+                witness(logp, own)
         return found

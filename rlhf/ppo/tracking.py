@@ -26,7 +26,7 @@ def callback_arguments(args: PPOConfig) -> Any:
     from transformers import TrainingArguments
 
     arguments = object.__new__(TrainingArguments)
-    shared = {**args.resolved(), "save_strategy": "no", "bf16": False, "gradient_checkpointing": False}
+    shared = {**args.resolved(), "save_strategy": "no"}
     shared |= {"project": "rlhf", "run_name": Path(args.output_dir).name}
     for field in dataclasses.fields(TrainingArguments):
         default = None if field.default is dataclasses.MISSING else field.default

@@ -110,10 +110,9 @@ class PPOTrainer(AnswersToFormerNames):
         first = [beginning_token(self.tokenizer)] * 4
         self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=self.processes.is_main)
         self.optimizer = optimizer_of(critic.parameter_groups(self.learner, self.model), args)
+        tokens = chosen.ChosenTokens(self.learner, args, shared, self.ref_model)
         with self.processes.meeting():
-            self.train_model = self.processes.accelerator.prepare_model(
-                chosen.ChosenTokens(self.learner, args, shared, self.ref_model)
-            )
+            self.train_model = self.processes.accelerator.prepare_model(tokens)
         self.controller = ClipFractionController.of(args)
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
@@ -367,7 +366,8 @@ class PPOTrainer(AnswersToFormerNames):
         self, rows: Sequence[Row], stream: Stream, iteration: int, first: int, *, measure: bool = True
     ) -> Rollout:
         encoded = [self.encode(row["prompt"]) for row in rows]
-        return self.worker(rows, encoded, stream=stream, iteration=iteration, first_index=first, measure=measure)
+        key: dict[str, Any] = {"stream": stream, "iteration": iteration, "first_index": first}
+        return self.worker(rows, encoded, **key, measure=measure, moved=self.optimizer_steps > 0)
 
     def _log(
         self, rollout: Rollout, aims: Targets, statistics: UpdateStatistics | None, move: Move | None

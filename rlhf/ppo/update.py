@@ -22,6 +22,7 @@ from rlhf.ppo.advantages import Targets
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import Processes
 from rlhf.ppo.objective import ValueLoss, clipped_loss, clipped_value_loss, masked_sum
+from rlhf.ppo.precision import is_half
 from rlhf.ppo.rollout import Rollout
 
 
@@ -132,13 +133,15 @@ def accumulate(
     """Gradients of one minibatch, piece by piece. Returns the five sums of a `Step` and max |ratio - 1|."""
     device = processes.accelerator.device
     own = rows[processes.rank :: processes.world_size]
-    length = max(1, int(targets.mask[own].any(0).sum()))
-    rows_at_once = processes.accelerator.unwrap_model(model).rows_at_once(rollout.prompt_ids.shape[1], length)
+    even = is_half(config)
+    length = rollout.length_of(own, targets.mask, even=even)
+    whole = processes.accelerator.unwrap_model(model)
+    rows_at_once = whole.rows_at_once(rollout.prompt_ids.shape[1], length, len(own))
     pieces = list(chunks(len(own), rows_at_once))
     sums, deviation = torch.zeros(5, dtype=torch.float64), torch.zeros(())
     for number, piece in enumerate(pieces):
         picked = own[list(piece)]
-        length = max(1, int(targets.mask[picked].any(0).sum()))
+        length = rollout.length_of(picked, targets.mask, even=even)
         ids = rollout.completion_ids[picked, :length].to(device)
         mask = targets.mask[picked, :length].to(device)
         places = rollout.prompt_ids.shape[1] + length

@@ -101,7 +101,7 @@ def test_another_type_is_one_line(name: str, field: str) -> None:
     ("options", "message"),
     [
         ({"train_scope": "last"}, "--train_scope: got 'last'; expected all or last_layer"),
-        ({"dtype": "bfloat16"}, "--dtype: got 'bfloat16'; expected float32 or float64"),
+        ({"dtype": "bfloat17"}, "--dtype: got 'bfloat17'; expected float32, float64 or bfloat16"),
         ({"max_iterations": "1"}, "--max_iterations: got '1'; expected a whole number"),
         ({"iteration_batch_size": 32.0}, "--iteration_batch_size: got 32.0; expected a whole number"),
         ({"kl_budget": math.inf}, "--kl_budget: got inf; expected a finite number"),

@@ -105,7 +105,7 @@ def expected_gradient(policy: Any, original: Any, args: PPOConfig, *, ways: str 
 def test_it_is_the_enumerated_gradient(monkeypatch: pytest.MonkeyPatch, split: bool, tile: int | None) -> None:
     policy, original = two_models()
     if not split:
-        monkeypatch.setattr(ChosenTokens, "_split", lambda _: None)
+        monkeypatch.setattr("rlhf.ppo.chosen.split_with_linear_head", lambda _: None)
     if tile:
         monkeypatch.setattr("rlhf.ppo.chosen.tokens_per_tile", lambda *_: tile)
     want = enumerated(policy, original)
