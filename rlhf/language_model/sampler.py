@@ -11,7 +11,7 @@ How this differs from `model.generate`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,8 +94,11 @@ def generate(
     pad_token_id: int,
     temperature: float = 1.0,
     suppress_tokens: Sequence[int] = (),
+    goes_on: Callable[[bool], bool] = bool,
 ) -> Completions:
     """Sample one completion a prompt, of at most T = uniform.shape[1] tokens.
+
+    `goes_on` is asked after each token whether to read another one, given whether a completion here has not ended.
 
     `model` is a causal LM in eval mode; `uniform` (B, T) holds one number a token. The tensors come back on the CPU.
     A model without a cache reads the whole text again for every token; one that reads masked tokens takes prompts of
@@ -110,6 +113,7 @@ def generate(
             pad_token_id=pad_token_id,
             temperature=temperature,
             suppress_tokens=suppress_tokens,
+            goes_on=goes_on,
         )
     device = next(model.parameters()).device
     ids, mask = pad_prompts(prompts, pad_token_id)
@@ -144,7 +148,7 @@ def generate(
         tokens[:, t], kept[:, t] = torch.where(alive, drawn, pad_token_id), alive
         logprobs[:, t] = torch.where(alive, at_one, 0.0).cpu()
         alive = alive & ~ending.after(tokens[:, : t + 1], prompts)
-        if not bool(alive.any()):
+        if not goes_on(bool(alive.any())):
             break
         step_ids, positions = tokens[:, t : t + 1], positions[:, -1:] + 1
         if cache is None:  # a model without one reads everything again

@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlhf.foundation.errors import InputError, Told
+from rlhf.ppo import sharding
 from rlhf.ppo.arrival import await_all, meeting_within
 from rlhf.ppo.company import Company, company
 from rlhf.ppo.failing_together import fail_together, of_rank, outcome_of
@@ -83,6 +84,29 @@ class Processes:
         with self.meeting():
             gathered: Tensor = self.accelerator.gather(value.reshape(1).to(self.accelerator.device))
             return gathered.max().cpu()
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the models lie in parts on the processes (FSDP2), so that every forward pass is a collective."""
+        return self.distributed_type == "FSDP"
+
+    @property
+    def saves(self) -> bool:
+        """Whether this process has a part in saving: it writes, or what it holds is gathered."""
+        return self.is_main or self.sharded
+
+    def any(self, here: bool) -> bool:
+        """Whether it is so on any process."""
+        return bool(self.sum(torch.tensor(float(here))))
+
+    def main_says(self, here: bool) -> bool:
+        """What the main process says, where others act on it; else what is so here."""
+        return self.any(here and self.is_main) if self.sharded else here
+
+    def prepared(self, module: torch.nn.Module) -> Any:
+        """What the loss is taken of, so that gradients are joined: by DDP, or by itself where it is cut."""
+        with self.meeting():
+            return module if self.sharded else self.accelerator.prepare_model(module)
 
     def main_does(self, action: Callable[[], None]) -> None:
         """Run `action` on the main process while the others wait; if it fails there, the others end quietly."""
@@ -275,7 +299,11 @@ def _start(use_cpu: bool, straggler_timeout: float) -> Processes:
             expected="what the file asks for",
             fix="install or start what is missing, or take accelerate_config.yaml (plain DDP)",
         ) from error
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and launched > 1:
+        sharding.take_up_fsdp_on_cpu(accelerator)
     got = str(accelerator.distributed_type.value)
+    if got == "FSDP":
+        sharding.require_known_plan(accelerator.state.fsdp_plugin)
     if launched != accelerator.num_processes:
         alone = "WORLD_SIZE" not in os.environ
         raise InputError(

@@ -12,12 +12,13 @@ from rlhf.foundation.errors import InputError
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.landing import STEP_BACK, Move
 from rlhf.ppo.rollout import Rollout
+from rlhf.ppo.sharding import own_part
 from rlhf.runs.ladder import Ladder
 
 
 def all_finite(model: torch.nn.Module) -> bool:
     """Whether every trained number of `model` (of this process's share of it) is finite."""
-    return all(bool(p.detach().isfinite().all()) for p in model.parameters() if p.requires_grad)
+    return all(bool(own_part(p.detach()).isfinite().all()) for p in model.parameters() if p.requires_grad)
 
 
 def what_to_lower(args: PPOConfig) -> str:

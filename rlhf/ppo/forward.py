@@ -22,6 +22,7 @@ from rlhf.language_model.sampler import position_ids, suppress
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic, ValuedOutput
 from rlhf.ppo.precision import forward_precision, full, head_logits, trunk_precision
+from rlhf.ppo.sharding import is_cut
 
 CPU_LOGITS_MB = 32  # stays in the cache: 256 was slower
 ACCELERATOR_LOGITS_MB = 2048
@@ -89,7 +90,9 @@ def read(
 
 
 def split_of(model: Any) -> TrunkAndHead | None:
-    """Trunk and head of the policy in `model`, where it has them."""
+    """Trunk and head of the policy in `model`, where it has them and they can be called apart."""
+    if is_cut(model):
+        return None
     return trunk_and_head(model.policy if isinstance(model, ActorCritic) else model)
 
 

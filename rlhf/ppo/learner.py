@@ -6,16 +6,17 @@ import dataclasses
 from os import PathLike
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.frozen_trunk import SharedTrunk
 from rlhf.foundation.model_digests import Inputs, model_inputs
 from rlhf.language_model.endings import never_sampled
-from rlhf.ppo import critic, policy
+from rlhf.ppo import critic, policy, sharding
 from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.distributed import Processes
 from rlhf.ppo.precision import require_frozen_base, require_precision
+from rlhf.ppo.sharding import WholeCopy
 
 
 class Learner(NamedTuple):
@@ -31,22 +32,24 @@ class Learner(NamedTuple):
     args: PPOConfig
     source: str
     original: Inputs
+    to_save: WholeCopy  # the policy
     shared: SharedTrunk | None  # below the last block, where that alone is trained
 
 
 def load_learner(
-    model: Any | str | PathLike[str], processing_class: Any, peft_config: Any, args: PPOConfig, device: torch.device
+    model: Any | str | PathLike[str], processing_class: Any, peft_config: Any, args: PPOConfig, processes: Processes
 ) -> Learner:
-    """Load the original, freeze what stays as it is, and add the adapter or critic if there is one.
+    """Load the original, freeze what stays as it is, add the adapter or critic if there is one; cut it where asked for.
 
     Raises InputError when the model cannot be used, nothing would be trained, or adapter or critic do not fit it.
     """
+    cut_later, device = processes.sharded, processes.accelerator.device
     require_precision(args, device)
     another = peft_config is not None
     require_frozen_base(args, adapter=another)
     model, tokenizer, source = policy.load_original(model, processing_class, dtype=args.dtype, another=another)
     args = dataclasses.replace(args, suppress_tokens=never_sampled(model, tokenizer, args.suppress_tokens))
-    model.to(device)
+    model.to("cpu" if cut_later else device)
     digests = model_inputs(model, tokenizer)
     trunk = critic.separate_trunk(model, tokenizer, args) if args.critic == "separate" else None
     if peft_config is not None:
@@ -55,6 +58,10 @@ def load_learner(
         policy.train_last_layer_only(model)
     policy.require_trainable(model, source)
     reference = policy.reference_of(model)
-    shared = SharedTrunk.of(model, reference) if args.train_scope == "last_layer" and not another else None
+    splits = args.train_scope == "last_layer" and not another and not cut_later
+    shared = SharedTrunk.of(model, reference) if splits else None
     whole = model if args.critic == "none" else critic.add_critic(model, trunk, [beginning_token(tokenizer)])
-    return Learner(model, reference, whole, tokenizer, args, source, digests, shared)
+    to_save = sharding.WholeCopy(model, cut=cut_later, is_main=processes.is_main)
+    if cut_later:
+        sharding.cut(model, reference, whole, device, processes.accelerator.state.fsdp_plugin, processes.meeting)
+    return Learner(model, reference, whole, tokenizer, args, source, digests, to_save, shared)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlhf.ppo.precision import HALF
 from rlhf.ppo.sampled import ROUNDING, Sampled, Score, apart, chosen_logprobs
+from rlhf.ppo.sharding import is_cut
 
 # Completions that are read once more in another precision.
 ROUNDED_ROWS = 32
@@ -97,7 +98,7 @@ def rounding_of(model: Any, few: Sampled, score: Score) -> float:
     There it is twice the largest difference that another precision makes on a few rows: batch shape, cache and
     kernels round differently.
     """
-    if working_precision(model) not in HALF:
+    if working_precision(model) not in HALF or is_cut(model):
         return ROUNDING
     ours, other = (chosen_logprobs(m, few, score) for m in (model, _in_precision(model, torch.float32)))
     return max(ROUNDING, 2 * apart(ours, other, few.completion_mask))
@@ -138,7 +139,7 @@ def rounding_fault(model: Any, sampled: Sampled, recorded: Tensor, score: Score)
     rounded weights move recorded and re-read log-probs alike (correlation 0.5 and more on a real model, 0 for weights
     that were trained further), by at most twice the standard deviation.
     """
-    if not isinstance(model, torch.nn.Module):
+    if not isinstance(model, torch.nn.Module) or is_cut(model):  # one that is cut has no copy
         return []
     few, mask = sampled.rows(slice(0, ROUNDED_ROWS)), sampled.completion_mask[:ROUNDED_ROWS]
     ours, precision = chosen_logprobs(model, few, score).double(), working_precision(model)

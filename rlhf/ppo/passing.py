@@ -29,10 +29,11 @@ MOST_HELD = 2**30  # bytes of states on the CPU; beyond it they are made again
 class PassingStates:
     """Takes the states of one policy from the sampler's own passes."""
 
-    def __init__(self, model: Any, shared: SharedTrunk | None, config: PPOConfig) -> None:
-        """`shared` is the trunk that `model` shares with its original, if its last block alone is trained."""
+    def __init__(self, model: Any, shared: SharedTrunk | None, config: PPOConfig, *, cut: bool = False) -> None:
+        """`shared` is the trunk that `model` shares with its original, if its last block alone is trained; a model
+        whose weights are `cut` over processes keeps nothing."""
         self.width, self.dtype = width(model), next(model.parameters()).dtype
-        whole = self.dtype in (torch.float32, torch.float64) and not config.bf16
+        whole = self.dtype in (torch.float32, torch.float64) and not config.bf16 and not cut
         kept = whole and cache_name(model) is not None
         split = trunk_and_head(model) if kept else None
         self.shared, self.head = shared, split.head if split is not None else None

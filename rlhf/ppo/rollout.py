@@ -27,6 +27,7 @@ from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic
 from rlhf.ppo.evidence import TraitsOfMeasured, seen_by_doctor
 from rlhf.ppo.goodness import Traits
+from rlhf.ppo.lockstep import in_step
 from rlhf.ppo.measuring import Measurer
 from rlhf.ppo.passing import PassingStates
 from rlhf.ppo.precision import forward_precision, is_half
@@ -106,12 +107,19 @@ class Together(Protocol):
     def sum(self, tensor: Tensor) -> Tensor: ...
     def naming(self, function: Callable[..., Any]) -> Callable[..., Any]: ...
     def begin(self, phase: str, *, alone: bool = False, share: tuple[int, int] | None = None) -> None: ...
+    @property
+    def sharded(self) -> bool: ...
+    def any(self, here: bool) -> bool: ...
 
 
 class Alone:
     """A process by itself."""
 
-    rank, world_size = 0, 1
+    rank, world_size, sharded = 0, 1, False
+
+    def any(self, here: bool) -> bool:
+        """What there is."""
+        return here
 
     def sum(self, tensor: Tensor) -> Tensor:
         """What there is."""
@@ -146,8 +154,8 @@ class RolloutWorker:
         """
         self.model, self.ref_model, self.tokenizer, self.config = model, ref_model, tokenizer, config
         self.measurer = Measurer(model, ref_model, config, critic, shared)
-        self.passing = PassingStates(model, shared, config)
         self.rewards, self.processes = rewards, processes or Alone()
+        self.passing = PassingStates(model, shared, config, cut=self.processes.sharded)
         self.sum_over_processes = self.processes.sum
         self.score: Score = self.processes.naming(rewards.values)
         self.device = next(model.parameters()).device
@@ -191,9 +199,12 @@ class RolloutWorker:
         }
         return rollout
 
-    def _own_chunks(self, count: int) -> list[range]:
+    def _shares(self, count: int) -> list[list[range]]:
         every = list(chunks(count, self.config.per_device_generation_batch_size))
-        return every[self.processes.rank :: self.processes.world_size]
+        return [every[rank :: self.processes.world_size] for rank in range(self.processes.world_size)]
+
+    def _own_chunks(self, count: int) -> list[range]:
+        return self._shares(count)[self.processes.rank]
 
     def _sample(
         self,
@@ -212,9 +223,9 @@ class RolloutWorker:
         ids = torch.zeros(count, length, dtype=torch.long)
         mask = torch.zeros(count, length, dtype=torch.long)
         logprobs = torch.zeros(count, length, dtype=torch.float64)
-        width = prompt_ids.shape[1]
+        width, together = prompt_ids.shape[1], self.processes.sharded
         states = self.passing.room(count, width, length, moved=moved) if keep else None
-        for chunk in self._own_chunks(count):
+        for chunk, is_own in in_step(self._shares(count), self.processes.rank, together=together):
             numbers = uniforms(config.seed, stream, (first + i for i in chunk), length, iteration=iteration)
             with self.passing.into(states, chunk, width), forward_precision(config, self.model, self.device):
                 done = generate(
@@ -225,7 +236,10 @@ class RolloutWorker:
                     pad_token_id=pad,
                     temperature=config.temperature,
                     suppress_tokens=config.suppress_tokens,
+                    goes_on=self.processes.any if together else bool,
                 )
+            if not is_own:
+                continue
             own = slice(chunk.start, chunk.stop)
             ids[own], mask[own], logprobs[own] = (
                 done.completion_ids,
@@ -267,30 +281,39 @@ class RolloutWorker:
         lengths = rollout.completion_mask.sum(1)
         rollout.rewards = self.rewards.total(rollout.reward_values, rollout.ended, lengths)
 
+    def _pieces(self, rollout: Rollout, chunks: Sequence[range]) -> list[tuple[slice, int]]:
+        """Rows that are read at once, and how many of their tokens."""
+        found, width = [], rollout.prompt_ids.shape[1]
+        own_of_a_step = self.config.minibatch_size // self.processes.world_size
+        for chunk in chunks:
+            length = rollout.length_of(chunk, even=is_half(self.config))
+            for piece in self.measurer.pieces(len(chunk), width + length, length, own_of_a_step):
+                found.append((slice(chunk.start + piece.start, chunk.start + piece.stop), length))
+        return found
+
     def _measure(self, rollout: Rollout, looked_at: int = 0) -> None:
         """Old log-probs, exact KL, k1, k3, entropy and values; the traits of the first `looked_at` completions."""
         columns = {name: torch.zeros(len(rollout), dtype=torch.float64) for name in ("kl", "k1", "k3", "entropy")}
         tokens = {name: torch.zeros_like(rollout.sampler_logprobs) for name in self.measurer.names}
-        width = rollout.prompt_ids.shape[1]
-        before = width if self.passing.shared else 0  # places of a row's states that stand before its completion
+        # Places of a row's states that stand before its completion.
+        before = rollout.prompt_ids.shape[1] if self.passing.shared else 0
         watch = TraitsOfMeasured(rollout.sampled.rows(slice(0, looked_at)), rollout.vocabulary) if looked_at else None
-        own_of_a_step = self.config.minibatch_size // self.processes.world_size
-        for chunk in self._own_chunks(len(rollout)):
-            length = rollout.length_of(chunk, even=is_half(self.config))
-            for piece in self.measurer.pieces(len(chunk), width + length, length, own_of_a_step):
-                own = slice(chunk.start + piece.start, chunk.start + piece.stop)
-                measured = self.measurer(
-                    rollout.prompt_ids[own],
-                    rollout.prompt_mask[own],
-                    rollout.completion_ids[own, :length],
-                    rollout.completion_mask[own, :length],
-                    states=rollout.states[own, : before + length] if rollout.states is not None else None,
-                    witness=watch.witness(own) if watch else None,
-                )
-                for name, values in measured.tokens.items():
-                    tokens[name][own, :length] = values
-                for name, values in measured.sums.items():
-                    columns[name][own] = values
+        shares = [self._pieces(rollout, chunks) for chunks in self._shares(len(rollout))]
+        for (own, length), is_own in in_step(shares, self.processes.rank, together=self.processes.sharded):
+            measured = self.measurer(
+                rollout.prompt_ids[own],
+                rollout.prompt_mask[own],
+                rollout.completion_ids[own, :length],
+                rollout.completion_mask[own, :length],
+                states=rollout.states[own, : before + length] if rollout.states is not None else None,
+                witness=watch.witness(own) if watch and is_own else None,
+            )
+            if not is_own:
+                continue
+            for name, values in measured.tokens.items():
+                tokens[name][own, :length] = values
+            for name, values in measured.sums.items():
+                columns[name][own] = values
         if self.processes.world_size > 1 or not self.passing.shared:
             rollout.states = None  # no update reads them: they are another process's, or the head's
         if watch is not None:

@@ -22,6 +22,7 @@ from rlhf.foundation.digests import SEAL, file_digest, write_sealed
 from rlhf.foundation.errors import InputError, write_failure
 from rlhf.foundation.files import read_as
 from rlhf.foundation.model_directory import replacing_directory
+from rlhf.ppo.sharding import cut_like, whole
 
 KEPT = 2
 ADAM_TENSORS = ("exp_avg", "exp_avg_sq", "step")
@@ -38,26 +39,30 @@ class State(NamedTuple):
 
 def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Adam's moments and step counts by parameter name: "NAME/exp_avg", ..."""
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        for key in ADAM_TENSORS:
-            if parameter in optimizer.state:
-                tensors[f"{name}/{key}"] = optimizer.state[parameter][key].detach().cpu().contiguous().clone()
-    return tensors
+    return {
+        f"{name}/{key}": _on_cpu(optimizer.state[parameter][key])
+        for name, parameter in model.named_parameters()
+        for key in ADAM_TENSORS
+        if parameter in optimizer.state
+    }
+
+
+def _on_cpu(tensor: Tensor) -> Tensor:
+    return whole(tensor.detach()).cpu().contiguous().clone()
 
 
 def restore_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put `optimizer_tensors` back, on their parameter's device."""
     for name, parameter in model.named_parameters():
         if f"{name}/exp_avg" in tensors:
-            optimizer.state[parameter] = {
-                key: tensors[f"{name}/{key}"].clone().to(parameter.device) for key in ADAM_TENSORS
-            }
+            moments = {key: cut_like(tensors[f"{name}/{key}"].clone(), parameter) for key in ("exp_avg", "exp_avg_sq")}
+            step = tensors[f"{name}/step"].clone().to(parameter.device)
+            optimizer.state[parameter] = {**moments, "step": step}
 
 
 def trained_parameters(model: torch.nn.Module) -> dict[str, Tensor]:
     """The parameters that training changes, by name, on the CPU."""
-    return {n: p.detach().cpu().contiguous().clone() for n, p in model.named_parameters() if p.requires_grad}
+    return {n: _on_cpu(p) for n, p in model.named_parameters() if p.requires_grad}
 
 
 def restore_parameters(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -72,7 +77,7 @@ def restore_parameters(model: torch.nn.Module, tensors: Mapping[str, Tensor]) ->
         )
     with torch.no_grad():
         for name, parameter in own.items():
-            parameter.copy_(tensors[name])
+            parameter.copy_(cut_like(tensors[name], parameter))
 
 
 def save_state(directory: Path, state: State) -> None:

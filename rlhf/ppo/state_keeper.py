@@ -35,11 +35,13 @@ class StateKeeper:
         kl_controller: KLController,
         landing: Landing,
         *,
+        writes: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`directory` holds the states; `clock` tells seconds."""
+        """`directory` holds the states; `clock` tells seconds; one that does not write helps to gather a cut model."""
         self.directory, self.learner, self.optimizer = directory, learner, optimizer
-        self.controller, self.kl_controller, self.landing, self._clock = controller, kl_controller, landing, clock
+        self.controller, self.kl_controller, self.landing = controller, kl_controller, landing
+        self._clock, self.writes = clock, writes
         trained = (p for p in learner.parameters() if p.requires_grad)
         self.size = 3 * sum(p.numel() * p.element_size() for p in trained)  # bytes, with Adam's two moments
         self.saved: int | None = None  # the iteration that the latest state of this process goes on with
@@ -56,7 +58,8 @@ class StateKeeper:
         kept["landing"] = self.landing.state()
         tensors = {**state.optimizer_tensors(self.learner, self.optimizer), **self.landing.tensors()}
         parameters = state.trained_parameters(self.learner)
-        state.save_state(self.directory, state.State(iteration, parameters, tensors, kept))
+        if self.writes:
+            state.save_state(self.directory, state.State(iteration, parameters, tensors, kept))
         self.saved, self._ended = iteration, self._clock()
         self._took = self._ended - started
 

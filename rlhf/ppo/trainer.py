@@ -95,12 +95,11 @@ class PPOTrainer(AnswersToFormerNames):
         self.processes.require_divisor_of(args.minibatch_size)
         self.processes.watch(args.straggler_timeout)
         agreement.require_same_options(self.processes, args.resolved())
-        device = self.processes.accelerator.device
         rewards = self.processes.all_do(lambda: as_reward_functions(reward_funcs, reward_processing_classes))
         self.processes.all_do(lambda: self._take(rewards, train_dataset, eval_dataset))
-        loaded = self.processes.all_do(lambda: load_learner(model, processing_class, peft_config, args, device))
-        self.model, self.ref_model, self.learner, self.tokenizer, self.args, self.source, self.inputs, shared = loaded
-        args = self.args
+        loaded = self.processes.all_do(lambda: load_learner(model, processing_class, peft_config, args, self.processes))
+        self.model, self.ref_model, self.learner, self.tokenizer, self.args, self.source, self.inputs = loaded[:7]
+        args, self.to_save, shared = self.args, loaded.to_save, loaded.shared
         self.processes.all_do(self._fit)
         agreement.require_same_inputs(self.processes, self.inputs)
         self.schedule = PromptSchedule(len(self.train_rows), num_generations=args.num_generations, seed=args.seed)
@@ -110,17 +109,15 @@ class PPOTrainer(AnswersToFormerNames):
         first = [beginning_token(self.tokenizer)] * 4
         self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=self.processes.is_main)
         self.optimizer = optimizer_of(critic.parameter_groups(self.learner, self.model), args)
-        tokens = chosen.ChosenTokens(self.learner, args, shared, self.ref_model)
-        with self.processes.meeting():
-            self.train_model = self.processes.accelerator.prepare_model(tokens)
+        self.train_model = self.processes.prepared(chosen.ChosenTokens(self.learner, args, shared, self.ref_model))
         self.controller = ClipFractionController.of(args)
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
         self.landing = Landing(args.kl_budget)
         of_run = (self.learner, self.optimizer, self.controller, self.kl_controller, self.landing)
-        self.keeper = StateKeeper(self.run.state, *of_run)
+        self.keeper = StateKeeper(self.run.state, *of_run, writes=self.processes.is_main)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
-        self.checkpoints = Checkpoints(self.model, self.tokenizer)
+        self.checkpoints = Checkpoints(self.to_save.model, self.tokenizer)
         self.normalization, self._begun = reward_constants, False
         wanted = self.processes.is_main and (callbacks or args.report_to)
         self.tracking = Tracking(callbacks, args, self.model, self.tokenizer) if wanted else None
@@ -188,7 +185,7 @@ class PPOTrainer(AnswersToFormerNames):
             kl = float((evaluation := self._evaluate()).kl.mean())
         back = self.landing.too_far(kl)
         self.stop_reason = None if back else self._stop_reason(kl)
-        if self.stop_reason is not None and self.keeper.saved not in (None, self.iteration) and self.processes.is_main:
+        if self.stop_reason is not None and self.keeper.saved not in (None, self.iteration) and self.processes.saves:
             self._save_state()  # before the last rung, which a longer run makes again
         self.landing.read(kl)
         target = None if back else self.ladder.target_passed(max(kl, self.landing.arrived(kl) * self.args.kl_budget))
@@ -243,7 +240,7 @@ class PPOTrainer(AnswersToFormerNames):
         self.completions_seen += len(rollout)
         has_rung = self.ladder.rungs[-1:] and self.ladder.rungs[-1].iteration == self.iteration
         self.iteration += 1
-        if self.processes.is_main and (has_rung or self.keeper.due()):
+        if self.processes.saves and self.processes.main_says(has_rung or self.keeper.due()):
             self._save_state()
 
     def _stop_reason(self, kl: float) -> str | None:
@@ -270,6 +267,7 @@ class PPOTrainer(AnswersToFormerNames):
         name = self.ladder.name_for(target, float(evaluation.kl.mean()))
         require_scores(evaluation.scored, f"the evaluation samples of rung {name}")
         rung = rungs.describe(name, target, evaluation, **self._counters())
+        self.to_save.renew()
         self.processes.begin(f"saving rung {name}", alone=True)
         if not self.processes.is_main:
             self.ladder.rungs.append(rung)
@@ -343,7 +341,8 @@ class PPOTrainer(AnswersToFormerNames):
             "normalization": self.normalization._asdict() if self.normalization else None,
         }
         self.keeper.save(self.iteration, values)
-        self.run.write(files=self.run.digests())
+        if self.processes.is_main:
+            self.run.write(files=self.run.digests())
 
     def _restore(self, saved: state.State) -> None:
         self.keeper.restore(saved)

@@ -24,6 +24,7 @@ from rlhf.ppo.distributed import Processes
 from rlhf.ppo.objective import ValueLoss, clipped_loss, clipped_value_loss, masked_sum
 from rlhf.ppo.precision import is_half
 from rlhf.ppo.rollout import Rollout
+from rlhf.ppo.sharding import clip_grad_norm
 
 
 class UpdateStatistics(NamedTuple):
@@ -93,7 +94,7 @@ def update(
         if tokens == 0:  # every completion of it was left out
             continue
         sums, deviation = accumulate(model, rollout, targets, rows, tokens, config, processes)
-        grad_norm = processes.accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        grad_norm = clip_grad_norm(list(model.parameters()), config.max_grad_norm)
         warm = warmup_factor(steps_before + len(steps), config.warmup_steps)
         for group, rate in zip(optimizer.param_groups, learning_rates, strict=False):
             group["lr"] = rate * warm
@@ -102,7 +103,7 @@ def update(
         if not steps:
             first_deviation = deviation
         outside, binding, approx_kl, of_values, clipped = processes.sum(sums).tolist()
-        steps.append(Step(epoch, outside, binding, approx_kl, of_values, clipped, tokens, float(grad_norm)))
+        steps.append(Step(epoch, outside, binding, approx_kl, of_values, clipped, tokens, grad_norm))
         stopped = config.early_stop_kl is not None and approx_kl / tokens > config.early_stop_kl
         if stopped:
             break
@@ -133,7 +134,7 @@ def accumulate(
     """Gradients of one minibatch, piece by piece. Returns the five sums of a `Step` and max |ratio - 1|."""
     device = processes.accelerator.device
     own = rows[processes.rank :: processes.world_size]
-    even = is_half(config)
+    even = is_half(config) or processes.sharded  # where every pass is a collective all take equally many
     length = rollout.length_of(own, targets.mask, even=even)
     whole = processes.accelerator.unwrap_model(model)
     rows_at_once = whole.rows_at_once(rollout.prompt_ids.shape[1], length, len(own))
@@ -146,8 +147,9 @@ def accumulate(
         mask = targets.mask[picked, :length].to(device)
         places = rollout.prompt_ids.shape[1] + length
         states = rollout.states[picked, :places].to(device) if rollout.states is not None else None
-        last = number == len(pieces) - 1
-        # Only the last piece's passes speak with the other processes: buffers before it, gradients during the backward.
+        last = processes.sharded or number == len(pieces) - 1
+        # Only the last piece's passes speak with the other processes: buffers before it, gradients during the backward;
+        # all of them where the model is cut.
         meeting = processes.meeting if last else nullcontext
         with nullcontext() if last else processes.accelerator.no_sync(model):
             with meeting():
