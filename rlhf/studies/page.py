@@ -14,20 +14,23 @@ from rlhf.foundation.files import write_text
 from rlhf.inspection import report
 from rlhf.inspection.display import script_json
 from rlhf.inspection.figures import GOLD, PALETTE, Chart, rgba, titled
+from rlhf.inspection.scoring import PROXY
 from rlhf.studies.groups import Group, gold_band
 
 if TYPE_CHECKING:
-    from rlhf.inspection.overoptimisation import Onset
+    from rlhf.inspection.overoptimisation import Course, Onset
 
 ROOT_KL = "√KL(policy ‖ original), √nats per completion"
 
 
 def study_charts(groups: Sequence[Group]) -> dict[str, Chart]:
-    """By name: a chart a factor, all groups coloured by its value; then a chart a group with its cells and proxies."""
+    """By name: a chart a factor, all groups coloured by its value; then of each group its gold and its proxies."""
     factors = [name for name, _ in groups[0].values] if groups else []
     bands = [gold_band(group) for group in groups]
     charts = {f"gold by {name}": _by_factor(name, groups, bands) for name in factors}
-    return charts | {f"group {group.name}": _of_group(group, band) for group, band in zip(groups, bands, strict=True)}
+    for group, band in zip(groups, bands, strict=True):
+        charts |= {f"gold of {group.name}": _gold_of(group, band), f"proxies of {group.name}": _proxies_of(group)}
+    return charts
 
 
 def _by_factor(name: str, groups: Sequence[Group], bands: Sequence[Any]) -> Chart:
@@ -42,28 +45,29 @@ def _by_factor(name: str, groups: Sequence[Group], bands: Sequence[Any]) -> Char
     return Chart(f"by-{name}", f"Gold along √KL by {name}", note, figure, by_iteration=False, quantity="gold")
 
 
-def _of_group(group: Group, band: Any) -> Chart:
+def _gold_of(group: Group, band: Any) -> Chart:
     figure = go.Figure()
     _shade(figure, band, GOLD)
-    figure.add_scatter(x=band.d, y=band.mean, mode="lines", line={"color": GOLD, "width": 3}, name="gold")
-    for number, (gold, proxy) in enumerate(zip(group.courses(), group.courses("proxy"), strict=True)):
-        seed = f"seed {group.cells[number].stage.values['seed']}"
-        figure.add_scatter(
-            x=gold.d,
-            y=gold.means,
-            mode="lines",
-            line={"color": GOLD, "width": 1},
-            name=f"gold, {seed}",
-            showlegend=False,
-        )
-        figure.add_scatter(
-            x=proxy.d, y=proxy.means, mode="lines", name=f"proxy, {seed}", yaxis="y2",
-            line={"color": PALETTE[0], "width": 1, "dash": "dot"}, showlegend=number == 0,
-        )  # fmt: skip
+    figure.add_scatter(x=band.d, y=band.mean, mode="lines", line={"color": GOLD, "width": 3}, name="mean")
+    _each(figure, group, group.courses())
     titled(figure, ROOT_KL, "gold")
-    figure.update_layout(yaxis2={"overlaying": "y", "side": "right", "title": {"text": "proxy (each its own)"}})
-    note = "thin: each cell; dotted: each cell's own proxy, never averaged; band: 95 % over seeds and samples"
-    return Chart(f"group-{group.name}", group.name, note, figure, by_iteration=False, quantity="gold")
+    note = "thin: each cell; band: 95 % over seeds and samples"
+    return Chart(f"gold-{group.name}", f"Gold: {group.name}", note, figure, by_iteration=False, quantity="gold")
+
+
+def _proxies_of(group: Group) -> Chart:
+    figure = go.Figure()
+    _each(figure, group, group.courses(PROXY))
+    titled(figure, ROOT_KL, "proxy")
+    note = "each cell by its own reward model, whose scale no other has"
+    return Chart(f"proxy-{group.name}", f"Proxies: {group.name}", note, figure, by_iteration=False, quantity="proxy")
+
+
+def _each(figure: go.Figure, group: Group, courses: Sequence[Course]) -> None:
+    for number, (cell, one) in enumerate(zip(group.cells, courses, strict=True)):
+        line = {"color": PALETTE[number % len(PALETTE)], "width": 1}
+        name = f"seed {cell.stage.values['seed']}"
+        figure.add_scatter(x=one.d, y=one.means, mode="lines", line=line, name=name)
 
 
 def _shade(figure: go.Figure, band: Any, colour: str) -> None:
@@ -112,6 +116,8 @@ def group_row(group: Group) -> dict[str, Any]:
 
 def onset_text(onset: Onset) -> str:
     """Where gold is highest over all cells of a group, nats, and whether that is an onset."""
+    if onset.status == "constant":
+        return "the same on every sample"
     low, high = (value**2 for value in onset.interval)
     where = f"{onset.d**2:.1f} nats ({low:.1f} to {high:.1f})"
     return where if onset.status == "onset" else f"{onset.status.replace('_', ' ')}; highest at {where}"

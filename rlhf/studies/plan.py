@@ -36,8 +36,8 @@ class Stage:
 
     @property
     def key(self) -> str:
-        """Twelve hexadecimal digits."""
-        kept = {name: value for name, value in self.resolved.items() if name not in WITHOUT}
+        """Twelve hexadecimal digits, of the options as given: one that a later version adds changes nothing."""
+        kept = {name: self.resolved.get(name, value) for name, value in self.options.items() if name not in WITHOUT}
         return value_digest([self.kind, kept, {role: one.key for role, one in self.needs.items()}])[-12:]
 
     @property

@@ -155,3 +155,18 @@ def test_a_real_study_has_its_tables_page_and_figures(tmp_path: Path) -> None:
     before = (found.root / "cells.csv").read_bytes()
     assert module.study(**options, seeds=[0], quiet=True).failed == {}
     assert (found.root / "cells.csv").read_bytes() == before
+
+
+def test_an_option_that_a_later_version_adds_makes_nothing_anew(options: dict[str, Any]) -> None:
+    for stage in plan(StudyConfig(**options)):
+        later = Stage(stage.kind, stage.options, {**stage.resolved, "another": 1}, stage.needs, stage.name)
+        assert later.place == stage.place
+        assert Stage(stage.kind, {**stage.options, "seed": 9}, {}, stage.needs, stage.name).place != stage.place
+
+
+def test_another_text_under_the_same_name_is_another_model(options: dict[str, Any], tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("One.\n\nTwo.")
+    before = {stage.place for stage in plan(StudyConfig(**options, corpus=str(corpus)))}
+    corpus.write_text("One.\n\nThree.")
+    assert before.isdisjoint(stage.place for stage in plan(StudyConfig(**options, corpus=str(corpus))))
