@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from labeling.chat import chat_turns
-from labeling.pairs import Pair
+from labeling.pairs import Pair, with_first
 from labeling.screens import NO_PROMPT, Screen
 from labeling.server import locked
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_as, read_jsonl, read_object, write_json, write_jsonl
-from rlhf.foundation.records import Comparison, FirstChoice, Label, LabelName
+from rlhf.foundation.records import Comparison, Label, LabelName
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,9 +78,7 @@ class Task:
         """
         assert self.second is not None
         if before is not None:
-            made, blind = self.comparison(meaning, **rest), self.comparison(before, **rest)
-            side: FirstChoice = "tie" if blind.tie else "chosen" if blind.chosen == made.chosen else "rejected"
-            return dataclasses.replace(made, first=side)
+            return with_first(self.comparison(meaning, **rest), self.comparison(before, **rest))
         shown = Pair(self.uid, self.prompt, *((self.second, self.text) if self.swapped else (self.text, self.second)))
         if meaning == "tie":  # the texts in their own order: a tie has no left and right
             return Pair(self.uid, self.prompt, self.text, self.second).answered("tie", **rest)

@@ -56,6 +56,12 @@ class Wanted:
         """What a value means, in any case, "" where nobody says."""
         return self.meanings.get(value, self.meanings.get(value.lower(), ""))
 
+    def before(self, cell: Any) -> str | None:
+        """What the value of a blind first answer means: None without one, "" where nobody says."""
+        value = "" if cell is None else str(cell).strip()
+        meaning = self.meaning(value) if value else SKIP
+        return None if meaning == SKIP else meaning
+
     def outcome(self, one: Annotation, said: set[str], texts: Sequence[str]) -> Outcome:
         """What an annotation whose values mean `said` says of these texts, or why nothing."""
         said = said - {SKIP}
@@ -90,6 +96,7 @@ class _Read:
     controls: set[str] = dataclasses.field(default_factory=set)
     kinds: set[str] = dataclasses.field(default_factory=set)
     unknown: Counter[str] = dataclasses.field(default_factory=Counter)
+    unknown_first: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 def read_answers(
@@ -146,6 +153,9 @@ def _read(read: _Read, items: Iterable[Item], wanted: Wanted, exchange: Exchange
             said = {wanted.meaning(value) for value in one.values}
             if "" in said:
                 _note_unknown(read, wanted, one, raw)
+            before = wanted.before(raw.get("before"))
+            if before == "":
+                read.unknown_first[str(raw["before"])] += 1
             read.table.add(
                 uid,
                 texts,
@@ -154,7 +164,7 @@ def _read(read: _Read, items: Iterable[Item], wanted: Wanted, exchange: Exchange
                 number=one.number,
                 outcome=wanted.outcome(one, said, texts),
                 reference=one.ground_truth,
-                rest=(one.updated_at, one.lead_time),
+                rest=(one.updated_at, one.lead_time, before),
             )
 
 
@@ -180,6 +190,13 @@ def _control(path: Path, read: _Read, wanted: str) -> str:
 
 def _check_values(path: Path, read: _Read, wanted: Wanted) -> None:
     """Raise InputError that lists the values without a meaning, and says what kind of control they are of."""
+    if read.unknown_first:
+        raise InputError(
+            f"{path}, column {wanted.columns.first!r}",
+            got=f"values {', '.join(repr(value) for value, _ in read.unknown_first.most_common(8))}",
+            expected=f"what the rater said before any reasons were shown: {', '.join(wanted.names)}, or nothing",
+            fix="name them in --map, or rename the column if it holds something else",
+        )
     if not read.unknown:
         return
     listed = ", ".join(f"{value!r} ({n})" for value, n in read.unknown.most_common(8))

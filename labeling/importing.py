@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from labeling.annotations import Item, read_item
 from labeling.dialogues import read_exchange, read_pairs
 from labeling.import_reading import SKIP, Source, Wanted, read_answers
-from labeling.pairs import Answer, Pair
+from labeling.pairs import Answer, Pair, with_first
 from labeling.people import NOBODY, person
 from labeling.tables import Columns, Row, annotator_of, is_studio, need, read_rows
 from labeling.union import union
@@ -22,7 +22,7 @@ from rlhf.foundation.files import Advance, read_json
 from rlhf.foundation.json_arrays import is_array, iter_array
 from rlhf.foundation.lazy import Lazy
 from rlhf.foundation.moments import instant
-from rlhf.foundation.records import LABELS, Comparison, Label, LabelName, content_uid
+from rlhf.foundation.records import LABELS, Comparison, FirstChoice, Label, LabelName, content_uid
 
 SIDES: Mapping[str, Answer] = {"left": "first", "right": "second", "tie": "tie"}
 REFERENCE = "kept apart as reference (ground truth)"
@@ -96,10 +96,10 @@ def import_labels(
     table, names = answers.table, answers.names
 
     def label(place: int) -> Label:
-        (prompt, text), (created_at, lead_time) = table.content(place)
+        (prompt, text), (created_at, lead_time, first) = table.content(place)
         outcome, name = table.outcome(place), names[table.people[place]]
         said = cast(LabelName, outcome.said)
-        return Label(table.uid(place), prompt, text, said, name, created_at, lead_time, outcome.origin)
+        return Label(table.uid(place), prompt, text, said, name, created_at, lead_time, outcome.origin, first)
 
     counts = answers.counts
     own, passed_over = table.latest(names, reference=False)
@@ -151,11 +151,13 @@ def import_comparisons(
     table, names = answers.table, answers.names
 
     def comparison(place: int) -> Comparison:
-        (prompt, one, two), (created_at, lead_time) = table.content(place)
+        (prompt, one, two), (created_at, lead_time, first) = table.content(place)
         outcome = table.outcome(place)
         rest: dict[str, Any] = {"created_at": created_at, "lead_time": lead_time, "origin": outcome.origin}
+        rest["annotator"] = names[table.people[place]]
         pair = Pair(content_uid(prompt, *sorted((one, two))), prompt, one, two)
-        return pair.answered(SIDES[outcome.said], annotator=names[table.people[place]], **rest)
+        made = pair.answered(SIDES[outcome.said], **rest)
+        return made if first is None else with_first(made, pair.answered(SIDES[first], **rest))
 
     counts = answers.counts
     own, passed_over = table.latest(names, reference=False)
@@ -197,12 +199,26 @@ def _preferences(path: Path, rows: Sequence[Row], columns: Columns, annotator: s
                 tie=read_bool(row.cells.get("tie"), f"{row.place}, tie"),
                 created_at=created_at,
                 lead_time=read_seconds(row.cells.get("lead_time"), f"{row.place}, lead_time"),
+                first=_first_choice(row, columns.first),
             )
         )
     joined, superseded = union(made)
     counts.update(superseded)
     _need_some(path, joined, counts)
     return Imported(comparisons=joined, counts=counts)
+
+
+def _first_choice(row: Row, column: str) -> FirstChoice | None:
+    """What a row says was chosen before any reasons were shown. Raises InputError for another value."""
+    value = str(row.cells.get(column) or "").strip()
+    if value and value not in (names := get_args(FirstChoice)):
+        raise InputError(
+            f"{row.place}, column {column!r}",
+            got=repr(value),
+            expected=f"what the rater chose before any reasons were shown: {', '.join(names)}, or nothing",
+            fix="rename the column if it holds something else",
+        )
+    return cast(FirstChoice, value) if value else None
 
 
 def _open(path: Path, advance: Advance | None) -> Source:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
 from labeling.counting import plain
-from rlhf.foundation.records import Comparison, Origin, Sample, content_uid
+from rlhf.foundation.records import Comparison, FirstChoice, Origin, Sample, content_uid
 
 Answer = Literal["first", "second", "tie"]
 
@@ -60,6 +60,12 @@ class Pair:
             lead_time=lead_time,
             origin=origin,
         )
+
+
+def with_first(made: Comparison, blind: Comparison) -> Comparison:
+    """A comparison, with what the same rater chose of the same pair before any reasons were shown."""
+    side: FirstChoice = "tie" if blind.tie else "chosen" if blind.chosen == made.chosen else "rejected"
+    return replace(made, first=side)
 
 
 def fraction(*key: object) -> float:

@@ -26,12 +26,16 @@ STUDIO = {"annotation_id", "annotator", "lead_time", "updated_at"}
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of a table's columns; in an export of Label Studio, `text` is the data field and `label` the control."""
+    """Names of a table's columns; in an export of Label Studio, `text` is the data field and `label` the control.
+
+    `first` holds what a rater said before a reward model's reasons were shown; a table need not have it.
+    """
 
     text: str
     label: str
     prompt: str = ""
     annotator: str = ""
+    first: str = "first"
 
 
 class Row(NamedTuple):
@@ -158,6 +162,7 @@ def as_items(
         annotation = {
             "id": row.cells.get("annotation_id"),
             "completed_by": annotator_of(row.cells, columns.annotator, studio=studio),
+            "before": None if studio else row.cells.get(columns.first),
             "result": [{"from_name": columns.label, "value": value} for value in values],
             **{name: row.cells.get(name) for name in ("created_at", "updated_at", "lead_time")},
         }

@@ -13,6 +13,24 @@ from rewards.rules import RULES, RewardFunc
 from rlhf.foundation.errors import InputError
 
 FORMS = "FILE.py:NAME, FILE.yaml, or a model's directory or hub name, with :LABEL where it has several"
+_A_PATH = ("./", "../", "/", "~")
+_YAML = (".yaml", ".yml")
+
+
+def require_place(name: object) -> None:
+    """Raise InputError for a reward's name that begins as a path does (./, ../, /, ~) and leads to no directory.
+
+    Told without loading what loads models; what is in memory is passed over.
+    """
+    if not isinstance(name, str) or not name.startswith(_A_PATH) or ".py:" in name or name.endswith(_YAML):
+        return
+    if not os.path.isdir(name) and not os.path.isdir(name.rpartition(":")[0]):
+        raise InputError(
+            f"reward {name}",
+            got="a file" if os.path.exists(name) else "no such directory",
+            expected="a directory of `rlhf reward` or of a sequence classifier",
+            fix="check the path, or make one with `rlhf reward`",
+        )
 
 
 def names_a_function(spec: str) -> bool:
@@ -20,7 +38,7 @@ def names_a_function(spec: str) -> bool:
     file = spec.rpartition(":")[0]
     if spec in RULES or file.endswith(".py"):
         return True
-    return not (os.path.exists(spec) or os.path.exists(file) or "/" in spec or spec.endswith((".yaml", ".yml")))
+    return not (os.path.exists(spec) or os.path.exists(file) or "/" in spec or spec.endswith(_YAML))
 
 
 def load_function(spec: str) -> RewardFunc:

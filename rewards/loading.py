@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from rewards.by_name import FORMS, load_function
+from rewards.by_name import FORMS, load_function, require_place
 from rewards.calling import RewardFunction
 from rewards.classifier import ClassifierReward
 from rewards.classifier_files import holds_model, load_classifier_tokenizer
@@ -26,7 +26,6 @@ from rlhf.foundation.errors import InputError
 
 RewardModel = TokenRewardModel | PreferenceRewardModel | RewardEnsemble
 _HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
-_A_PATH = ("./", "../", "/", "~")
 
 
 def load_reward_model(directory: str | Path, *, device: torch.device | str | None = None) -> RewardModel:
@@ -90,8 +89,7 @@ def _named(name: str, label: str | int | None, device: torch.device | str | None
         raise _no_labels(f"reward {name}", label)
     if name not in RULES and name.endswith((".yaml", ".yml")):
         return read_reward(Path(name), lambda part: cast(Any, load_reward(part)))
-    if name.startswith(_A_PATH) and ".py:" not in name:
-        return load_reward_model(name)  # raises: no such directory
+    require_place(name)
     return load_function(name)
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rlhf.ppo.finetune import finetune
     from rlhf.ppo.trainer import PPOTrainer
     from rlhf.sampling import read_samples, sample
+    from rlhf.studies.study import study
     from rlhf.whole_loop.demo import demo
     from rlhf.whole_loop.inspect_runs import inspect
     from rlhf.whole_loop.reproduce import reproduce
@@ -71,6 +72,7 @@ __all__ = [
     "read_samples",
     "reproduce",
     "sample",
+    "study",
 ]
 
 __getattr__ = lazily(
@@ -101,6 +103,7 @@ __getattr__ = lazily(
         "read_samples": "rlhf.sampling",
         "reproduce": "rlhf.whole_loop.reproduce",
         "sample": "rlhf.sampling",
+        "study": "rlhf.studies.study",
     },
 )
 

@@ -32,11 +32,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rate": ("rlhf.commands.rate", "blind ratings: plan, push, pull, score"),
     "export": ("rlhf.commands.export", "one rung out as a model directory with a card"),
     "loop": ("rlhf.commands.loop", "rounds of label, reward, PPO"),
+    "study": ("rlhf.commands.study", "many runs over a grid: where overoptimisation starts"),
     "reproduce": ("rlhf.commands.reproduce", "do recorded work again and compare every number"),
 }
 # The map: where each command stands in the loop.
 MAP: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("all at once", ("demo", "loop")),
+    ("all at once", ("demo", "loop", "study")),
     ("1 a language model and its samples", ("pretrain", "sample")),
     ("2 labels", ("label",)),
     ("3 a reward, checked before it is trusted", ("reward", "compare", "probe")),

@@ -13,6 +13,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.held import place_of
 from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.memory import of_completions, require_memory
+from rlhf.foundation.model_names import require_names
 from rlhf.foundation.model_pair import Model, name_of
 from rlhf.foundation.options import LOWEST_TEMPERATURE, Options, Several, check_ranges, option
 from rlhf.foundation.outputs import check_output
@@ -107,6 +108,7 @@ def _sampled(config: SampleConfig) -> Sequence[Sample]:
     if config.output_path is not None:
         read = [name for name in (config.prompts, config.dataset_name) if isinstance(name, str)]
         check_output("--output_path", Path(config.output_path), overwrite=config.overwrite, inputs=read)
+    require_names(config.model_name_or_path)
     from rlhf.foundation.conversation import prompt_to_text
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
     from rlhf.language_model.sampler import sample_texts

@@ -60,6 +60,7 @@ LAYERS = (
     ("rlhf.ppo",),
     ("rlhf.evaluation",),
     ("rlhf.whole_loop",),
+    ("rlhf.studies",),
     ("rlhf.commands", "rlhf.cli", "rlhf.environment", "rlhf.ppo.__main__", "rlhf.__main__"),
 )
 HEIGHT = {room: height for height, rooms in enumerate(LAYERS) for room in rooms}

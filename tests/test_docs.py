@@ -19,6 +19,7 @@ from tests.pages import ROOT, blocks, commands, pages, run
 # Pages whose code needs more than a folder with a demo's files in it; their tests are elsewhere.
 OWN = "tests/rlhf/ppo/test_own_model.py"
 ELSEWHERE = {"docs/labeling.md": "tests/labeling/test_docs.py", "docs/own_model.md": OWN, "docs/own_loop.md": OWN}
+ELSEWHERE |= {"docs/cases/sentiment.md": "tests/test_cases.py"}
 ELSEWHERE |= {"docs/judge.md": "tests/rewards/judging/test_docs.py"}
 ELSEWHERE |= {f"docs/tutorials/{name}.md": "tests/test_tutorials.py" for name in ("command_line", "own_gpt")}
 WITH_CODE = [
@@ -135,7 +136,7 @@ def test_the_reference_names_every_command_module_and_recipe() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     files = [p for p in tracked if p.split("/")[0] in ("rlhf", "rewards", "labeling") and p.endswith(".py")]
     assert [p for p in files if not p.endswith("__init__.py") and f"`{Path(p).name}`" not in reference["modules"]] == []
-    assert len(re.findall(r"^## rlhf ", reference["commands"], re.MULTILINE)) == 26
+    assert len(re.findall(r"^## rlhf ", reference["commands"], re.MULTILINE)) == 27
     assert len(recipe_names()) == len(list(RECIPES.glob("*.yaml")))
 
 

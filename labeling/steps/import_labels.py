@@ -44,6 +44,9 @@ class ImportConfig(Options):
         "", help="column (or control) of the label; default: sentiment, comparison, or the only control"
     )
     prompt: str = option("", help="column (or data field) of the prompt, if any; comparisons: default prompt")
+    first: str = option(
+        "first", help="column of what a rater had said before a reward model's reasons were shown, where there is one"
+    )
     annotator_column: str = option("", help="column that names the annotator, if any; Label Studio's own is known")
     annotator: str = option(
         "", help="who answered where a row names nobody; default: imported, or several such people if others are named"
@@ -165,9 +168,9 @@ def _write(output: Path, config: ImportConfig, imported: Imported, tally: Tally)
 def _import(source: Path, config: ImportConfig, advance: Advance) -> Imported:
     common: dict[str, Any] = {"annotator": config.annotator, "advance": advance}
     if config.kind == "comparison":
-        columns = Columns(config.text, config.label, config.prompt or "prompt", config.annotator_column)
+        columns = Columns(config.text, config.label, config.prompt or "prompt", config.annotator_column, config.first)
         return import_comparisons(source, columns, parse_map(config.map, meanings=list(SIDES)), **common)
-    columns = Columns(config.text, config.label, config.prompt, config.annotator_column)
+    columns = Columns(config.text, config.label, config.prompt, config.annotator_column, config.first)
     return importing.import_labels(source, columns, parse_map(config.map), **common)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rewards.steps.reward_config import FittedReward, RewardConfig
 from rewards.steps.reward_data import load_reward_data
 from rlhf.foundation.locks import sole_writer
+from rlhf.foundation.model_names import require_names
 from rlhf.foundation.steps import step
 
 
@@ -17,6 +18,7 @@ def fit(config: RewardConfig) -> FittedReward:
     command writes into `output_dir`.
     """
     with sole_writer(config.output_dir):
+        require_names(config.model_name_or_path)
         data = load_reward_data(config, quiet=config.quiet)
         if data.is_comparisons:
             from rewards.steps.fit_comparisons import fit_to_comparisons

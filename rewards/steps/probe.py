@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rewards.by_name import require_place
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.given_records import Samples, samples_of
 from rlhf.foundation.held import place_of
 from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.memory import of_completions, require_memory
+from rlhf.foundation.model_names import require_names
 from rlhf.foundation.model_pair import Model, name_of
 from rlhf.foundation.options import Options, option
 from rlhf.foundation.records import Sample, content_uid, write_records
@@ -83,6 +85,8 @@ def probe(config: ProbeConfig) -> Probed:
 
 
 def _probed(config: ProbeConfig) -> Probed:
+    require_names(config.model_name_or_path)
+    require_place(config.reward)
     from rewards.attribution import loved_and_hated, occlusion, word_worths
     from rewards.loading import load_reward
     from rewards.probe import BaseLogProbs, search

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rewards.by_name import require_place
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import write_json
 from rlhf.foundation.given_records import samples_of
@@ -71,6 +72,8 @@ def compare(config: CompareConfig) -> Table[CompareRow]:
 
     Raises InputError.
     """
+    for reward in config.rewards:
+        require_place(reward)
     from rewards.calling import call_reward
     from rewards.distance import reward_distance
     from rewards.loading import load_reward

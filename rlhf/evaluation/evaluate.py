@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from labeling.pooling import POOLING_HELP, Method
+from rewards.by_name import require_place
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_text
 from rlhf.foundation.locks import sole_writer
@@ -132,6 +133,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     """
     from rlhf.runs.integrity import read_unchanged
 
+    for reward in (*config.gold_reward_model_path, *config.gold_reward_func, *config.quality_func):
+        require_place(reward)
     directory = open_run(config.run).directory
     ladder, changed = read_unchanged(directory, ("run.json", "ladder.json", "samples"), accept=config.accept_changes)
     for name in ("num_samples", "best_of_n_samples"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_jsonl
+from rlhf.foundation.model_names import require_names
 from rlhf.foundation.model_pair import Model
 from rlhf.foundation.options import Options, Several, option
 from rlhf.foundation.steps import step
@@ -91,6 +92,7 @@ def of_run(directory: Path) -> list[str]:
 
 def of_rollouts(config: DoctorConfig) -> Diagnosis:
     """Examine the rollouts of a file. Raises InputError."""
+    require_names(config.model_name_or_path, config.ref_model_name_or_path)
     from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
     from rlhf.language_model.endings import ending_of, require_ids
     from rlhf.ppo.doctor import examine

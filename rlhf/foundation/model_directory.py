@@ -26,6 +26,7 @@ from rlhf.foundation.files import current_umask, fsync_directory
 from rlhf.foundation.leftovers import sweep
 from rlhf.foundation.load_errors import LOAD_ERRORS, libraries_in_silence, load_failure
 from rlhf.foundation.locks import take_lock
+from rlhf.foundation.model_names import require_names
 from rlhf.foundation.model_pair import LanguageModel, Model
 
 # What libraries write beside the weights and what nobody should have to trust.
@@ -39,7 +40,7 @@ def load_tokenizer(name_or_path: Model) -> PreTrainedTokenizerBase:
     """
     if isinstance(name_or_path, LanguageModel):
         return cast(PreTrainedTokenizerBase, copy.deepcopy(name_or_path.tokenizer))
-    _require_directory_or_hub_name(name_or_path)
+    require_names(name_or_path)
     try:
         with libraries_in_silence():
             tokenizer = AutoTokenizer.from_pretrained(name_or_path)
@@ -57,7 +58,7 @@ def load_causal_lm(name_or_path: Model, *, dtype: torch.dtype = torch.float32) -
     """
     if isinstance(name_or_path, LanguageModel):
         return _copied(name_or_path.model, dtype)
-    _require_directory_or_hub_name(name_or_path)
+    require_names(name_or_path)
     base = adapter_base(name_or_path)
     if base is not None:
         return merged(load_adapter(load_causal_lm(base, dtype=dtype), name_or_path), name_or_path)
@@ -213,19 +214,3 @@ def _swap(temporary: Path, directory: Path) -> None:
     finally:
         if held is not None:
             os.close(held)
-
-
-def _require_directory_or_hub_name(name_or_path: str) -> None:
-    """A path that is meant as a path but is not there must not become a question to the hub."""
-    path = Path(name_or_path)
-    if not path.exists():
-        sweep(path.parent, path.name)  # killed while it was replaced, the model stands in a hidden directory
-    hub_name = name_or_path.count("/") <= 1 and not name_or_path.startswith((".", "/", "~")) and bool(name_or_path)
-    if path.is_dir() or (hub_name and not path.exists()):
-        return
-    raise InputError(
-        f"model {name_or_path!r}",
-        got="a file" if path.exists() else "no such directory",
-        expected="a model directory or a hub name",
-        fix="check the path",
-    )

@@ -12,15 +12,16 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
-class RoomyLayer(DynamicLayer):
+class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """One layer's keys and values (B, H, S, D), views of the first places of a larger room."""
 
     def __init__(self, layer: DynamicLayer, places: int) -> None:
         """Takes over what `layer` holds; `places` is how many tokens it will hold at most."""
-        super().__init__()
-        self.lazy_initialization(layer.keys, layer.values)
+        super().__init__()  # type: ignore[no-untyped-call]
+        held: Any = (layer.keys, layer.values)
+        self.lazy_initialization(*held)
         self.length = layer.get_seq_length()
-        self.rooms = [_with_room(tensor, places) for tensor in (layer.keys, layer.values)]
+        self.rooms = [_with_room(tensor, places) for tensor in held]
         self._look()
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:

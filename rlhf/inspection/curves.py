@@ -100,9 +100,16 @@ def kl_chart(stories: Sequence[Story]) -> Chart:
 
 
 def run_straightness(run: Run) -> Straightness | None:
-    """The line through √KL against optimiser steps of one run."""
-    steps = [float(row["optimizer_steps"]) for row in run.metrics]
-    return straightness(steps, [sqrt_kl(row["kl_per_completion"]) for row in run.metrics])
+    """The line through √KL against optimiser steps of one run, as far as its updates were whole."""
+    rows = run.metrics[: whole_updates(run)]
+    steps = [float(row["optimizer_steps"]) for row in rows]
+    return straightness(steps, [sqrt_kl(row["kl_per_completion"]) for row in rows])
+
+
+def whole_updates(run: Run) -> int:
+    """How many lines describe policies that whole updates made: those after a shortened one do not."""
+    shortened = (i for i, row in enumerate(run.metrics, start=1) if row.get("kl_landing"))
+    return next(shortened, len(run.metrics))
 
 
 def straightness_chart(stories: Sequence[Story]) -> Chart:

@@ -35,7 +35,7 @@ def invert_cdf(weights: Tensor, uniform: Tensor) -> Tensor:
     """
     uniform = uniform[:, None].to(weights.dtype)
     width = min(BLOCK, weights.shape[-1])
-    blocks = nn.functional.pad(weights, (0, -weights.shape[-1] % width)).unflatten(-1, (-1, width))  # (B, V/w, w)
+    blocks = nn.functional.pad(weights, (0, -weights.shape[-1] % width)).view(len(weights), -1, width)  # (B, V/w, w)
     sums = blocks.sum(-1)
     block, rest = _first_beyond(sums, uniform * sums.cumsum(-1)[:, -1:])
     inside = blocks.gather(1, block[..., None].expand(-1, -1, width)).squeeze(1)  # (B, w)

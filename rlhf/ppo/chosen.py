@@ -16,18 +16,21 @@ from torch.autograd.function import once_differentiable
 from rlhf.foundation.causal_lm import layer_count, vocabulary_rows, width
 from rlhf.foundation.frozen_trunk import SharedTrunk
 from rlhf.foundation.trunk_and_head import TrunkAndHead
-from rlhf.language_model.sampler import IMPOSSIBLE, chunks
+from rlhf.language_model.sampler import IMPOSSIBLE, chunks, suppress
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.forward import (
     completion_forward,
     completion_states,
     logits_bytes,
+    read,
     rows_per_chunk,
     rows_per_trunk,
     split_of,
+    tokens_per_tile,
 )
 from rlhf.ppo.objective import in_place, selected_logprobs
-from rlhf.ppo.precision import full, is_half, shared_rows
+from rlhf.ppo.precision import full, head_logits, is_half, shared_rows
+from rlhf.ppo.prefix_kl import Logits, prefix_kl
 from rlhf.ppo.recomputing import blocks_to_recompute, recomputed
 
 KEPT_TIMES = 4  # the update may hold so many times what scoring may: logits,
@@ -39,14 +42,21 @@ class Chosen(NamedTuple):
 
     logprobs: Tensor  # (B, T) nats, tempered as in sampling
     values: Tensor | None  # (B, T), with a critic
+    kl: Tensor | None = None  # (B, T) exact at the prefix before each, nats, with --kl_gradient exact
 
 
 class ChosenTokens(nn.Module):
     """The learner as the optimiser's loss sees it, one module with one forward, so that DDP sees every gradient."""
 
-    def __init__(self, learner: nn.Module, config: PPOConfig, shared: SharedTrunk | None = None) -> None:
-        """`learner` is the policy, or an `ActorCritic`; `shared` its trunk, if the last block alone is trained."""
+    def __init__(
+        self, learner: nn.Module, config: PPOConfig, shared: SharedTrunk | None = None, original: Any = None
+    ) -> None:
+        """`learner` is the policy, or an `ActorCritic`; `shared` its trunk, if the last block alone is trained.
+
+        `original` is read too where the gradient of the KL is exact.
+        """
         super().__init__()
+        self._original = (original,) if config.kl_gradient == "exact" else ()  # in a tuple it is no part of the module
         self.learner, self.config, self._shared = learner, config, shared
         self._recomputed = tuple(blocks_to_recompute(learner)) if config.gradient_checkpointing else ()
 
@@ -61,18 +71,35 @@ class ChosenTokens(nn.Module):
 
         `states` (B, P + T, H) are what entered the last block when the frozen trunk read them.
         """
-        given = self._shared.policy.giving(states) if self._shared and states is not None else nullcontext()
-        with given, recomputed(self._recomputed):
-            return self._chosen(prompt_ids, prompt_mask, ids, mask)
+        given, shared = (prompt_ids, prompt_mask, ids, mask), self._shared if states is not None else None
+        with torch.no_grad(), shared.original.giving(states) if shared and states is not None else nullcontext():
+            original = [read(model, *given, self.config).logits for model in self._original]
+        passing = shared.policy.giving(states) if shared and states is not None else nullcontext()
+        with passing, recomputed(self._recomputed):
+            return self._chosen(*given, *original)
 
-    def _chosen(self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Chosen:
+    def _chosen(
+        self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor, original: Logits | None = None
+    ) -> Chosen:
         split = split_with_linear_head(self.learner)
         if split is None:
             logits, values = completion_forward(self.learner, prompt_ids, prompt_mask, ids, self.config)
-            return Chosen(selected_logprobs(logits, ids), values)
+            return Chosen(selected_logprobs(logits, ids), values, self._kl(logits[mask].__getitem__, original, mask))
         last, values = completion_states(self.learner, split, prompt_ids, prompt_mask, ids, self.config)
-        found = head_logprobs(last[mask], cast(nn.Linear, split.head), ids[mask], self.config)
-        return Chosen(in_place(found, mask), values)
+        states = last[mask]
+        found = head_logprobs(states, cast(nn.Linear, split.head), ids[mask], self.config)
+
+        def logits_of(own: slice) -> Tensor:
+            return suppress(head_logits(split.head, states[own]), self.config.suppress_tokens)
+
+        return Chosen(in_place(found, mask), values, self._kl(logits_of, original, mask))
+
+    def _kl(self, policy: Logits, original: Logits | None, mask: Tensor) -> Tensor | None:
+        """At every prefix, (B, T), from the logits of both at each; None where nobody asked."""
+        if original is None:
+            return None
+        at_once = tokens_per_tile(vocabulary_rows(self.learner), self.config, mask.device)
+        return in_place(prefix_kl(int(mask.sum()), policy, original, at_once), mask)
 
 
 def rows_at_once(learner: nn.Module, config: PPOConfig, prompt_width: int, length: int, own: int) -> int:

@@ -78,6 +78,12 @@ class PPOConfig(Options):
     max_grad_norm: float = option(1.0, help="gradient norm beyond which gradients are scaled down")
     epsilon: float = option(0.2, help="clip range of the ratio, between 0 and 1")
     beta: float = option(0.0, help="KL coefficient in the advantage, per nat of log(pi_old/ref); 0 is no penalty")
+    kl_gradient: str = option(
+        "sampled",
+        help="gradient of beta times the KL: sampled, log(pi/ref) of whole completions in the advantage; exact, over "
+        "the vocabulary at every prefix (Amini et al. 2025): less noise, another pass of the original in the update",
+        choices=["sampled", "exact"],
+    )
     kl_target: float | None = option(
         None, help="adapt beta so that KL stays near this, nats per completion (Ziegler et al. 2019); needs beta > 0"
     )
@@ -125,7 +131,9 @@ class PPOConfig(Options):
 
     # control
     max_iterations: int = option(200, help="iterations at most")
-    kl_budget: float = option(10.0, help="stop when KL(policy || original) reaches this, nats per completion")
+    kl_budget: float = option(
+        10.0, help="stop at this KL(policy || original), nats per completion, within 2 %; the last update is shortened"
+    )
     clip_ratio_low: float = option(0.01, help="clip fraction below which the iteration batch doubles")
     clip_ratio_high: float = option(0.20, help="clip fraction above which the learning rate halves")
 
@@ -214,6 +222,9 @@ class PPOConfig(Options):
             self.critic_model_path is None or self.critic == "separate",
             "--critic separate with it",
         )
+        exact = self.kl_gradient == "exact"
+        self._require("kl_gradient", not exact or self.beta > 0, "a --beta above 0 with exact")
+        self._require("kl_gradient", not exact or self.temperature == 1, "--temperature 1 with exact")
         self._require("kl_target", self.kl_target is None or self.kl_target > 0, "more than 0")
         adapts = self.kl_target is not None
         self._require("kl_target", not adapts or self.beta > 0, "a --beta above 0 to start from")

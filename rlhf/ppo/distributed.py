@@ -57,6 +57,10 @@ class Processes:
         """What accelerate really does: NO, MULTI_CPU, MULTI_GPU, FSDP or DEEPSPEED."""
         return str(self.accelerator.distributed_type.value)
 
+    def facts(self) -> dict[str, Any]:
+        """What run.json says of them."""
+        return {"world_size": self.world_size, "distributed_type": self.distributed_type}
+
     def require_divisor_of(self, minibatch_size: int) -> None:
         """Raise InputError when a minibatch cannot be shared out evenly."""
         if minibatch_size % self.world_size:

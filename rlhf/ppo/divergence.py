@@ -10,6 +10,7 @@ import torch
 
 from rlhf.foundation.errors import InputError
 from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.landing import STEP_BACK, Move
 from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.sharding import own_part
 from rlhf.runs.ladder import Ladder
@@ -28,14 +29,19 @@ def what_to_lower(args: PPOConfig) -> str:
     )
 
 
-def step_too_large(rollout: Rollout, ladder: Ladder, iteration: int, args: PPOConfig) -> str | None:
-    """What is said when the policy that made the rollout lies far beyond the budget; None when it does not."""
+def step_too_large(rollout: Rollout, ladder: Ladder, iteration: int, args: PPOConfig, move: Move | None) -> str | None:
+    """What is said when the policy that made the rollout lies far beyond the budget; None when it does not.
+
+    `move` is what is done about it: the update taken back, or nothing where its beginning was not kept.
+    """
     kl = float(rollout.kl.mean())
     if not ladder.overshot(kl):
         return None
+    back = move is not None and move.action == STEP_BACK
+    done = f"{move.share:.0%} of it is kept and the learning rate halved; better is" if move and back else "begin"
     return (
         f"iteration {iteration} begins at {kl:.1f} nats per completion, more than a rung beyond the budget of "
-        f"{ladder.budget:g}: the last step was too large; begin another run with {what_to_lower(args)}"
+        f"{ladder.budget:g}: the last update was too large; {done} another run with {what_to_lower(args)}"
     )
 
 

@@ -4,11 +4,12 @@ Symptoms cost next to nothing, since a rollout holds what most of them need; a c
 1. k1 against the exact per-prefix KL, paired by completion: their difference has mean 0 for samples of the policy.
 2. k1 significantly negative: a KL cannot be.
 3. Surprisal -log π of a completion against the entropies along it, paired: mean 0 as well, and already at KL 0.
-4. Log-probs as the sampler saw them against those of scoring: equal up to rounding.
+4. Log-probs as the sampler saw them against those of scoring: equal up to rounding. Scoring may have taken the states
+   that passed by in sampling (passing.py), so 8 completions are read again by a plain pass.
 5. The first update's ratio: 1 up to rounding, since the policy that sampled is the one updated.
 6. Traits of the tokens (goodness.py): repeats of tokens, pairs and triples, end tokens early and late, likely and
-   unlikely tokens, each token's own count; all as often as the policy gives them. One forward pass over an eighth of
-   the rollout, 32 completions at least, and about as much again for a large vocabulary.
+   unlikely tokens, each token's own count; all as often as the policy gives them. Counted in an eighth of the rollout,
+   32 completions at least, while it is measured.
 7. The reference's log-probs on a fixed probe: as they were when the run began.
 
 Symptoms 1 to 3 are said beyond 4 standard errors, 6 beyond 12 nats (4.9 standard errors for each of two dozen traits).
@@ -31,17 +32,19 @@ from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.diagnosis import causes
 from rlhf.ppo.evidence import traits_of
 from rlhf.ppo.forward import completion_logits, rows_per_chunk
+from rlhf.ppo.goodness import Traits
 from rlhf.ppo.machinery import Cause, machinery_causes
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1
 from rlhf.ppo.precision import full, trunk_precision
 from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.rounding import Rounding, lost_updates, rounding_cause, rounding_of_run
-from rlhf.ppo.sampled import ROUNDING, Sampled, Score
+from rlhf.ppo.sampled import ROUNDING, Sampled, Score, chosen_logprobs
 
 THRESHOLD = 4.0  # standard errors
 MAX_RATIO_DEVIATION = 1e-3
 # Nats by which float32 rounding may move a sum over one completion; below it nothing is said, however significant.
 NEGLIGIBLE = 1e-3
+READ_AGAIN = 8  # completions
 
 
 class Symptom(NamedTuple):
@@ -120,9 +123,8 @@ def sampler_symptom(
     return [Symptom("sampler and scoring differ", text)]
 
 
-def trait_symptoms(policy: Any, sampled: Sampled, score: Score) -> list[Symptom]:
-    """Symptom 6, on the completions given: the strongest trait, and tokens that never come."""
-    traits = traits_of(policy, sampled, score)
+def trait_symptoms(traits: Traits) -> list[Symptom]:
+    """Symptom 6: the strongest trait, and tokens that never come."""
     found = [Symptom("traits are not the policy's", str(misfit)) for misfit in traits.misfits()[:1]]
     if absent := traits.absent():
         found.append(Symptom("tokens never come", f"{len(absent)} tokens that the policy gives never came"))
@@ -160,7 +162,7 @@ def examine(
         ratios.append(deviation)
     k1, exact, surprisal, entropy = torch.cat(sums, 1)
     symptoms = paired_symptoms(k1, exact, surprisal, entropy) + ratio_symptom(max(ratios))
-    symptoms += trait_symptoms(policy, sampled, score)
+    symptoms += trait_symptoms(traits_of(policy, sampled, score))
     if not symptoms and sampled.ref_logprobs is None:
         return Diagnosis()
     found = causes(policy, reference, sampled, score)
@@ -187,18 +189,17 @@ class Doctor:
         mask = rollout.completion_mask
         surprisal = -torch.where(mask, rollout.old_logprobs, 0.0).sum(-1)
         symptoms = paired_symptoms(rollout.k1, rollout.kl, surprisal, rollout.entropy)
-        sampled = Sampled(
-            rollout.prompt_ids,
-            rollout.prompt_mask,
-            rollout.completion_ids,
-            mask,
-            rollout.end_token_ids,
-            rollout.sampler_logprobs,
-        )
+        sampled = rollout.sampled
         self.rounding = rounding_of_run(self.policy, sampled, self.config, self._score, self._in_float32)
         if self.config.temperature == 1:
             symptoms += sampler_symptom(rollout.sampler_logprobs, rollout.old_logprobs, mask, self.rounding.mean)
-        symptoms += trait_symptoms(self.policy, sampled.rows(slice(0, max(32, len(sampled) // 8))), self._score)
+        if not symptoms:
+            few = sampled.rows(slice(0, READ_AGAIN))
+            plain = chosen_logprobs(self.policy, few, self._score)
+            seen = rollout.sampler_logprobs[:READ_AGAIN]
+            symptoms += sampler_symptom(seen, plain, few.completion_mask, self.rounding.mean)
+        if rollout.traits is not None:
+            symptoms += trait_symptoms(rollout.traits)
         moved = float((self._reference_on_probe() - self.at_start).abs().max())
         if moved > ROUNDING:
             symptoms.append(Symptom("reference changed", f"the reference moved by {moved:.2g} nats on the probe"))

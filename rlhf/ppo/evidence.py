@@ -5,7 +5,7 @@ Shapes: B completions, S = P + T places of prompt and completion, V vocabulary, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,16 +83,17 @@ class Evidence:
         """Logits (n, V), ids (n,) and context of some tokens at a time."""
         width = max(self.logits.shape[-1], 8 * self.sequences.shape[1])
         for chunk in chunks(len(self), max(1, HELD_AT_ONCE // width)):
-            own = slice(chunk.start, chunk.stop)
-            rows, positions = self.rows[own], self.positions[own]
-            place = self.prompt_width + positions
-            seen = self.seen[own] if self.seen is not None else None
-            sequences = self.sequences[rows]
-            yield (
-                self.logits[own],
-                self.ids[own],
-                Context(sequences, self.first[rows], place, positions, self.length, self.end_token_ids, seen),
-            )
+            yield self.piece(slice(chunk.start, chunk.stop))
+
+    def piece(self, own: slice) -> tuple[Tensor, Tensor, Context]:
+        """The same of these tokens."""
+        rows, positions = self.rows[own], self.positions[own]
+        place = self.prompt_width + positions
+        seen = self.seen[own] if self.seen is not None else None
+        context = Context(
+            self.sequences[rows], self.first[rows], place, positions, self.length, self.end_token_ids, seen
+        )
+        return self.logits[own], self.ids[own], context
 
     def logprobs(self, sampler: Sampler) -> Tensor:
         """log q of the sampled tokens under a sampler, (N,)."""
@@ -132,8 +133,9 @@ def _longest(sampled: Sampled) -> int:
     return int(sampled.completion_mask.sum(-1).max())
 
 
-def _evidence(logits: Tensor, sampled: Sampled, length: int) -> Evidence:
-    rows, positions = sampled.completion_mask.nonzero(as_tuple=True)
+def _evidence(logits: Tensor, sampled: Sampled, length: int, tokens: slice = slice(None)) -> Evidence:
+    """`logits` (n, V) of some real tokens, or of all, in the order of `completion_ids[completion_mask]`."""
+    rows, positions = (places[tokens] for places in sampled.completion_mask.nonzero(as_tuple=True))
     device = logits.device
     return Evidence(
         logits=logits,
@@ -158,6 +160,42 @@ def traits_of(policy: Any, sampled: Sampled, score: Score) -> Traits:
         for x, ids, context in read.pieces():
             traits.add(POLICY.logprobs(x, context), ids, context)
     return traits
+
+
+def seen_by_doctor(count: int) -> int:
+    """How many of `count` completions have their traits counted: an eighth, 32 at least."""
+    return min(count, max(32, count // 8))
+
+
+class TraitsOfMeasured:
+    """The traits of a rollout's first completions, from the log-probs that measuring makes anyway."""
+
+    def __init__(self, sampled: Sampled, vocabulary: int) -> None:
+        """`sampled` are those completions, of which this process measures some."""
+        self.sampled, self.length, self.traits = sampled, _longest(sampled), Traits()
+        nothing = _evidence(torch.zeros(0, vocabulary), sampled, self.length, slice(0, 0))
+        self.traits.add(*nothing.piece(slice(0, 0)))  # every process knows the traits by name
+
+    def witness(self, rows: slice) -> Callable[[Tensor, slice], None] | None:
+        """Takes log π (n, V) of some real tokens of completions `rows`, as told by their number in `ids[mask]`; None
+        where the completions are beyond those counted."""
+        if rows.start >= len(self.sampled):
+            return None
+        part = self.sampled.rows(slice(rows.start, rows.stop))
+        known = int(part.completion_mask.sum())
+
+        def add(logp: Tensor, tokens: slice) -> None:
+            within = slice(tokens.start, min(tokens.stop, known))
+            for kept, ids, context in _evidence(
+                logp[: max(0, known - tokens.start)], part, self.length, within
+            ).pieces():
+                self.traits.add(kept, ids, context)
+
+        return add
+
+    def joined(self, rank: int, world_size: int, sum_over_processes: Callable[[Tensor], Tensor]) -> Traits:
+        """Those of all processes."""
+        return self.traits.joined(rank, world_size, self.sampled.completion_mask.numel(), sum_over_processes)
 
 
 def readable(sampled: Sampled, vocabulary: int) -> Sampled:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import read_object
+from rlhf.foundation.model_names import require_names
 from rlhf.foundation.model_pair import Model, name_of
 from rlhf.foundation.options import Several, option
 from rlhf.foundation.steps import step
@@ -139,12 +140,15 @@ def _evaluation_rows(config: PPOCommandConfig) -> list[dict[str, Any]] | None:
 def tried_early(config: PPOCommandConfig) -> dict[str, RewardFunction]:
     """The reward functions that a name or FILE.py:NAME names, tried on two specimens before torch is loaded.
 
-    Raises InputError as the trainer would seconds later.
+    Raises InputError as the trainer would seconds later, also for a model or reward model that is not where it is said.
     """
-    from rewards.by_name import load_function, names_a_function
+    from rewards.by_name import load_function, names_a_function, require_place
     from rewards.calling import call_rewards
     from rlhf.ppo.specimens import specimens
 
+    require_names(config.model_name_or_path)
+    for reward in (*config.reward_model_path, *config.reward_func, config.critic_model_path):
+        require_place(reward)
     named = [one for one in config.reward_func if isinstance(one, str) and names_a_function(one)]
     known = {name: load_function(name) for name in named}
     if known and config.dataset_name is None:

@@ -61,15 +61,25 @@ def completion_forward(
 
 
 def read(
-    model: Any, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor, mask: Tensor, config: PPOConfig
+    model: Any,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    completion_ids: Tensor,
+    mask: Tensor,
+    config: PPOConfig,
+    *,
+    states: Tensor | None = None,
 ) -> Reading:
-    """One pass of `model` (a causal LM, or an `ActorCritic`) over some completions, whose real tokens are `mask`'s."""
+    """One pass of `model` (a causal LM, or an `ActorCritic`) over some completions, whose real tokens are `mask`'s.
+
+    With `states` (B, T, H), what the head reads to predict each token, the policy's trunk has passed already.
+    """
     split = split_of(model)
     if split is None:
         logits, values = _forward(model, prompt_ids, prompt_mask, completion_ids, config)
         kept = logits[mask]
         return Reading(lambda tokens: suppress(kept[tokens], config.suppress_tokens), values)
-    states, values = completion_states(model, split, prompt_ids, prompt_mask, completion_ids, config)
+    states, values = completion_states(model, split, prompt_ids, prompt_mask, completion_ids, config, states)
     real = states[mask]  # (N, H), in one piece: a head on a slice of states takes a slow batched product
 
     def logits_of(tokens: slice) -> Tensor:
@@ -93,12 +103,14 @@ def completion_states(
     prompt_mask: Tensor,
     completion_ids: Tensor,
     config: PPOConfig,
+    states: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """What the head reads to predict each completion token, (B, T, H), and a critic's values of it, (B, T)."""
     inputs, length = _inputs(prompt_ids, prompt_mask, completion_ids), completion_ids.shape[1]
     with trunk_precision(config, prompt_ids.device):
-        with _adapter_as(model):
-            states: Tensor = split.trunk(**inputs).last_hidden_state[:, -length - 1 : -1]
+        if states is None:
+            with _adapter_as(model):
+                states = split.trunk(**inputs).last_hidden_state[:, -length - 1 : -1]
         return states, model.values_of(states, inputs) if isinstance(model, ActorCritic) else None
 
 

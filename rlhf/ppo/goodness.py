@@ -11,6 +11,7 @@ token is in it. Making the set's tokens e^λ times as likely changes the log-lik
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -62,6 +63,30 @@ class Traits:
         ends = torch.tensor(context.end_token_ids, device=ids.device)
         self._add_ends(p[:, ends].sum(-1), torch.isin(ids, ends), context)
 
+    def masses(self) -> dict[str, Tensor]:
+        """What each set's tokens had of the distribution, (n,) a trait."""
+        return {name: torch.cat(mass) for name, mass in self._mass.items()}
+
+    def hits(self) -> dict[str, int]:
+        """How many of the sampled tokens were in each set."""
+        return dict(self._hits)
+
+    def joined(self, rank: int, world_size: int, room: int, sum_over_processes: Callable[[Tensor], Tensor]) -> Traits:
+        """Those that all processes gathered, of at most `room` tokens each."""
+        if world_size == 1:
+            return self
+        whole, names = Traits(), list(self._mass)
+        masses = torch.zeros(len(names), world_size, room, dtype=torch.float64)  # a set of mass 0 says nothing
+        for number, name in enumerate(names):
+            own = torch.cat(self._mass[name])
+            masses[number, rank, : len(own)] = own
+        hits = torch.tensor([self._hits[name] for name in names])
+        masses, hits = sum_over_processes(masses), sum_over_processes(hits)
+        whole._mass = {name: [mass.flatten()] for name, mass in zip(names, masses, strict=True)}
+        whole._hits = dict(zip(names, hits.tolist(), strict=True))
+        whole.expected, whole.observed = sum_over_processes(self.expected), sum_over_processes(self.observed)
+        return whole
+
     def _add_set(self, name: str, p: Tensor, ids: Tensor, members: Tensor) -> None:
         hits = members.gather(-1, ids[:, None])
         self._add(name, torch.where(members, p, 0.0).sum(-1), hits)
@@ -85,7 +110,7 @@ class Traits:
 
     def misfits(self) -> list[Misfit]:
         """The traits that gain at least `MIN_GAIN` nats, the strongest first."""
-        tilted = [Misfit(name, *tilt(torch.cat(mass), self._hits[name])) for name, mass in self._mass.items()]
+        tilted = [Misfit(name, *tilt(mass, self._hits[name])) for name, mass in self.masses().items()]
         return sorted((m for m in [*tilted, *self._counts()] if m.gain >= MIN_GAIN), key=lambda misfit: -misfit.gain)
 
     def _counts(self) -> list[Misfit]:

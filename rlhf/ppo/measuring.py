@@ -6,8 +6,7 @@ Shapes: B completions, P prompt tokens (left-padded), T completion tokens (right
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -19,19 +18,19 @@ from rlhf.language_model.sampler import chunks
 from rlhf.ppo.chosen import rows_at_once
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic
-from rlhf.ppo.forward import Reading, number_size, read, rows_per_chunk, rows_per_trunk, split_of, tokens_per_tile
+from rlhf.ppo.forward import Reading, read, rows_per_chunk, rows_per_trunk, split_of, tokens_per_tile
 from rlhf.ppo.objective import exact_kl, gathered, in_place, kl_k1, kl_k3
 from rlhf.ppo.precision import is_half
 
-MOST_HELD = 2**30  # bytes of states on the CPU; beyond it the update reads the frozen trunk again
+# Told of every tile: log π (n, V) at temperature 1, and which of the piece's real tokens it holds.
+Witness = Callable[[Tensor, slice], None]
 
 
 class Measured(NamedTuple):
     """Of some completions, on the CPU in float64; 0 where masked."""
 
-    tokens: dict[str, Tensor]  # (B, T): old_logprobs; with a critic ref_logprobs and values too
+    tokens: dict[str, Tensor]  # (B, T): old_logprobs; with an exact gradient prefix_kl, with a critic the rest
     sums: dict[str, Tensor]  # (B,) nats: kl, k1, k3, entropy
-    states: Tensor | None = None  # (B, P + T, H): what entered the last block, where the rest is shared
 
 
 class Measurer:
@@ -46,7 +45,7 @@ class Measurer:
         shared: SharedTrunk | None = None,
     ) -> None:
         """With a `critic`, whose policy is `model`, its values and the original's log-probs are measured too."""
-        self.shared, self.dtype = shared, next(model.parameters()).dtype
+        self.shared = shared
         self.scorer: Any = model if critic is None else critic
         self.ref_model, self.config, self.with_critic = ref_model, config, critic is not None
         self.in_full = dataclasses.replace(config, bf16=False)  # KL of the weights themselves, which rungs are
@@ -56,12 +55,8 @@ class Measurer:
     @property
     def names(self) -> list[str]:
         """What is kept of each token."""
-        return ["old_logprobs", "ref_logprobs", "values"] if self.with_critic else ["old_logprobs"]
-
-    def room(self, count: int, places: int) -> Tensor | None:
-        """For the states of `count` rows of `places` tokens; None where nothing is shared, or it would be too much."""
-        size = count * places * self.width * number_size(self.config)
-        return torch.zeros(count, places, self.width, dtype=self.dtype) if self.shared and size <= MOST_HELD else None
+        exact = ["prefix_kl"] if self.config.kl_gradient == "exact" else []
+        return ["old_logprobs", *exact, *(["ref_logprobs", "values"] if self.with_critic else [])]
 
     def pieces(self, count: int, places: int, length: int, own: int) -> Iterator[range]:
         """`count` completions of `length` tokens, of rows of `places` tokens, in the pieces that are read at once.
@@ -79,38 +74,59 @@ class Measurer:
         return chunks(count, rows)
 
     @torch.no_grad()
-    def __call__(self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, mask: Tensor) -> Measured:
-        """Of one piece: (B, P) twice, (B, T) twice."""
+    def __call__(
+        self,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor,
+        ids: Tensor,
+        mask: Tensor,
+        *,
+        states: Tensor | None = None,
+        witness: Witness | None = None,
+    ) -> Measured:
+        """Of one piece: (B, P) twice, (B, T) twice; `states` are those that passed by in sampling (passing.py)."""
         prompt_ids, prompt_mask, ids, mask = (x.to(self.device) for x in (prompt_ids, prompt_mask, ids, mask))
         given = (prompt_ids, prompt_mask, ids, mask)
-        policy, kept = self._read_policy(*given, self.in_full)
-        with self.shared.original.giving(kept[0]) if self.shared else nullcontext():
-            original = read(self.ref_model, *given, self.in_full)
-        found = self._by_token(policy, original, ids[mask])
+        passed = states.to(self.device) if states is not None else None
+        policy, original = self._readings((*given, self.in_full), passed)
+        found = self._by_token(policy, original, ids[mask], witness)
         logprobs, ref_logprobs, kl, entropy = (in_place(values, mask) for values in found.unbind(0))
         old_logprobs = logprobs
         if self.config.bf16:  # the policy as the update reads it, which must find a ratio of 1
-            policy, kept = self._read_policy(*given, self.config)
-            old_logprobs = in_place(self._by_token(policy, policy, ids[mask])[0], mask)
+            policy = read(self.scorer, *given, self.config)
+            old_logprobs = in_place(self._old_logprobs(policy, ids[mask]), mask)
         sums = {
             "kl": kl.sum(-1),
             "k1": kl_k1(logprobs, ref_logprobs, mask),
             "k3": kl_k3(logprobs, ref_logprobs, mask),
             "entropy": entropy.sum(-1),
         }
-        tokens = {"old_logprobs": old_logprobs}
+        tokens = {"old_logprobs": old_logprobs} | ({"prefix_kl": kl} if "prefix_kl" in self.names else {})
         if policy.values is not None:
             tokens |= {"ref_logprobs": ref_logprobs, "values": torch.where(mask, policy.values, 0.0).double()}
         on_cpu = [{name: x.cpu() for name, x in of.items()} for of in (tokens, sums)]
-        return Measured(on_cpu[0], on_cpu[1], kept[0].cpu() if kept else None)
+        return Measured(*on_cpu)
 
-    def _read_policy(self, *given: Any) -> tuple[Reading, list[Tensor]]:
-        """With what entered its last block, where the rest is shared."""
-        kept: list[Tensor] = []
-        with self.shared.policy.keeping(kept) if self.shared else nullcontext():
-            return read(self.scorer, *given), kept
+    def _readings(self, given: Any, states: Tensor | None) -> tuple[Reading, Reading]:
+        """By the policy and by the original; what they share is read once at most."""
+        if self.shared is None:
+            return read(self.scorer, *given, states=states), read(self.ref_model, *given)
+        kept = [] if states is None else [states]
+        with self.shared.policy.keeping(kept) if states is None else self.shared.policy.giving(states):
+            policy = read(self.scorer, *given)
+        with self.shared.original.giving(kept[0]):
+            return policy, read(self.ref_model, *given)
 
-    def _by_token(self, policy: Reading, original: Reading, ids: Tensor) -> Tensor:
+    def _old_logprobs(self, policy: Reading, ids: Tensor) -> Tensor:
+        """log π of N tokens `ids`, tempered as in the update: (N,) float64."""
+        found = torch.empty(len(ids), dtype=torch.float64, device=ids.device)
+        for tile in chunks(len(ids), tokens_per_tile(self.vocabulary, self.config, self.device)):
+            own = slice(tile.start, tile.stop)
+            logp = (policy.logits(own) / self.config.temperature).log_softmax(-1)
+            found[own] = gathered(logp, ids[own]).double()
+        return found
+
+    def _by_token(self, policy: Reading, original: Reading, ids: Tensor, witness: Witness | None) -> Tensor:
         """log π, log ref, exact KL and entropy of N tokens `ids`, (4, N) float64."""
         heat, found = self.config.temperature, torch.empty(4, len(ids), dtype=torch.float64, device=ids.device)
         for tile in chunks(len(ids), tokens_per_tile(self.vocabulary, self.config, self.device)):
@@ -121,4 +137,6 @@ class Measurer:
             for row, distribution in enumerate(sampled):
                 found[row, own] = gathered(distribution, ids[own]).double()
             found[2:, own] = torch.stack(exact_kl(logp, logq)).double()  # always at temperature 1
+            if witness is not None:
+                witness(logp, own)
         return found

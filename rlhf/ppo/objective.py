@@ -86,10 +86,25 @@ def constant_advantages(
     return torch.where(mask, advantages[:, None], 0.0)
 
 
+def kl_to_come(kl: Tensor, mask: Tensor) -> Tensor:
+    """Σ_{n>m} KL_n: what the token at m brings about, of exact KL at every prefix. kl and mask (B, T); (B, T).
+
+    The score-function term of ∇KL = E[Σ_n ∇KL_n + Σ_m ∇log π(y_m) Σ_{n>m} KL_n] (Amini, Vieira and Cotterell 2025,
+    arXiv 2504.10637): the KL at m and before it does not depend on what m chose.
+    """
+    own = torch.where(mask, kl, 0.0)
+    return torch.where(mask, own.flip(-1).cumsum(-1).flip(-1) - own, 0.0)
+
+
+def standard_deviation(x: Tensor, mask: Tensor) -> Tensor:
+    """Population standard deviation over True. Scalar."""
+    return masked_mean((x - masked_mean(x, mask)) ** 2, mask).sqrt()
+
+
 def whiten(advantages: Tensor, mask: Tensor) -> Tensor:
     """(A - mean)/std over True tokens (population std; 0 spread leaves the centred values). (B, T)"""
     mean = masked_mean(advantages, mask)
-    std = masked_mean((advantages - mean) ** 2, mask).sqrt()
+    std = standard_deviation(advantages, mask)
     centred = torch.where(mask, advantages - mean, 0.0)
     return centred / std if std > 0 else centred
 
@@ -141,6 +156,11 @@ def token_rewards(
     penalties = torch.where(mask, beta * (ref_logprobs - logprobs), 0.0)
     last = mask & ~torch.nn.functional.pad(mask[:, 1:], (0, 1))
     return torch.where(last, penalties + ((rewards - offset) / scale)[:, None], penalties)
+
+
+def kl_of_the_next(kl: Tensor, mask: Tensor) -> Tensor:
+    """KL_{t+1}: the exact KL at the prefix that token t leads to, 0 after the last. Its sum from t is `kl_to_come`."""
+    return torch.nn.functional.pad(torch.where(mask, kl, 0.0)[:, 1:], (0, 1))
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> Tensor:

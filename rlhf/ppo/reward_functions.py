@@ -42,6 +42,10 @@ class Rewards:
         weights = weights_of(functions, args.reward_weights)
         return cls(functions, weights, EndingCosts.of(args), args.async_reward_batch_size, extras or {})
 
+    def facts(self) -> dict[str, Any]:
+        """What run.json says of them."""
+        return {"reward_functions": self.names, "reward_weights": list(self.weights)}
+
     @property
     def names(self) -> list[str]:
         """A name for each function, as metrics have it; of several of one name the later ones are numbered."""

@@ -25,10 +25,14 @@ from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import chunks, generate, pad_prompts
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic
+from rlhf.ppo.evidence import TraitsOfMeasured, seen_by_doctor
+from rlhf.ppo.goodness import Traits
 from rlhf.ppo.lockstep import in_step
 from rlhf.ppo.measuring import Measurer
+from rlhf.ppo.passing import PassingStates
 from rlhf.ppo.precision import forward_precision, is_half
 from rlhf.ppo.reward_functions import Rewards
+from rlhf.ppo.sampled import Sampled
 from rlhf.ppo.stretches import share_of
 
 Score = Callable[[list[Any], list[str], list[list[int]], Mapping[str, list[Any]]], Tensor]
@@ -56,12 +60,26 @@ class Rollout:
     vocabulary: int  # tokens that the policy chose from
     ref_logprobs: Tensor | None = None  # (B, T), with a critic
     reward_values: Tensor | None = None  # (F, B) of each reward function, NaN where it does not apply
+    prefix_kl: Tensor | None = None  # (B, T) exact, at the prefix before each token, with --kl_gradient exact
     values: Tensor | None = None  # (B, T) the critic's, of the prefix before each token, 0 where masked
-    states: Tensor | None = None  # (B, P + T, H) what enters the last block, where that alone is trained
+    states: Tensor | None = None  # that passed by in sampling (passing.py); (B, P + T, H) for the update
+    traits: Traits | None = None  # of the first completions' tokens, for the doctor
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    @property
+    def sampled(self) -> Sampled:
+        """The completions as the doctor reads them."""
+        return Sampled(
+            self.prompt_ids,
+            self.prompt_mask,
+            self.completion_ids,
+            self.completion_mask,
+            self.end_token_ids,
+            self.sampler_logprobs,
+        )
 
     @property
     def scored(self) -> Tensor:
@@ -137,6 +155,7 @@ class RolloutWorker:
         self.model, self.ref_model, self.tokenizer, self.config = model, ref_model, tokenizer, config
         self.measurer = Measurer(model, ref_model, config, critic, shared)
         self.rewards, self.processes = rewards, processes or Alone()
+        self.passing = PassingStates(model, shared, config, cut=self.processes.sharded)
         self.sum_over_processes = self.processes.sum
         self.score: Score = self.processes.naming(rewards.values)
         self.device = next(model.parameters()).device
@@ -151,10 +170,12 @@ class RolloutWorker:
         iteration: int,
         first_index: int = 0,
         measure: bool = True,
+        moved: bool = False,
     ) -> Rollout:
         """One completion for each row (its `prompt` encoded in `encoded`); completion i is keyed first_index + i.
 
-        With `measure` false only sampling and rewards are done (for the normalisation constants).
+        With `measure` false only sampling and rewards are done (for the normalisation constants). `moved` is whether
+        the policy is another than the original by now.
         """
         started = time.perf_counter()
         share = share_of(
@@ -163,14 +184,14 @@ class RolloutWorker:
             self.processes.world_size,
         )
         self.processes.begin("sampling", share=share)
-        rollout = self._sample(rows, encoded, stream, iteration, first_index)
+        rollout = self._sample(rows, encoded, stream, iteration, first_index, keep=measure, moved=moved)
         sampled = time.perf_counter()
         self.processes.begin("the reward functions", share=share)
         self._score(rollout, rows)
         scored = time.perf_counter()
         if measure:
             self.processes.begin("measuring log-probs", share=share)
-            self._measure(rollout)
+            self._measure(rollout, seen_by_doctor(len(rows)) if stream is Stream.ROLLOUT else 0)
         rollout.seconds = {
             "generate": sampled - started,
             "score": scored - sampled,
@@ -192,6 +213,9 @@ class RolloutWorker:
         stream: Stream,
         iteration: int,
         first: int,
+        *,
+        keep: bool,
+        moved: bool,
     ) -> Rollout:
         config, count, length = self.config, len(rows), self.config.max_completion_length
         pad = pad_token(self.tokenizer)
@@ -199,10 +223,11 @@ class RolloutWorker:
         ids = torch.zeros(count, length, dtype=torch.long)
         mask = torch.zeros(count, length, dtype=torch.long)
         logprobs = torch.zeros(count, length, dtype=torch.float64)
-        together = self.processes.sharded
+        width, together = prompt_ids.shape[1], self.processes.sharded
+        states = self.passing.room(count, width, length, moved=moved) if keep else None
         for chunk, is_own in in_step(self._shares(count), self.processes.rank, together=together):
             numbers = uniforms(config.seed, stream, (first + i for i in chunk), length, iteration=iteration)
-            with forward_precision(config, self.model, self.device):
+            with self.passing.into(states, chunk, width), forward_precision(config, self.model, self.device):
                 done = generate(
                     self.model,
                     [encoded[i] for i in chunk],
@@ -241,6 +266,7 @@ class RolloutWorker:
             ended=self.ending.ended(ids, mask, encoded),
             end_token_ids=self.ending.token_ids,
             vocabulary=vocabulary_rows(self.model),
+            states=states,
         )
 
     def _score(self, rollout: Rollout, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -265,25 +291,33 @@ class RolloutWorker:
                 found.append((slice(chunk.start + piece.start, chunk.start + piece.stop), length))
         return found
 
-    def _measure(self, rollout: Rollout) -> None:
-        """Old log-probs, exact KL, k1, k3, entropy and values."""
+    def _measure(self, rollout: Rollout, looked_at: int = 0) -> None:
+        """Old log-probs, exact KL, k1, k3, entropy and values; the traits of the first `looked_at` completions."""
         columns = {name: torch.zeros(len(rollout), dtype=torch.float64) for name in ("kl", "k1", "k3", "entropy")}
         tokens = {name: torch.zeros_like(rollout.sampler_logprobs) for name in self.measurer.names}
-        prompts, width = (rollout.prompt_ids, rollout.prompt_mask), rollout.prompt_ids.shape[1]
-        if self.processes.world_size == 1:  # else another process updates on what this one measures
-            rollout.states = self.measurer.room(len(rollout), width + rollout.completion_ids.shape[1])
+        # Places of a row's states that stand before its completion.
+        before = rollout.prompt_ids.shape[1] if self.passing.shared else 0
+        watch = TraitsOfMeasured(rollout.sampled.rows(slice(0, looked_at)), rollout.vocabulary) if looked_at else None
         shares = [self._pieces(rollout, chunks) for chunks in self._shares(len(rollout))]
         for (own, length), is_own in in_step(shares, self.processes.rank, together=self.processes.sharded):
-            completions = (rollout.completion_ids[:, :length], rollout.completion_mask[:, :length])
-            measured = self.measurer(*(x[own] for x in (*prompts, *completions)))
+            measured = self.measurer(
+                rollout.prompt_ids[own],
+                rollout.prompt_mask[own],
+                rollout.completion_ids[own, :length],
+                rollout.completion_mask[own, :length],
+                states=rollout.states[own, : before + length] if rollout.states is not None else None,
+                witness=watch.witness(own) if watch and is_own else None,
+            )
             if not is_own:
                 continue
             for name, values in measured.tokens.items():
                 tokens[name][own, :length] = values
             for name, values in measured.sums.items():
                 columns[name][own] = values
-            if rollout.states is not None and measured.states is not None:
-                rollout.states[own, : width + length] = measured.states
+        if self.processes.world_size > 1 or not self.passing.shared:
+            rollout.states = None  # no update reads them: they are another process's, or the head's
+        if watch is not None:
+            rollout.traits = watch.joined(self.processes.rank, self.processes.world_size, self.sum_over_processes)
         for name, values in tokens.items():
             setattr(rollout, name, self.sum_over_processes(values))
         joined = self.sum_over_processes(torch.stack(list(columns.values())))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from rlhf.foundation.conversation import prompt_to_text
-from rlhf.foundation.records import Sample
+from rlhf.foundation.digests import digest_files
+from rlhf.foundation.records import Sample, write_records
+from rlhf.ppo.checkpoints import Checkpoints
 from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.statistics import mean_and_error
-from rlhf.runs.ladder import Rung
+from rlhf.runs.ladder import Ladder, Rung
+from rlhf.runs.writing import RunDirectory
 
 
 def describe(
@@ -31,6 +36,17 @@ def describe(
         path=f"checkpoints/{name}",
         samples=f"samples/{name}.jsonl",
     )
+
+
+def keep(
+    run: RunDirectory, ladder: Ladder, checkpoints: Checkpoints, rung: Rung, evaluation: Rollout, seed: int
+) -> list[Sample]:
+    """Write a rung's samples, its checkpoint and ladder.json, in this order; returns the samples."""
+    samples = samples_of(evaluation, rung.name, seed)
+    write_records(run.root / rung.samples, samples)
+    checkpoints.save(run.root / rung.path)
+    ladder.add(dataclasses.replace(rung, files=digest_files(run.root, rung.path, rung.samples)))
+    return samples
 
 
 def samples_of(evaluation: Rollout, name: str, seed: int) -> list[Sample]:

@@ -17,13 +17,14 @@ from torch import nn
 from rlhf.ppo import state
 from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.kl_control import KLController
+from rlhf.ppo.landing import Landing
 
 MOST = 0.05  # of a run's time goes into saving its state
 SMALL = 64 * 2**20  # bytes; such states are saved after every iteration
 
 
 class StateKeeper:
-    """Of one run: the learner's trained weights, the optimiser and both controllers."""
+    """Of one run: the learner's trained weights, the optimiser, both controllers and the way to the budget."""
 
     def __init__(
         self,
@@ -32,13 +33,15 @@ class StateKeeper:
         optimizer: torch.optim.Optimizer,
         controller: ClipFractionController,
         kl_controller: KLController,
+        landing: Landing,
         *,
         writes: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`directory` holds the states; `clock` tells seconds; one that does not write helps to gather a cut model."""
         self.directory, self.learner, self.optimizer = directory, learner, optimizer
-        self.controller, self.kl_controller, self._clock, self.writes = controller, kl_controller, clock, writes
+        self.controller, self.kl_controller, self.landing = controller, kl_controller, landing
+        self._clock, self.writes = clock, writes
         trained = (p for p in learner.parameters() if p.requires_grad)
         self.size = 3 * sum(p.numel() * p.element_size() for p in trained)  # bytes, with Adam's two moments
         self.saved: int | None = None  # the iteration that the latest state of this process goes on with
@@ -52,7 +55,8 @@ class StateKeeper:
         """Write what goes on with `iteration`; `values` are the trainer's own, as JSON has them."""
         started = self._clock()
         kept = {**values, "controller": self.controller.state(), "beta": self.kl_controller.beta}
-        tensors = state.optimizer_tensors(self.learner, self.optimizer)
+        kept["landing"] = self.landing.state()
+        tensors = {**state.optimizer_tensors(self.learner, self.optimizer), **self.landing.tensors()}
         parameters = state.trained_parameters(self.learner)
         if self.writes:
             state.save_state(self.directory, state.State(iteration, parameters, tensors, kept))
@@ -65,3 +69,4 @@ class StateKeeper:
         state.restore_optimizer(self.learner, self.optimizer, saved.optimizer)
         self.controller.restore(saved.values["controller"])
         self.kl_controller.beta = saved.values["beta"]
+        self.landing.restore(saved.values.get("landing"), saved.optimizer)

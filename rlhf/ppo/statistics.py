@@ -38,6 +38,14 @@ def distinct_2(ids: Tensor, mask: Tensor) -> float:
     return len(torch.unique(pairs, dim=0)) / len(pairs) if len(pairs) else 0.0
 
 
+def iteration_statistics(
+    rollout: Rollout, targets: Targets, constants: Normalization, rewards: Rewards, update: UpdateStatistics | None
+) -> dict[str, Any]:
+    """What a line of metrics.jsonl says of samples, rewards and update."""
+    of_update = update_statistics(update)
+    return {**rollout_statistics(rollout, targets, constants), **reward_statistics(rollout, rewards), **of_update}
+
+
 def rollout_statistics(rollout: Rollout, targets: Targets, constants: Normalization) -> dict[str, Any]:
     """The keys of metrics.jsonl that describe the samples."""
     scored = rollout.rewards[rollout.scored]

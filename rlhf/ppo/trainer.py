@@ -24,11 +24,9 @@ import torch
 from rewards.calling import RewardFunction
 from rewards.loading import as_reward_functions
 from rlhf.foundation.causal_lm import vocabulary_rows
-from rlhf.foundation.digests import digest_files
 from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.progress import progress_bar
-from rlhf.foundation.records import write_records
 from rlhf.inspection.opened_run import OpenedRun
 from rlhf.language_model.prompt_files import as_both_rows
 from rlhf.language_model.randomness import Stream
@@ -41,6 +39,7 @@ from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.doctor import Doctor
 from rlhf.ppo.former_names import AnswersToFormerNames
 from rlhf.ppo.kl_control import KLController
+from rlhf.ppo.landing import Landing, Move, way_of
 from rlhf.ppo.learner import load_learner
 from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.prompts import PromptEncoder, PromptSchedule, Row
@@ -49,7 +48,7 @@ from rlhf.ppo.reward_log import RewardLog
 from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.ppo.specimens import one_of_each_kind, specimens
 from rlhf.ppo.state_keeper import StateKeeper
-from rlhf.ppo.statistics import finite_or_null, reward_statistics, rollout_statistics, update_statistics
+from rlhf.ppo.statistics import finite_or_null, iteration_statistics
 from rlhf.ppo.tracking import Tracking, progress
 from rlhf.ppo.update import UpdateStatistics, optimizer_of, update
 from rlhf.runs import provenance
@@ -104,24 +103,18 @@ class PPOTrainer(AnswersToFormerNames):
         self.processes.all_do(self._fit)
         agreement.require_same_inputs(self.processes, self.inputs)
         self.schedule = PromptSchedule(len(self.train_rows), num_generations=args.num_generations, seed=args.seed)
-        self.worker = RolloutWorker(
-            self.model,
-            self.ref_model,
-            self.tokenizer,
-            args,
-            self.rewards,
-            processes=self.processes,
-            critic=self.learner if isinstance(self.learner, critic.ActorCritic) else None,
-            shared=shared,
-        )
+        valued = self.learner if isinstance(self.learner, critic.ActorCritic) else None
+        pair = (self.model, self.ref_model, self.tokenizer)
+        self.worker = RolloutWorker(*pair, args, self.rewards, processes=self.processes, critic=valued, shared=shared)
         first = [beginning_token(self.tokenizer)] * 4
         self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=self.processes.is_main)
         self.optimizer = optimizer_of(critic.parameter_groups(self.learner, self.model), args)
-        self.train_model = self.processes.prepared(chosen.ChosenTokens(self.learner, args, shared))
+        self.train_model = self.processes.prepared(chosen.ChosenTokens(self.learner, args, shared, self.ref_model))
         self.controller = ClipFractionController.of(args)
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
-        of_run = (self.learner, self.optimizer, self.controller, self.kl_controller)
+        self.landing = Landing(args.kl_budget)
+        of_run = (self.learner, self.optimizer, self.controller, self.kl_controller, self.landing)
         self.keeper = StateKeeper(self.run.state, *of_run, writes=self.processes.is_main)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
         self.checkpoints = Checkpoints(self.to_save.model, self.tokenizer, args.save_dtype)
@@ -185,40 +178,51 @@ class PPOTrainer(AnswersToFormerNames):
         self.begin()
         assert self.normalization is not None  # set in begin()
         require_scores(rollout.scored, f"iteration {self.iteration}")
-        kl = float(rollout.kl.mean())
+        kl, evaluation = float(rollout.kl.mean()), None
         if not math.isfinite(kl):
             raise self._diverged()
-        self.stop_reason = self._stop_reason(kl)
+        if self.landing.near(kl):  # from here on the rung's own samples decide
+            kl = float((evaluation := self._evaluate()).kl.mean())
+        back = self.landing.too_far(kl)
+        self.stop_reason = None if back else self._stop_reason(kl)
         if self.stop_reason is not None and self.keeper.saved not in (None, self.iteration) and self.processes.saves:
             self._save_state()  # before the last rung, which a longer run makes again
-        target = self.ladder.target_passed(kl)
+        self.landing.read(kl)
+        target = None if back else self.ladder.target_passed(max(kl, self.landing.arrived(kl) * self.args.kl_budget))
         if target is not None or self.stop_reason is not None:
-            self._save_rung(target)
+            self._save_rung(target, evaluation or self._evaluate())
         aims = targets(rollout, self.normalization, self.kl_controller.beta, self.args)
-        statistics = self._update(rollout, aims) if self.stop_reason is None else None
+        move, statistics = self._move(rollout, aims, kl, back=back) if self.stop_reason is None else (None, None)
         self.processes.begin("writing metrics and state and calling trackers", alone=True)
-        line = self._log(rollout, aims, statistics)
-        self._finish() if statistics is None else self._advance(rollout, statistics, kl)
+        line = self._log(rollout, aims, statistics, move)
+        self._finish() if self.stop_reason is not None else self._advance(rollout, statistics, kl)
         self.processes.begin("what its loop does between iterations", alone=True)
         return line
 
-    def _update(self, rollout: Rollout, aims: Targets) -> UpdateStatistics:
-        """Every optimiser step of the rollout. Raises InputError when it leaves weights that are no numbers."""
+    def _move(
+        self, rollout: Rollout, aims: Targets, kl: float, *, back: bool
+    ) -> tuple[Move | None, UpdateStatistics | None]:
+        """The update, shortened where it would pass the budget; or the last one's end taken back."""
+        if back:
+            self.controller.learning_rate /= 2 if self.ladder.overshot(kl) else 1
+            return self.landing.step_back(self.learner, kl), None
+        rate = self.controller.learning_rate
+        move = self.landing.prepare(self.learner, len(rollout), self.optimizer_steps, rate, self.args)
+        return move, self._update(rollout, aims, move.share if move else 1.0)
+
+    def _update(self, rollout: Rollout, aims: Targets, share: float) -> UpdateStatistics:
+        """Every optimiser step of a rollout, at `share` of the rate. Raises InputError when weights are no numbers."""
         self.processes.begin("the update")
-        rates = (self.controller.learning_rate, self.args.critic_learning_rate or self.controller.learning_rate)
+        rate = self.controller.learning_rate
+        rates = (rate * share, (self.args.critic_learning_rate or rate) * share)
+        steps, learner = self.optimizer_steps, (self.train_model, self.optimizer)
+        together = self.processes
         statistics = update(
-            self.train_model,
-            self.optimizer,
-            rollout,
-            aims,
-            self.args,
-            self.processes,
-            self.iteration,
-            learning_rates=rates,
-            steps_before=self.optimizer_steps,
+            *learner, rollout, aims, self.args, together, self.iteration, learning_rates=rates, steps_before=steps
         )
         if bool(self.processes.sum(torch.tensor(float(not divergence.all_finite(self.learner))))):
             raise self._diverged()
+        self.landing.way += way_of(statistics.optimizer_steps, steps, rates[0], self.args)
         return statistics
 
     def _diverged(self) -> InputError:
@@ -228,18 +232,19 @@ class PPOTrainer(AnswersToFormerNames):
             self.run.finish("diverged", error.what)
         return error
 
-    def _advance(self, rollout: Rollout, statistics: UpdateStatistics, kl: float) -> None:
+    def _advance(self, rollout: Rollout, statistics: UpdateStatistics | None, kl: float) -> None:
         """Move the counters past an iteration and save the state."""
-        self.kl_controller.read(kl, len(rollout))
+        if statistics is not None:
+            self.kl_controller.read(kl, len(rollout))
+            self.optimizer_steps += statistics.optimizer_steps
         self.completions_seen += len(rollout)
-        self.optimizer_steps += statistics.optimizer_steps
         has_rung = self.ladder.rungs[-1:] and self.ladder.rungs[-1].iteration == self.iteration
         self.iteration += 1
         if self.processes.saves and self.processes.main_says(has_rung or self.keeper.due()):
             self._save_state()
 
     def _stop_reason(self, kl: float) -> str | None:
-        if kl >= self.args.kl_budget:
+        if self.landing.arrived(kl):
             far = f", and passed: {kl:.1f}" if self.ladder.overshot(kl) else ""
             return f"KL budget of {self.args.kl_budget:g} nats per completion reached{far}"
         if self.iteration >= self.args.max_iterations:
@@ -251,25 +256,25 @@ class PPOTrainer(AnswersToFormerNames):
 
     # -- the ladder ----------------------------------------------------------------------------------------------
 
-    def _save_rung(self, target: float | None) -> None:
-        """Fresh evaluation samples (same prompts and seed on every rung), then samples, checkpoint and ladder.json."""
+    def _evaluate(self) -> Rollout:
+        """Fresh evaluation samples, same prompts and seed whenever they are drawn."""
         rows = [self.eval_rows[i % len(self.eval_rows)] for i in range(self.args.num_eval_samples)]
-        with self.reward_log.aside() as extra:
-            evaluation = self._roll(rows, Stream.EVALUATION, 0, 0)
+        with self.reward_log.aside() as self.logged_aside:
+            return self._roll(rows, Stream.EVALUATION, 0, 0)
+
+    def _save_rung(self, target: float | None, evaluation: Rollout) -> None:
+        """The evaluation samples, checkpoint and ladder.json."""
         name = self.ladder.name_for(target, float(evaluation.kl.mean()))
         require_scores(evaluation.scored, f"the evaluation samples of rung {name}")
         rung = rungs.describe(name, target, evaluation, **self._counters())
         self.to_save.renew()
         self.processes.begin(f"saving rung {name}", alone=True)
-        if self.processes.is_main:
-            samples = rungs.samples_of(evaluation, name, self.args.seed)
-            write_records(self.run.root / rung.samples, samples)
-            self.checkpoints.save(self.run.root / rung.path)
-            self.ladder.add(dataclasses.replace(rung, files=digest_files(self.run.root, rung.path, rung.samples)))
-            if self.tracking:
-                self.tracking.rung(name, self.iteration, samples, extra)
-        else:
+        if not self.processes.is_main:
             self.ladder.rungs.append(rung)
+            return
+        samples = rungs.keep(self.run, self.ladder, self.checkpoints, rung, evaluation, self.args.seed)
+        if self.tracking:
+            self.tracking.rung(name, self.iteration, samples, self.logged_aside)
 
     # -- beginning, resuming, ending -------------------------------------------------------------------------------
 
@@ -317,16 +322,9 @@ class PPOTrainer(AnswersToFormerNames):
         self.changed = self.run.check(self.args.resolved(), self.sources, accept=self.args.accept_changes)
 
     def _begin_files(self) -> None:
-        facts = {
-            **self.sources,
-            "made_from": self.made_from,
-            "model": self.source,
-            "reward_functions": self.rewards.names,
-            "reward_weights": list(self.rewards.weights),
-            "world_size": self.processes.world_size,
-            "distributed_type": self.processes.distributed_type,
-            "trained_parameters": sum(p.numel() for p in self.learner.parameters() if p.requires_grad),
-        }
+        learnt = sum(p.numel() for p in self.learner.parameters() if p.requires_grad)
+        facts = {**self.sources, "made_from": self.made_from, "model": self.source, "trained_parameters": learnt}
+        facts |= self.rewards.facts() | self.processes.facts()
         self.run.begin(self.args.resolved(), self.given, facts, iteration=self.iteration, changed=self.changed)
         resuming.make_way(self.run, self.ladder.rungs, self.iteration)
         self.ladder.write()
@@ -338,8 +336,7 @@ class PPOTrainer(AnswersToFormerNames):
 
     def _save_state(self) -> None:
         values = {
-            "completions_seen": self.completions_seen,
-            "optimizer_steps": self.optimizer_steps,
+            **self._counters(),
             "rungs": [dataclasses.asdict(rung) for rung in self.ladder.rungs],
             "normalization": self.normalization._asdict() if self.normalization else None,
         }
@@ -368,25 +365,28 @@ class PPOTrainer(AnswersToFormerNames):
         self, rows: Sequence[Row], stream: Stream, iteration: int, first: int, *, measure: bool = True
     ) -> Rollout:
         encoded = [self.encode(row["prompt"]) for row in rows]
-        return self.worker(rows, encoded, stream=stream, iteration=iteration, first_index=first, measure=measure)
+        key: dict[str, Any] = {"stream": stream, "iteration": iteration, "first_index": first}
+        return self.worker(rows, encoded, **key, measure=measure, moved=self.optimizer_steps > 0)
 
-    def _log(self, rollout: Rollout, aims: Targets, statistics: UpdateStatistics | None) -> dict[str, Any]:
+    def _log(
+        self, rollout: Rollout, aims: Targets, statistics: UpdateStatistics | None, move: Move | None
+    ) -> dict[str, Any]:
         """Append the iteration's line; the controller decides on it."""
         assert self.normalization is not None  # set in begin()
         warming_up = self.optimizer_steps < self.args.warmup_steps
-        decision = self.controller.read(statistics.outside_mean, warming_up=warming_up) if statistics else None
+        whole = statistics if move is None else None  # a shortened update says nothing of the batch and the rate
+        decision = self.controller.read(whole.outside_mean, warming_up=warming_up) if whole else None
         line = {
             **self._counters(),
-            **rollout_statistics(rollout, aims, self.normalization),
-            **reward_statistics(rollout, self.rewards),
+            **iteration_statistics(rollout, aims, self.normalization, self.rewards, statistics),
             **self.reward_log.means(self.processes),
-            **update_statistics(statistics),
             "veto_share": veto_share(self.reward_funcs, rollout.prompts, rollout.completions),
             "beta": self.kl_controller.beta,
             "learning_rate": self.optimizer.param_groups[0]["lr"] if statistics else None,
             "controller": decision.to_json() if decision else None,
+            "kl_landing": move._asdict() if move else None,
             "doctor": self.doctor.report(self.iteration, statistics and statistics.ratio_first_update_max_dev),
-            "step_too_large": divergence.step_too_large(rollout, self.ladder, self.iteration, self.args),
+            "step_too_large": divergence.step_too_large(rollout, self.ladder, self.iteration, self.args, move),
             "accepted_changes": self.run.accepted_at(self.iteration),
         }
         line = finite_or_null(line)

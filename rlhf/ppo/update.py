@@ -21,7 +21,7 @@ from rlhf.language_model.sampler import chunks
 from rlhf.ppo.advantages import Targets
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import Processes
-from rlhf.ppo.objective import ValueLoss, clipped_loss, clipped_value_loss
+from rlhf.ppo.objective import ValueLoss, clipped_loss, clipped_value_loss, masked_sum
 from rlhf.ppo.precision import is_half
 from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.sharding import clip_grad_norm
@@ -153,7 +153,7 @@ def accumulate(
         meeting = processes.meeting if last else nullcontext
         with nullcontext() if last else processes.accelerator.no_sync(model):
             with meeting():
-                logprobs, values = model(
+                logprobs, values, kl = model(
                     rollout.prompt_ids[picked].to(device), rollout.prompt_mask[picked].to(device), ids, mask, states
                 )
             result = clipped_loss(
@@ -163,7 +163,8 @@ def accumulate(
                 mask,
                 config.epsilon,
             )
-            loss, of_values = result.loss, ValueLoss(torch.zeros(()), torch.zeros(()))
+            penalty = masked_sum(kl, mask) * targets.kl_weight if kl is not None and targets.kl_weight else 0.0
+            loss, of_values = result.loss + penalty, ValueLoss(torch.zeros(()), torch.zeros(()))
             if values is not None:
                 of_values = value_loss(values, rollout, targets, picked, mask, config)
                 loss = loss + config.vf_coef * of_values.loss

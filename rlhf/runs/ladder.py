@@ -2,8 +2,7 @@
 
 A rung is the policy that generated the rollout whose sqrt(KL) passed the next step, saved before its update. When one
 iteration crosses two steps one rung is saved, named by the last step passed. Names are targets in nats: "kl-02.25" is
-the step sqrt(KL) = 1.5. A policy that went more than a step beyond its target, which only the budget's can, is named by
-its own KL.
+the step sqrt(KL) = 1.5. A policy more than a step from its target is named by its own KL.
 """
 
 from __future__ import annotations
@@ -97,7 +96,8 @@ class Ladder:
         if target is None:
             return "final"
         sqrt_kl = math.sqrt(max(kl, 0.0))
-        return rung_name(sqrt_kl if self.overshot(kl) else target, [rung.name for rung in self.rungs])
+        far = abs(sqrt_kl - target) > self.step
+        return rung_name(sqrt_kl if far else target, [rung.name for rung in self.rungs])
 
     def overshot(self, kl: float) -> bool:
         """Whether a policy at `kl` nats lies beyond the budget by more than a step of the ladder."""

@@ -88,6 +88,7 @@ METRICS: dict[str, Metric] = {
     "beta": Metric("1 / nat", "KL coefficient in this rollout's advantages", "-", "-", "Ziegler et al. 2019"),
     "early_stopped": Metric("-", "whether --early_stop_kl ended the updates", "-", "false", "-"),
     "controller": Metric("-", "null, or what the controller did and why", "-", "-", "-"),
+    "kl_landing": Metric("-", "null, or how an update was shortened, or taken back, for the KL budget", "-", "-", "-"),
     "doctor": Metric("-", "null, or symptoms and causes where samples and policy disagree (doctor.py)",
                      _TOKENS, "null", "-"),
     "step_too_large": Metric("-", "null, or what one step too far did and what to lower", "-", "null", "-"),

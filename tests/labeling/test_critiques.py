@@ -12,10 +12,13 @@ from playwright.sync_api import Page
 
 from labeling.critiques import Change, add_up_changes, change_line, read_leanings
 from labeling.folder import Folder, Task
+from labeling.importing import import_comparisons, import_labels
 from labeling.steps.page import PageConfig
 from labeling.steps.page import page as label_page
 from labeling.steps.reasons import reasons_of
 from labeling.steps.status import StatusConfig, status
+from labeling.tables import Columns
+from rlhf.cli import main
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.proportion import wilson
 from rlhf.foundation.records import Comparison, Label, Sample, read_comparisons, read_labels, write_records
@@ -198,3 +201,54 @@ def test_changes_towards_the_model_are_counted_by_where_they_end() -> None:
     assert (ben.changed, ben.towards.n) == (wilson(1, 2), 0)
     assert "model's way" not in change_line(ben)
     assert add_up_changes({}) == []
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+def test_a_table_s_first_column_is_the_blind_answer(tmp_path: Path, name: str) -> None:
+    rows = [
+        {"text": "x", "mood": "positive", "first": "sad", "who": "ana"},
+        {"text": "y", "mood": "sad", "first": "sad", "who": "ana"},
+        {"text": "z", "mood": "positive", "first": "", "who": "ana"},
+    ]
+    path = table(tmp_path / name, rows)
+    got = import_labels(path, Columns("text", "mood", annotator="who"), {"sad": "negative"}).labels
+    assert {x.completion: x.first for x in got} == {"x": "negative", "y": "negative", "z": None}
+    rows[0]["first"] = "Bob"
+    with pytest.raises(InputError, match="column 'first': got values 'Bob'; expected what the rater said before"):
+        import_labels(table(tmp_path / name, rows), Columns("text", "mood"), {"sad": "negative"})
+
+
+def test_a_table_of_comparisons_has_blind_answers_too(tmp_path: Path) -> None:
+    sides = [("left", "right"), ("right", "right"), ("tie", "left"), ("left", "tie"), ("left", "")]
+    rows = [
+        {"prompt": "p", "answer1": f"x{i}", "answer2": "y", "comparison": now, "first": then}
+        for i, (now, then) in enumerate(sides)
+    ]
+    got = import_comparisons(table(tmp_path / "a.csv", rows), Columns("", "", "prompt")).comparisons
+    assert [x.first for x in sorted(got, key=lambda x: max(x.chosen, x.rejected, key=len))] == [
+        "rejected", "chosen", "chosen", "tie", None,
+    ]  # fmt: skip
+    columns = [{"prompt": "p", "chosen": "a", "rejected": f"b{i}", "first": said} for i, said in enumerate(("tie", ""))]
+    got = import_comparisons(table(tmp_path / "b.csv", columns), Columns("", "", "prompt")).comparisons
+    assert sorted(str(x.first) for x in got) == ["None", "tie"]
+    columns[0]["first"] = "left"
+    with pytest.raises(InputError, match="line 2, column 'first': got 'left'; expected what the rater chose"):
+        import_comparisons(table(tmp_path / "b.csv", columns), Columns("", "", "prompt"))
+
+
+def test_what_label_import_wrote_comes_back_with_its_first_answers(tmp_path: Path) -> None:
+    blind = Label("0" * 32, "p", "x", "positive", "ana", first="negative")
+    write_records(tmp_path / "labels.jsonl", [blind])
+    columns = ["--text", "completion", "--label", "label", "--prompt", "prompt", "--annotator_column", "annotator"]
+    files = ["--input", str(tmp_path / "labels.jsonl"), "--output", str(tmp_path / "again.jsonl")]
+    assert main(["label", "import", *columns, *files, "--quiet"]) == 0
+    assert [x.first for x in read_labels(tmp_path / "again.jsonl")] == ["negative"]
+
+
+def table(path: Path, rows: list[dict[str, str]]) -> Path:
+    if path.suffix == ".csv":
+        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    else:
+        lines = [json.dumps(row) for row in rows] if path.suffix == ".jsonl" else [json.dumps(rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +96,43 @@ def test_models_that_are_none(refused: Refused, tmp_path: Path, model: Path) -> 
     (tmp_path / "empty").mkdir()
     assert "empty" in refused(*ppo("./empty"))
     assert not (tmp_path / "run").exists()
+
+
+MISSING = """
+import sys
+from rlhf.cli import main
+there, gone = sys.argv[1], "./nowhere"
+rewarded = ["--reward_func", "full_stop"]
+ppo = ["ppo", "--output_dir", "run", "--model_name_or_path"]
+for words in (
+    [*ppo, gone, *rewarded],
+    [*ppo, there, "--reward_model_path", gone],
+    [*ppo, there, "--reward_model_path", gone + ":POSITIVE"],
+    [*ppo, there, "--reward_func", gone],
+    [*ppo, there, *rewarded, "--critic", "separate", "--critic_model_path", gone],
+    ["sample", "--model_name_or_path", gone],
+    ["reward", "--labels", "labels.jsonl", "--model_name_or_path", gone],
+    ["probe", "full_stop", "--samples", "samples.jsonl", "--model_name_or_path", gone],
+    ["probe", gone, "--samples", "samples.jsonl", "--model_name_or_path", there],
+    ["compare", gone, "full_stop", "--samples", "samples.jsonl"],
+    ["evaluate", "run", "--gold_reward_func", gone],
+    ["evaluate", "run", "--gold_reward_model_path", gone],
+    ["evaluate", "run", "--quality_func", gone],
+    ["doctor", "--rollouts", "r.jsonl", "--model_name_or_path", gone, "--ref_model_name_or_path", there],
+):
+    assert main(words) == 2, words
+    assert "torch" not in sys.modules, words
+"""
+
+
+def test_a_missing_model_or_reward_is_told_before_torch_is_loaded(tmp_path: Path, model: Path) -> None:
+    """torch takes seconds, and no model need be loaded to see that a directory is not there."""
+    ran = [sys.executable, "-c", MISSING, str(model)]
+    done = subprocess.run(ran, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 14
+    assert all("nowhere" in line and "got no such directory" in line for line in lines)
 
 
 @pytest.mark.parametrize(

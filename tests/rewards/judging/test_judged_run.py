@@ -114,3 +114,22 @@ def test_another_judge_than_the_run_s_is_refused(
         stream.write("temperature: 1\n")
     assert run("--output_dir", "run", "--resume", iterations=2) == 2
     assert "reward 1, joyful" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_that_ended_goes_on_for_more_iterations_and_asks_only_for_what_is_new(
+    server: JudgeServer, folder: Path
+) -> None:
+    assert run("--output_dir", "run", iterations=2) == 0
+    before, known = server.requests.total(), set(server.replies)
+    assert run("--output_dir", "run", "--resume", iterations=4) == 0
+    assert server.requests.total() > before
+    assert server.requests.total() == len(server.replies)  # no text twice, neither across the two calls
+    assert known < set(server.replies)
+
+    asked = server.requests.total()
+    assert run("--output_dir", "at_once", iterations=4) == 0  # four from the beginning: bit for bit, and free
+    assert server.requests.total() == asked
+    raised, at_once = lines_of("run"), lines_of("at_once")
+    assert [line["iteration"] for line in raised] == [line["iteration"] for line in at_once]
+    assert [without_cost(line) for line in raised] == [without_cost(line) for line in at_once]

@@ -199,16 +199,18 @@ def test_killed_in_its_first_iteration_it_begins_anew(go: Resume, run: Path, tmp
     assert again["ladder.json"] == whole["ladder.json"]
 
 
-def test_a_step_too_large_is_told_and_the_rung_says_its_kl(go: Resume, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_step_too_large_is_told_and_taken_back(go: Resume, capsys: pytest.CaptureFixture[str]) -> None:
     run = go(9, learning_rate=3e-2, kl_budget=0.05)
     last = read_rungs(run / "ladder.json")[-1]
+    assert last.name == "kl-00.05"
+    assert last.kl_per_completion == pytest.approx(0.05, rel=0.03)
+    (line, *_) = [r for r in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if r["step_too_large"]]
     # sqrt(0.05) = 0.22 and a step of 0.1 allow 0.105 nats.
-    assert last.kl_per_completion > 0.105
-    assert last.name == f"kl-{last.kl_per_completion:05.2f}"
-    line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    assert "begin another run with a lower --learning_rate (now 0.03)" in line["step_too_large"]
+    assert line["kl_per_completion"] > 0.105
+    assert "of it is kept and the learning rate halved; better is another run" in line["step_too_large"]
+    assert "a lower --learning_rate (now 0.03)" in line["step_too_large"]
     assert line["step_too_large"] in capsys.readouterr().err
-    assert "passed: " in json.loads((run / "run.json").read_text())["stop_reason"]
+    assert json.loads((run / "run.json").read_text())["stop_reason"].endswith("completion reached")
 
 
 def test_a_run_that_diverges_stops_and_keeps_its_last_good_rung(go: Resume, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from rlhf import PPOConfig, PPOTrainer
 from rlhf.ppo import state_keeper
 from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.kl_control import KLController
+from rlhf.ppo.landing import Landing
 from rlhf.ppo.state_keeper import MOST, StateKeeper
 from rlhf.runs.ladder import read_rungs
 
@@ -36,7 +37,8 @@ class Clock:
 def keeper(tmp_path: Path, clock: Clock, width: int) -> StateKeeper:
     learner = nn.Linear(width, 1, bias=False)
     args = PPOConfig(output_dir="-")
-    controllers = (ClipFractionController.of(args), KLController(args.beta, args.kl_target, args.kl_horizon))
+    kl = (KLController(args.beta, args.kl_target, args.kl_horizon), Landing(args.kl_budget))
+    controllers = (ClipFractionController.of(args), *kl)
     return StateKeeper(tmp_path, learner, torch.optim.AdamW(learner.parameters()), *controllers, clock=clock)
 
 

@@ -90,15 +90,12 @@ def test_run_directory_is_complete(model: GPT2LMHeadModel, tokenizer: Any, tmp_p
 def test_reward_rises_and_the_budget_stops(model: GPT2LMHeadModel, tokenizer: Any, tmp_path: Path) -> None:
     run = train(model, tokenizer, tmp_path / "run", max_iterations=60, kl_budget=1.0)
     logged = lines(run)
-    assert logged[-1]["kl_per_completion"] >= 1.0
-    assert all(line["kl_per_completion"] < 1.0 for line in logged[:-1])
     assert logged[-1]["reward"] > logged[0]["reward"] + 5 * logged[0]["reward_se"]
     last = read_rungs(run.directory / "ladder.json")[-1]
     assert last.target_sqrt_kl == 1.0
-    # A rung beyond the budget by more than a step, (1 + 0.25)² = 1.5625 nats, is named by its own KL.
-    far = last.kl_per_completion > 1.5625
-    assert last.name == (f"kl-{last.kl_per_completion:05.2f}" if far else "kl-01.00")
-    assert (logged[-1]["step_too_large"] is not None) == (logged[-1]["kl_per_completion"] > 1.5625)
+    assert last.name == "kl-01.00"
+    assert last.kl_per_completion == pytest.approx(1.0, rel=0.03)
+    assert last.iteration == logged[-1]["iteration"] < 60
 
 
 def test_a_rung_remeasured_on_fresh_samples_has_the_kl_it_states(
@@ -197,7 +194,13 @@ def test_resumed_equals_uninterrupted(build_model: Build, tokenizer: Any, tmp_pa
 def test_the_learning_rate_rises_step_by_step_and_a_resumed_run_goes_on_rising(
     build_model: Build, tokenizer: Any, tmp_path: Path
 ) -> None:
-    options = {"warmup_steps": 9, "learning_rate": 1e-3, "clip_ratio_low": 0.0, "clip_ratio_high": 1.0}
+    options = {
+        "warmup_steps": 9,
+        "learning_rate": 1e-3,
+        "kl_budget": 50.0,
+        "clip_ratio_low": 0.0,
+        "clip_ratio_high": 1.0,
+    }
     whole = train(build_model(), tokenizer, tmp_path / "whole", max_iterations=4, **options)
     logged = lines(whole)
     per_iteration = logged[1]["optimizer_steps"]

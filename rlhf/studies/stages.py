@@ -1,0 +1,101 @@
+"""What each stage of a study does, and whether it is done. A stage that was interrupted goes on or is made again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from rlhf.foundation.files import read_object
+from rlhf.foundation.records import read_samples, write_records
+from rlhf.studies.plan import Stage
+
+PRODUCTS = {
+    "model": "pretrain.json",
+    "pool": "unlabelled.jsonl",
+    "labels": "labels.jsonl",
+    "reward": "reward_model.json",
+    "cell": "evaluation.json",
+}
+
+
+def is_done(root: Path, stage: Stage) -> bool:
+    """Whether its product stands whole: products appear by a rename, and a cell is done when it is evaluated."""
+    place = root / stage.place
+    return (stage.kind != "cell" or _finished(place)) and (place / PRODUCTS[stage.kind]).exists()
+
+
+def _finished(place: Path) -> bool:
+    return (place / "run.json").exists() and read_object(place / "run.json").get("status") == "finished"
+
+
+def do(root: Path, stage: Stage, *, quiet: bool = True) -> None:
+    """Make what the stage makes. Raises InputError."""
+    DEEDS[stage.kind](root, stage, quiet)
+
+
+def _model(root: Path, stage: Stage, quiet: bool) -> None:
+    from rlhf.language_model.pretrain import pretrain
+
+    (root / "shared").mkdir(parents=True, exist_ok=True)
+    pretrain(**stage.options, output_dir=str(root / stage.place), quiet=quiet)
+
+
+def _pool(root: Path, stage: Stage, quiet: bool) -> None:
+    from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
+    from rlhf.language_model.sampler import sample_texts
+
+    model, place, told = str(root / stage.needs["model"].place), root / stage.place, stage.options
+    samples = sample_texts(
+        load_causal_lm(model), load_tokenizer(model), [""] * (told["labelled"] + told["unlabelled"]),
+        max_new_tokens=told["length"], seed=told["seed"], source=stage.needs["model"].place, quiet=quiet,
+    )  # fmt: skip
+    place.mkdir(parents=True, exist_ok=True)
+    write_records(place / "samples.jsonl", samples[: told["labelled"]])
+    write_records(place / "unlabelled.jsonl", samples[told["labelled"] :])
+
+
+def _labels(root: Path, stage: Stage, quiet: bool) -> None:
+    """Of a seed the fewer labels are the first of the more: numbers of labels differ in nothing else."""
+    from labeling.steps.simulate import simulate
+
+    place, told = root / stage.place, stage.options
+    samples = read_samples(root / stage.needs["pool"].place / "samples.jsonl")
+    order = np.random.default_rng(told["seed"]).permutation(len(samples))[: told["number"]]
+    place.mkdir(parents=True, exist_ok=True)
+    write_records(place / "samples.jsonl", [samples[i] for i in order])
+    gold: Literal["embedded", "lexicon"] = "embedded" if stage.resolved["gold"] else "lexicon"
+    texts, output = str(place / "samples.jsonl"), str(place / "labels.jsonl")
+    simulate(samples=texts, output=output, gold=gold, noise=[told["noise"]], seed=told["seed"], quiet=quiet)
+
+
+def _reward(root: Path, stage: Stage, quiet: bool) -> None:
+    from rewards.steps.fit import fit
+
+    places = {role: root / one.place for role, one in stage.needs.items()}
+    fit(
+        **stage.options, model_name_or_path=str(places["base"]), labels=str(places["labels"] / "labels.jsonl"),
+        samples=str(places["pool"] / "unlabelled.jsonl"), output_dir=str(root / stage.place), quiet=quiet,
+    )  # fmt: skip
+
+
+def _cell(root: Path, stage: Stage, quiet: bool) -> None:
+    from rewards.gold import GoldRule
+    from rlhf.inspection.evaluation import evaluate_run
+    from rlhf.language_model.corpus import read_corpus
+    from rlhf.ppo.finetune import PPOCommandConfig, finetune
+
+    place, corpus = root / stage.place, stage.needs["model"].options["corpus"]
+    given: dict[str, Any] = {"model_name_or_path": str(root / stage.needs["model"].place), "output_dir": str(place)}
+    given |= {"reward_model_path": [str(root / stage.needs["reward"].place)]}
+    if not _finished(place):
+        finetune.run(PPOCommandConfig(**stage.options, **given, resume=place.is_dir(), quiet=quiet))
+    gold = GoldRule(check_lines=corpus == "embedded")
+    evaluate_run(place, {gold.__name__: gold}, corpus="\n\n".join(read_corpus(corpus)))
+
+
+DEEDS: dict[str, Callable[[Path, Stage, bool], None]] = {
+    "model": _model, "pool": _pool, "labels": _labels, "reward": _reward, "cell": _cell,
+}  # fmt: skip

@@ -1,0 +1,55 @@
+"""Gold of several cells together: the band holds both what samples and what seeds differ by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rlhf.inspection.overoptimisation import Course
+from rlhf.studies.groups import Group, gold_band
+from rlhf.studies.tables import as_csv
+
+D = np.array([0.0, 1.0, 2.0])
+
+
+class Known(Group):
+    """Of courses that are given."""
+
+    def __init__(self, courses: list[Course]) -> None:
+        object.__setattr__(self, "given", courses)
+
+    def courses(self, reward: str | None = None) -> list[Course]:
+        given: Any = self.given  # type: ignore[attr-defined]
+        return list(given)
+
+
+def seed(level: float, spread: float = 0.0) -> Course:
+    noise = spread * np.random.default_rng(int(100 * level)).standard_normal((3, 200))
+    return Course(D, level + np.zeros((3, 200)) + noise)
+
+
+def test_seeds_that_differ_make_a_band_and_equal_ones_none() -> None:
+    same = gold_band(Known([seed(1.0), seed(1.0), seed(1.0)]))
+    assert same.mean == pytest.approx(1.0)
+    assert (same.high - same.low).max() == pytest.approx(0.0)
+    apart = gold_band(Known([seed(0.0), seed(1.0), seed(2.0)]))
+    assert apart.mean == pytest.approx(1.0)
+    # The mean of three draws of {0, 1, 2}: 0 and 2 have probability 1/27 each, so both lie within 95 %'s ends.
+    assert apart.low == pytest.approx(0.0)
+    assert apart.high == pytest.approx(2.0)
+
+
+def test_samples_make_the_band_of_one_cell() -> None:
+    band = gold_band(Known([seed(1.0, spread=1.0)]))
+    assert (band.high - band.low)[0] == pytest.approx(2 * 1.96 / np.sqrt(200), rel=0.25)
+
+
+def test_the_grid_ends_where_the_shortest_ends() -> None:
+    band = gold_band(Known([seed(1.0), Course(D[:2], np.ones((2, 200)))]))
+    assert band.d[-1] == 1.0
+
+
+def test_a_table_has_every_column_and_nothing_where_nothing_is() -> None:
+    assert as_csv([{"a": 1, "b": None}, {"a": 0.5, "c": [1, "x"]}]) == 'a,b,c\n1,,\n0.5,,"[1, ""x""]"\n'

@@ -1,0 +1,172 @@
+"""What is made once, what is made again, what is told: on stages that do nothing. One real study at the end."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf.foundation.errors import InputError
+from rlhf.studies import stages
+from rlhf.studies import study as module
+from rlhf.studies.config import StudyConfig
+from rlhf.studies.plan import Stage, plan
+from rlhf.studies.running import Record, run_stages
+
+
+def run(options: dict[str, Any]) -> tuple[Path, list[Stage], Record]:
+    config = StudyConfig(**options)
+    root, every = Path(config.output_dir), plan(config)
+    record = Record.of(root / "study.json", {})
+    root.mkdir(exist_ok=True)
+    run_stages(root, every, record, jobs=1, quiet=True)
+    return root, every, record
+
+
+def test_what_cells_share_is_made_once(options: dict[str, Any], done: list[str]) -> None:
+    run(options)
+    # 2 noises x 2 seeds are 4 label sets and reward models; beta changes neither: 8 cells.
+    assert Counter(done) == {"model": 1, "pool": 1, "labels": 4, "reward": 4, "cell": 8}
+    assert done == sorted(done, key=["model", "pool", "labels", "reward", "cell"].index)
+
+
+def test_a_finished_study_does_nothing_and_a_changed_option_only_its_own(
+    options: dict[str, Any], done: list[str]
+) -> None:
+    root, every, _ = run(options)
+    done.clear()
+    run(options)
+    assert done == []
+    run({**options, "grid": ["noise=0,0.25", "ppo.beta=0,0.2"]})
+    assert done == ["cell"] * 4  # those of the new beta
+    done.clear()
+    run({**options, "seeds": [0, 1, 2]})
+    assert Counter(done) == {"labels": 2, "reward": 2, "cell": 4}
+    assert all(stages.is_done(root, stage) for stage in every)  # the first ones stand as they were
+
+
+def test_a_failed_stage_is_told_its_cells_passed_over_and_done_alone_next_time(
+    options: dict[str, Any], done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, (first, *_) = stages.DEEDS["reward"], [s for s in plan(StudyConfig(**options)) if s.kind == "reward"]
+
+    def fails(root: Path, stage: Stage, quiet: bool) -> None:
+        if stage == first:
+            raise InputError("labels", got="none", expected="some", fix="label more")
+        good(root, stage, quiet)
+
+    monkeypatch.setitem(stages.DEEDS, "reward", fails)
+    _, _, record = run(options)
+    assert Counter(done) == {"model": 1, "pool": 1, "labels": 4, "reward": 3, "cell": 6}
+    assert record.failed.pop(first.place).startswith("labels: got none")
+    assert list(record.failed.values()) == ["what it needs was not made"] * 2
+    monkeypatch.setitem(stages.DEEDS, "reward", good)
+    done.clear()
+    _, _, record = run(options)
+    assert done == ["reward", "cell", "cell"]
+    assert record.failed == {}
+
+
+def test_an_interrupted_cell_leaves_the_others(
+    options: dict[str, Any], done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = stages.DEEDS["cell"]
+
+    def stops(root: Path, stage: Stage, quiet: bool) -> None:
+        if done.count("cell") == 3:
+            raise KeyboardInterrupt
+        good(root, stage, quiet)
+
+    monkeypatch.setitem(stages.DEEDS, "cell", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(options)
+    monkeypatch.setitem(stages.DEEDS, "cell", good)
+    done.clear()
+    run(options)
+    assert done == ["cell"] * 5
+
+
+def test_the_time_left_is_of_the_study_s_own_seconds(options: dict[str, Any], tmp_path: Path) -> None:
+    cells = [stage for stage in plan(StudyConfig(**options)) if stage.kind == "cell"]
+    record = Record(tmp_path / "study.json", {}, {cells[0].place: 10.0, cells[1].place: 30.0})
+    assert record.left(cells[2:], 2) == 6 * 20 / 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"grid": ["colour=red"]}, "--grid: got colour=red"),
+        ({"grid": ["noise=0,0"]}, "expected different plain values"),
+        ({"grid": ["noise=0", "noise=0.1"]}, "expected each name once"),
+        ({"grid": ["noise=0,1.5"]}, "noise: got 1.5"),
+        ({"grid": ["num_labels=2000"], "fixed": []}, "num_labels: got 2000; expected 20 to --num_samples, 100"),
+        ({"grid": ["ppo.beat=1"]}, "beat"),
+        ({"grid": ["ppo.beta=-1"]}, "--beta: got -1"),
+        ({"fixed": ["noise=0,1"], "grid": []}, "--fixed: got noise=0,1; expected one value"),
+        ({"seeds": [1, 1]}, "--seeds"),
+        ({"jobs": 0}, "--jobs"),
+        ({"group": ["seed"]}, "--group"),
+    ],
+)
+def test_bad_studies_are_refused_before_anything_is_made(
+    options: dict[str, Any], changed: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        plan(StudyConfig(**{**options, **changed}))
+    assert line in str(caught.value)
+
+
+def test_a_dry_run_prints_cells_and_cost_and_makes_nothing(options: dict[str, Any]) -> None:
+    found = module.study(**options, dry_run=True)
+    told = found.summary()
+    assert "noise-0.25_ppo.beta-0.1_seed-1" in told
+    assert "to do: 1 model, 1 pool, 4 labels, 4 reward, 8 cell; about" in told
+    assert not found.root.exists()
+
+
+def test_another_directory_is_refused(options: dict[str, Any], done: list[str], tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty and without a study"):
+        module.study(**options)
+    assert done == []
+
+
+@pytest.mark.long
+def test_a_real_study_has_its_tables_page_and_figures(tmp_path: Path) -> None:
+    fixed = ["noise=0.25", "model.max_steps=60", "model.hidden_size=32", "reward.num_train_epochs=1"]
+    ppo = {"max_iterations": 4, "iteration_batch_size": 64, "max_iteration_batch_size": 64, "num_eval_samples": 32}
+    ppo |= {"normalization_samples": 64, "max_completion_length": 16, "warmup_steps": 0}
+    fixed += [f"ppo.{name}={value}" for name, value in (ppo | {"ladder_step": 0.1, "kl_budget": 3}).items()]
+    options = {"output_dir": str(tmp_path / "study"), "grid": ["num_labels=40,60"], "fixed": fixed, "num_samples": 80}
+    found = module.study(**options, seeds=[0], jobs=2, quiet=True)
+    assert found.failed == {}
+    cells, rungs = found.cells, found.rungs
+    assert list(cells["num_labels"]) == [40, 60]
+    assert set(cells["made"]) == {True}
+    assert set(rungs["cell"]) == set(cells["cell"])
+    units = json.loads((found.root / "tables.json").read_text())
+    assert set(units) == {*cells.columns, *rungs.columns}
+    assert "Gold along" in (found.root / "report.html").read_text()
+    assert {path.suffix for path in (found.root / "figures").iterdir()} == {".svg", ".pdf", ".json"}
+    before = (found.root / "cells.csv").read_bytes()
+    assert module.study(**options, seeds=[0], quiet=True).failed == {}
+    assert (found.root / "cells.csv").read_bytes() == before
+
+
+def test_an_option_that_a_later_version_adds_makes_nothing_anew(options: dict[str, Any]) -> None:
+    for stage in plan(StudyConfig(**options)):
+        later = Stage(stage.kind, stage.options, {**stage.resolved, "another": 1}, stage.needs, stage.name)
+        assert later.place == stage.place
+        assert Stage(stage.kind, {**stage.options, "seed": 9}, {}, stage.needs, stage.name).place != stage.place
+
+
+def test_another_text_under_the_same_name_is_another_model(options: dict[str, Any], tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("One.\n\nTwo.")
+    before = {stage.place for stage in plan(StudyConfig(**options, corpus=str(corpus)))}
+    corpus.write_text("One.\n\nThree.")
+    assert before.isdisjoint(stage.place for stage in plan(StudyConfig(**options, corpus=str(corpus))))
