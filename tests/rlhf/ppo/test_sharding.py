@@ -23,6 +23,7 @@ from rlhf.foundation.model_directory import load_causal_lm
 from rlhf.ppo.lockstep import in_step
 from rlhf.ppo.sharding import WholeCopy, own_part, require_known_plan, whole
 
+from .conftest import without
 from .test_processes import ROOT, launch
 
 OPTIONS = shlex.split(
@@ -98,6 +99,18 @@ def test_resuming_with_another_number_of_processes(model_directory: Path, tmp_pa
         run(model_directory, output, first, "--max_iterations", "2")
         run(model_directory, output, then, "--max_iterations", "4", "--resume")
         require_same(tmp_path / "one", output)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("words", ["--dtype float32 --bf16", "--dtype bfloat16 --use_peft --gradient_checkpointing"])
+def test_in_bf16_the_first_kl_is_0_and_the_first_ratio_1(model_directory: Path, tmp_path: Path, words: str) -> None:
+    extra = (*without(OPTIONS, ["--dtype"]), "--max_iterations", "1", *words.split())
+    file = "accelerate_fsdp2.yaml"
+    done = launch(model_directory, tmp_path / "run", processes=2, reward="full_stop", extra=extra, file=file)
+    assert done.returncode == 0, done.stderr
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["kl_per_completion"] == 0
+    assert first["ratio_first_update_max_dev"] < 1e-5
 
 
 SLOW_REWARD = """
