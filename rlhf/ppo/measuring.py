@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -87,10 +86,9 @@ class Measurer:
     ) -> Measured:
         """Of one piece: (B, P) twice, (B, T) twice; `states` are those that passed by in sampling (passing.py)."""
         prompt_ids, prompt_mask, ids, mask = (x.to(self.device) for x in (prompt_ids, prompt_mask, ids, mask))
-        given, states = (prompt_ids, prompt_mask, ids, mask), states.to(self.device) if states is not None else None
-        policy, kept = self._read_policy(*given, self.in_full, states=states)
-        with self.shared.original.giving(kept[0]) if self.shared else nullcontext():
-            original = read(self.ref_model, *given, self.in_full)
+        given = (prompt_ids, prompt_mask, ids, mask)
+        passed = states.to(self.device) if states is not None else None
+        policy, original = self._readings((*given, self.in_full), passed)
         found = self._by_token(policy, original, ids[mask], witness)
         logprobs, ref_logprobs, kl, entropy = (in_place(values, mask) for values in found.unbind(0))
         old_logprobs = logprobs
@@ -109,15 +107,26 @@ class Measurer:
         on_cpu = [{name: x.cpu() for name, x in of.items()} for of in (tokens, sums)]
         return Measured(*on_cpu)
 
-    def _read_policy(self, *given: Any, states: Tensor | None = None) -> tuple[Reading, list[Tensor]]:
-        """With what entered its last block, where the rest is shared; `states` have passed by already."""
+    def _readings(self, given: Any, states: Tensor | None) -> tuple[Reading, Reading]:
+        """By the policy and by the original; what they share is read once at most."""
         if self.shared is None:
-            return read(self.scorer, *given, states=states), []
+            return read(self.scorer, *given, states=states), read(self.ref_model, *given)
         kept = [] if states is None else [states]
         with self.shared.policy.keeping(kept) if states is None else self.shared.policy.giving(states):
-            return read(self.scorer, *given), kept
+            policy = read(self.scorer, *given)
+        with self.shared.original.giving(kept[0]):
+            return policy, read(self.ref_model, *given)
 
-    def _by_token(self, policy: Reading, original: Reading, ids: Tensor, witness: Witness | None = None) -> Tensor:
+    def _old_logprobs(self, policy: Reading, ids: Tensor) -> Tensor:
+        """log π of N tokens `ids`, tempered as in the update: (N,) float64."""
+        found = torch.empty(len(ids), dtype=torch.float64, device=ids.device)
+        for tile in chunks(len(ids), tokens_per_tile(self.vocabulary, self.config, self.device)):
+            own = slice(tile.start, tile.stop)
+            logp = (policy.logits(own) / self.config.temperature).log_softmax(-1)
+            found[own] = gathered(logp, ids[own]).double()
+        return found
+
+    def _by_token(self, policy: Reading, original: Reading, ids: Tensor, witness: Witness | None) -> Tensor:
         """log π, log ref, exact KL and entropy of N tokens `ids`, (4, N) float64."""
         heat, found = self.config.temperature, torch.empty(4, len(ids), dtype=torch.float64, device=ids.device)
         for tile in chunks(len(ids), tokens_per_tile(self.vocabulary, self.config, self.device)):
