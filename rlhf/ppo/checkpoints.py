@@ -27,8 +27,10 @@ from rlhf.foundation.model_directory import load_causal_lm, replacing_directory
 class Checkpoints:
     """Writes the policy as model directories."""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, dtype: str | None = None) -> None:
+        """`dtype` is what a whole model is rounded to; as the policy is if not given. Adapters stay as they are."""
         self.model, self.tokenizer = model, tokenizer
+        self.dtype: torch.dtype = getattr(torch, dtype) if dtype else _dtype(model)
         self.alone = is_adapter(model)
         self._proven = False
 
@@ -61,6 +63,8 @@ class Checkpoints:
             self.model.save_pretrained(directory)
         else:
             whole = merged(copied(self.model), "of the policy") if is_adapter(self.model) else self.model
+            if self.dtype != _dtype(whole):
+                whole = copied(whole).to(self.dtype)
             tensors = whole.state_dict()
             whole.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
@@ -86,7 +90,7 @@ class Checkpoints:
 
     def _other_when_loaded(self, directory: Path, tensors: Mapping[str, Tensor]) -> str | None:
         """What differs between the live policy and the model that is loaded from `directory`."""
-        read = load_causal_lm(str(directory), dtype=_dtype(self.model))
+        read = load_causal_lm(str(directory), dtype=self.dtype)
         changed = _changed(tensors, read.state_dict())
         return f"{changed} is another" if changed else self._other_logprobs(directory, read)
 
@@ -95,7 +99,7 @@ class Checkpoints:
         ids = probe_ids(self.model)
         live = next_token_logprobs(self.model, ids).cpu()
         moved = float((next_token_logprobs(read, ids.cpu()) - live).abs().max())
-        allowed = tolerance(self.model) * max(1.0, float(live.abs().max()))
+        allowed = max(tolerance(self.model), tolerance(read)) * max(1.0, float(live.abs().max()))
         return None if moved <= allowed else f"log-probs differ by {moved:.2g} nats"
 
 

@@ -148,6 +148,11 @@ class PPOConfig(Options):
         "float32", help="parameters and arithmetic; bfloat16 for the frozen weights below an adapter alone",
         choices=["float32", "float64", "bfloat16"],
     )  # fmt: skip
+    save_dtype: str | None = option(
+        None, help="what rungs of whole weights are rounded to; as they are trained if not given, since rounding loses "
+        "changes smaller than its steps: a rung in bfloat16 is another policy than the one whose KL stands beside it",
+        choices=["float32", "bfloat16"],
+    )  # fmt: skip
     bf16: bool = option(
         False, help="multiply in bfloat16 (autocast): weights, output head, softmax, KL and losses stay float32"
     )
@@ -199,6 +204,8 @@ class PPOConfig(Options):
         self._require("overlong_buffer_length", buffer is None or 1 <= buffer <= limit, f"1 to {limit}, the limit")
         memory = self.logits_memory_mb
         self._require("logits_memory_mb", memory is None or memory >= 1, "at least 1")
+        exact = self.save_dtype is None or self.dtype != "float64"
+        self._require("save_dtype", exact, "nothing with --dtype float64, whose rungs are exact")
         self._require("bf16", not self.bf16 or self.dtype != "float64", "--dtype float32 or bfloat16 with it")
         self._require("output_dir", bool(self.output_dir), "a directory")
         self._require("warmup_steps", self.warmup_steps >= 0, "at least 0")

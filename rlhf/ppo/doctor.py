@@ -37,7 +37,7 @@ from rlhf.ppo.machinery import Cause, machinery_causes
 from rlhf.ppo.objective import exact_kl, gathered, kl_k1
 from rlhf.ppo.precision import full, trunk_precision
 from rlhf.ppo.rollout import Rollout
-from rlhf.ppo.rounding import Rounding, rounding_cause, rounding_of_run
+from rlhf.ppo.rounding import Rounding, lost_updates, rounding_cause, rounding_of_run
 from rlhf.ppo.sampled import ROUNDING, Sampled, Score, chosen_logprobs
 
 THRESHOLD = 4.0  # standard errors
@@ -230,6 +230,8 @@ class Doctor:
             return [Cause("stale reference", "its log-probs on a fixed probe are not those the run began with")]
         if self.config.temperature != 1:
             return [Cause("temperature", f"--temperature {self.config.temperature:g} while KL is taken at 1")]
+        if lost := lost_updates(self.rounding, self.config):
+            return lost
         with trunk_precision(self.config, self.probe.device):
             return causes(self.policy, self.reference, self._sampled, self._score)
 

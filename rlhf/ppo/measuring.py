@@ -5,7 +5,9 @@ Shapes: B completions, P prompt tokens (left-padded), T completion tokens (right
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -47,6 +49,7 @@ class Measurer:
         self.shared = shared
         self.scorer: Any = model if critic is None else critic
         self.ref_model, self.config, self.with_critic = ref_model, config, critic is not None
+        self.in_full = dataclasses.replace(config, bf16=False)  # KL of the weights themselves, which rungs are
         self.device = next(model.parameters()).device
         self.vocabulary, self.width = vocabulary_rows(model), width(model)
 
@@ -84,33 +87,37 @@ class Measurer:
     ) -> Measured:
         """Of one piece: (B, P) twice, (B, T) twice; `states` are those that passed by in sampling (passing.py)."""
         prompt_ids, prompt_mask, ids, mask = (x.to(self.device) for x in (prompt_ids, prompt_mask, ids, mask))
-        given = (prompt_ids, prompt_mask, ids, mask, self.config)
-        policy, original = self._readings(given, states.to(self.device) if states is not None else None)
+        given, states = (prompt_ids, prompt_mask, ids, mask), states.to(self.device) if states is not None else None
+        policy, kept = self._read_policy(*given, self.in_full, states=states)
+        with self.shared.original.giving(kept[0]) if self.shared else nullcontext():
+            original = read(self.ref_model, *given, self.in_full)
         found = self._by_token(policy, original, ids[mask], witness)
         logprobs, ref_logprobs, kl, entropy = (in_place(values, mask) for values in found.unbind(0))
+        old_logprobs = logprobs
+        if self.config.bf16:  # the policy as the update reads it, which must find a ratio of 1
+            policy = read(self.scorer, *given, self.config)
+            old_logprobs = in_place(self._old_logprobs(policy, ids[mask]), mask)
         sums = {
             "kl": kl.sum(-1),
             "k1": kl_k1(logprobs, ref_logprobs, mask),
             "k3": kl_k3(logprobs, ref_logprobs, mask),
             "entropy": entropy.sum(-1),
         }
-        tokens = {"old_logprobs": logprobs} | ({"prefix_kl": kl} if "prefix_kl" in self.names else {})
+        tokens = {"old_logprobs": old_logprobs} | ({"prefix_kl": kl} if "prefix_kl" in self.names else {})
         if policy.values is not None:
             tokens |= {"ref_logprobs": ref_logprobs, "values": torch.where(mask, policy.values, 0.0).double()}
         on_cpu = [{name: x.cpu() for name, x in of.items()} for of in (tokens, sums)]
         return Measured(*on_cpu)
 
-    def _readings(self, given: Any, states: Tensor | None) -> tuple[Reading, Reading]:
-        """By the policy and by the original; what they share is read once at most."""
+    def _read_policy(self, *given: Any, states: Tensor | None = None) -> tuple[Reading, list[Tensor]]:
+        """With what entered its last block, where the rest is shared; `states` have passed by already."""
         if self.shared is None:
-            return read(self.scorer, *given, states=states), read(self.ref_model, *given)
+            return read(self.scorer, *given, states=states), []
         kept = [] if states is None else [states]
         with self.shared.policy.keeping(kept) if states is None else self.shared.policy.giving(states):
-            policy = read(self.scorer, *given)
-        with self.shared.original.giving(kept[0]):
-            return policy, read(self.ref_model, *given)
+            return read(self.scorer, *given), kept
 
-    def _by_token(self, policy: Reading, original: Reading, ids: Tensor, witness: Witness | None) -> Tensor:
+    def _by_token(self, policy: Reading, original: Reading, ids: Tensor, witness: Witness | None = None) -> Tensor:
         """log π, log ref, exact KL and entropy of N tokens `ids`, (4, N) float64."""
         heat, found = self.config.temperature, torch.empty(4, len(ids), dtype=torch.float64, device=ids.device)
         for tile in chunks(len(ids), tokens_per_tile(self.vocabulary, self.config, self.device)):

@@ -36,7 +36,8 @@ Meeting = Callable[[], AbstractContextManager[None]]
 
 def is_cut(model: Any) -> bool:
     """Whether a model, or what it wraps, lies in parts on several processes."""
-    return isinstance(model, nn.Module) and any(isinstance(module, FSDPModule) for module in model.modules())
+    modules: Any = getattr(model, "modules", tuple)  # policy.AdapterOff has them too
+    return any(isinstance(module, FSDPModule) for module in modules())
 
 
 def whole(tensor: Tensor) -> Tensor:

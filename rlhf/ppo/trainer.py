@@ -117,7 +117,7 @@ class PPOTrainer(AnswersToFormerNames):
         of_run = (self.learner, self.optimizer, self.controller, self.kl_controller, self.landing)
         self.keeper = StateKeeper(self.run.state, *of_run, writes=self.processes.is_main)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
-        self.checkpoints = Checkpoints(self.to_save.model, self.tokenizer)
+        self.checkpoints = Checkpoints(self.to_save.model, self.tokenizer, args.save_dtype)
         self.normalization, self._begun = reward_constants, False
         wanted = self.processes.is_main and (callbacks or args.report_to)
         self.tracking = Tracking(callbacks, args, self.model, self.tokenizer) if wanted else None

@@ -18,7 +18,7 @@ from rlhf.ppo.chosen import ChosenTokens
 from rlhf.ppo.forward import read
 from rlhf.ppo.measuring import Measurer
 from rlhf.ppo.policy import reference_of
-from rlhf.ppo.rounding import Rounding, rounding_cause
+from rlhf.ppo.rounding import Rounding, lost_updates, rounding_cause
 
 from .test_fast_paths import batch, forwarded, learner_of, model_of
 
@@ -150,3 +150,27 @@ def test_rounding_is_a_cause_and_not_a_stale_policy() -> None:
     assert [cause.name for cause in rounding_cause(0.05, size, half())] == ["bf16 rounding"]
     assert rounding_cause(0.5, size, half()) == []
     assert rounding_cause(0.05, size, PPOConfig(output_dir="-")) == []
+
+
+def test_kl_is_that_of_the_weights_and_not_of_their_rounding() -> None:
+    """Weights on the grid of bfloat16, moved by less than half its step: rounding gives the original again."""
+    model = single("llama")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())
+        reference = reference_of(model)
+        for parameter in (p for p in model.model.layers.parameters() if p.ndim == 2):
+            parameter.mul_(1 + 2**-10)
+    found = Measurer(model, reference, half())(*batch(padded=True))
+    exact = Measurer(model.double(), reference.double(), PPOConfig(output_dir="-", dtype="float64"))(*batch(True))
+    assert float(exact.sums["kl"].mean()) > 5e-6
+    torch.testing.assert_close(found.sums["kl"], exact.sums["kl"], rtol=0.02, atol=1e-6)
+    model.float(), reference.float()
+    blind = read(model, *batch(True), half()).logits(slice(None))
+    assert torch.equal(blind, read(reference, *batch(True), half()).logits(slice(None)))
+
+
+def test_updates_lost_to_rounding_are_told() -> None:
+    assert [cause.name for cause in lost_updates(Rounding(mean=0.3, most=1.0), half())] == ["bf16 rounding"]
+    assert lost_updates(Rounding(mean=0.05, most=1.0), half()) == []
+    assert lost_updates(Rounding(mean=0.3, most=1.0), PPOConfig(output_dir="-")) == []

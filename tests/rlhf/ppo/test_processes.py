@@ -225,17 +225,6 @@ def test_accelerate_s_loader_parses_every_file(file: str) -> None:
 
 
 @pytest.mark.slow
-def test_fsdp_that_would_quietly_be_ddp_stops_with_one_line(model_directory: Path, tmp_path: Path) -> None:
-    done = launch(model_directory, tmp_path / "run", processes=2, reward="full_stop", file="accelerate_fsdp2.yaml")
-    assert done.returncode != 0
-    assert [line for line in done.stderr.splitlines() if line.startswith("rlhf: ")] == [
-        "rlhf: accelerate launch: got distributed type MULTI_CPU; expected FSDP, as the file asks for; "
-        "run it on GPUs, or take accelerate_config.yaml (plain DDP)"
-    ]
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow
 def test_deepspeed_that_is_not_installed_is_one_line(model_directory: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "ACCELERATE_USE_DEEPSPEED": "true"}  # as the launcher sets it
     arguments = ["--model_name_or_path", str(model_directory), "--reward_func", "full_stop"]

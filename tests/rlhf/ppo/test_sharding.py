@@ -1,0 +1,171 @@
+"""Models cut over two processes (FSDP2 on gloo) give the run of one process; what is saved is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.model_directory import load_causal_lm
+from rlhf.ppo.lockstep import in_step
+from rlhf.ppo.sharding import WholeCopy, own_part, require_known_plan, whole
+
+from .test_processes import ROOT, launch
+
+OPTIONS = shlex.split(
+    "--iteration_batch_size 64 --max_iteration_batch_size 64 --minibatch_size 32 --per_device_generation_batch_size 16 "
+    "--per_device_train_batch_size 8 --num_eval_samples 24 --normalization_samples 40 --learning_rate 1e-3 "
+    "--kl_budget 30 --dtype float64"
+)
+
+
+def run(model: Path, output: Path, processes: int, *words: str) -> None:
+    done = launch(
+        model, output, processes=processes, reward="full_stop", extra=(*OPTIONS, *words), file="accelerate_fsdp2.yaml"
+    )
+    assert done.returncode == 0, done.stderr
+    if processes > 1 and "--resume" not in words:
+        assert json.loads((output / "run.json").read_text())["distributed_type"] == "FSDP"
+
+
+def tensors_of(run: Path, name: str) -> dict[str, torch.Tensor]:
+    latest = max((run / "state").glob("[0-9]*"))
+    return load_file(latest / f"{name}.safetensors")
+
+
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def require_same(one: Path, two: Path) -> None:
+    for name in ("parameters", "optimizer"):
+        assert apart(tensors_of(one, name), tensors_of(two, name)) < 1e-9
+    rows = [[json.loads(line) for line in (r / "metrics.jsonl").read_text().splitlines()] for r in (one, two)]
+    for key in ("kl_per_completion", "reward", "entropy_per_token"):
+        assert [row.get(key) for row in rows[1]] == pytest.approx([row.get(key) for row in rows[0]], abs=1e-9)
+    assert rows[0][-1]["kl_per_completion"] > 0
+    rungs = [sorted(path.name for path in (r / "checkpoints").iterdir()) for r in (one, two)]
+    assert rungs[0] == rungs[1]
+    for name in rungs[0]:
+        for file in (one / "checkpoints" / name).glob("*.safetensors"):
+            assert apart(load_file(file), load_file(two / "checkpoints" / name / file.name)) < 1e-9
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_the_parameters_are_one_run(model_directory: Path, tmp_path: Path) -> None:
+    for processes, name in ((1, "one"), (2, "two")):
+        run(model_directory, tmp_path / name, processes, "--max_iterations", "4")
+    require_same(tmp_path / "one", tmp_path / "two")
+    rung = max((tmp_path / "two" / "checkpoints").iterdir())
+    assert load_causal_lm(str(rung)).num_parameters() == load_causal_lm(str(model_directory)).num_parameters()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--use_peft --lora_r 4",
+        "--train_scope last_layer",
+        "--critic shared --beta 0.05",
+        "--critic separate --beta 0.05 --gradient_checkpointing",
+    ],
+)
+def test_adapters_scopes_critics_and_checkpointing(model_directory: Path, tmp_path: Path, words: str) -> None:
+    for processes, name in ((1, "one"), (2, "two")):
+        run(model_directory, tmp_path / name, processes, "--max_iterations", "3", *words.split())
+    require_same(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.long
+def test_resuming_with_another_number_of_processes(model_directory: Path, tmp_path: Path) -> None:
+    run(model_directory, tmp_path / "one", 1, "--max_iterations", "4")
+    for first, then in ((2, 1), (1, 2)):
+        output = tmp_path / f"{first}-{then}"
+        run(model_directory, output, first, "--max_iterations", "2")
+        run(model_directory, output, then, "--max_iterations", "4", "--resume")
+        require_same(tmp_path / "one", output)
+
+
+SLOW_REWARD = """
+import os, time
+def slow(prompts, completions, completion_ids, **kwargs):
+    open(f"at-{os.environ.get('RANK', '0')}-{time.time()}", "w").close()
+    return [float(c.count(".")) for c in completions]
+"""
+
+
+@pytest.mark.long
+def test_a_killed_rank_ends_the_other_and_the_run_goes_on(model_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW_REWARD)
+    words = [*OPTIONS, "--max_completion_length", "12", "--quiet"]
+    words += ["--model_name_or_path", str(model_directory), "--reward_func", f"{tmp_path / 'slow.py'}:slow"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+    start = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_fsdp2.yaml")]
+    start += ["--num_processes", "2", "--main_process_port", "0", "-m", "rlhf.ppo", *words]
+
+    def command(output: str, iterations: int, *more: str) -> list[str]:
+        return [*start, "--output_dir", str(tmp_path / output), "--max_iterations", str(iterations), *more]
+
+    with (tmp_path / "said").open("w") as said:
+        launched = subprocess.Popen(command("killed", 300), cwd=tmp_path, env=environment, stderr=said)
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "killed" / "state" / "000002").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        ranks = [p for p in psutil.Process(launched.pid).children(recursive=True) if "rlhf.ppo" in p.cmdline()]
+        victim = next(p for p in ranks if p.environ().get("RANK") == "1")
+        victim.send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        assert launched.wait(60) != 0
+        assert time.monotonic() - killed < 60
+    lines = [line for line in (tmp_path / "said").read_text().splitlines() if line.startswith("rlhf: rank 1")]
+    assert len(lines) == 1
+    assert "--resume" in lines[0]
+    reached = int(max((tmp_path / "killed" / "state").glob("[0-9]*")).name)
+    for output, more in (("killed", ["--resume"]), ("whole", [])):
+        done = subprocess.run(command(output, reached + 1, *more), cwd=tmp_path, env=environment, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+    require_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_all_take_equally_many_steps() -> None:
+    shares = [["a", "c"], ["b"], []]
+    assert list(in_step(shares, 0, together=True)) == [("a", True), ("c", True)]
+    assert list(in_step(shares, 1, together=True)) == [("b", True), ("a", False)]
+    assert list(in_step(shares, 2, together=True)) == [("a", False), ("a", False)]
+    assert list(in_step(shares, 2, together=False)) == []
+    assert list(in_step([[], []], 1, together=True)) == []
+
+
+def test_what_is_not_cut_is_whole(model: Any) -> None:
+    copied = WholeCopy(model)
+    copied.renew()
+    assert copied.model is model
+    assert whole(model.lm_head.weight) is own_part(model.lm_head.weight)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fsdp_version": 1}, "fsdp_version of the launch file: got 1; expected 2"),
+        ({"activation_checkpointing": True}, "expected false; --gradient_checkpointing"),
+    ],
+)
+def test_another_plan_is_refused(changes: dict[str, Any], message: str) -> None:
+    plan = {"fsdp_version": 2, "activation_checkpointing": False}
+    require_known_plan(SimpleNamespace(**plan))
+    with pytest.raises(InputError, match=message):
+        require_known_plan(SimpleNamespace(**(plan | changes)))
