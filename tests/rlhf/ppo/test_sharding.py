@@ -109,7 +109,14 @@ def slow(prompts, completions, completion_ids, **kwargs):
 
 
 @pytest.mark.long
-def test_a_killed_rank_ends_the_other_and_the_run_goes_on(model_directory: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("moment", "rank"),
+    [("killed/state/000002", "1"), ("killed/state/.*.tmp", "0"), ("at-1-*", "1")],
+    ids=["sampling", "the writer while it saves", "scoring"],
+)
+def test_a_killed_rank_ends_the_other_and_the_run_goes_on(
+    model_directory: Path, tmp_path: Path, moment: str, rank: str
+) -> None:
     (tmp_path / "slow.py").write_text(SLOW_REWARD)
     words = [*OPTIONS, "--max_completion_length", "12", "--quiet"]
     words += ["--model_name_or_path", str(model_directory), "--reward_func", f"{tmp_path / 'slow.py'}:slow"]
@@ -124,15 +131,20 @@ def test_a_killed_rank_ends_the_other_and_the_run_goes_on(model_directory: Path,
         launched = subprocess.Popen(command("killed", 300), cwd=tmp_path, env=environment, stderr=said)
         deadline = time.monotonic() + 120
         while not (tmp_path / "killed" / "state" / "000002").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(0.01)
+        for path in tmp_path.glob("at-*"):
+            path.unlink()
+        while not any(tmp_path.glob(moment)) and time.monotonic() < deadline:
+            time.sleep(0.001)
         ranks = [p for p in psutil.Process(launched.pid).children(recursive=True) if "rlhf.ppo" in p.cmdline()]
-        victim = next(p for p in ranks if p.environ().get("RANK") == "1")
+        victim = next(p for p in ranks if p.environ().get("RANK") == rank)
         victim.send_signal(signal.SIGKILL)
         killed = time.monotonic()
         assert launched.wait(60) != 0
         assert time.monotonic() - killed < 60
-    lines = [line for line in (tmp_path / "said").read_text().splitlines() if line.startswith("rlhf: rank 1")]
+    lines = [line for line in (tmp_path / "said").read_text().splitlines() if "got the end of rank" in line]
     assert len(lines) == 1
+    assert f"got the end of rank {rank}" in lines[0]
     assert "--resume" in lines[0]
     reached = int(max((tmp_path / "killed" / "state").glob("[0-9]*")).name)
     for output, more in (("killed", ["--resume"]), ("whole", [])):
