@@ -8,6 +8,7 @@ are.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -145,6 +146,20 @@ def write_csv(table: DataFrame, path: Path) -> None:
     numeric = table.select_dtypes(["number", "bool"]).columns
     safe = table.apply(lambda column: column if column.name in numeric else column.map(defused, na_action="ignore"))
     safe.rename(columns=defused).to_csv(path, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+
+
+def rows_as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the columns of all of them, in the order they come; lists as JSON, nothing where nothing is."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([defused(name) for name in columns])
+    writer.writerows([[defused(_written(row.get(name))) for name in columns] for row in rows])
+    return out.getvalue()
+
+
+def _written(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (list, dict)) else "" if value is None else value
 
 
 def _write_parquet(table: DataFrame, path: Path) -> None:

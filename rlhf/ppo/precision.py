@@ -9,7 +9,8 @@ How this differs from accelerate's and TRL's `bf16`, which wrap the whole forwar
 4. Log-probs as the sampler saw them are never compared with scored ones in a loss or a KL.
 5. KL, k1, k3 and entropy are those of the float32 weights, by a pass of its own: bfloat16 loses weight changes smaller
    than half its step (0.2 % of a weight) where the weight lay on its grid, as all of a model released in bfloat16 do.
-   On SmolLM2-135M the KL of its rounded self was 27 % too small (docs/log.md, 2026-11-26). An adapter loses nothing.
+   On SmolLM2-135M the KL of its rounded self was 27 % too small (docs/log.md, 2026-11-26). An adapter starts at zero,
+   where the grid is fine; what it loses was not measured.
 """
 
 from __future__ import annotations

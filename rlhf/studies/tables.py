@@ -6,10 +6,7 @@ Units of the columns are in tables.json beside.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from typing import Any
 from rlhf.foundation.files import read_json, write_json, write_text
 from rlhf.inspection.estimates import Estimate
 from rlhf.inspection.evaluation import Evaluation, read_evaluation
+from rlhf.inspection.table_files import rows_as_csv
 from rlhf.studies.plan import WITHOUT, Stage
 from rlhf.studies.stages import is_done
 
@@ -108,8 +106,8 @@ def write_tables(root: Path, stages: Sequence[Stage], cells: Sequence[Cell]) -> 
     found = {cell.stage.place: cell for cell in cells}
     rows = [cell_row(stage, found.get(stage.place)) for stage in stages if stage.kind == "cell"]
     rungs = [row for cell in cells for row in rung_rows(cell)]
-    write_text(root / "cells.csv", as_csv(rows))
-    write_text(root / "rungs.csv", as_csv(rungs))
+    write_text(root / "cells.csv", rows_as_csv(rows))
+    write_text(root / "rungs.csv", rows_as_csv(rungs))
     write_json(root / "tables.json", {name: unit_of(name) for row in (*rows[:1], *rungs[:1]) for name in row})
 
 
@@ -173,17 +171,3 @@ def _mean(estimate: Estimate | None) -> float | None:
 
 def _both(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     return {name: _mean(estimate), f"{name}_se": estimate.se if estimate else None}
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the columns of all of them, in the order they come; lists as JSON, nothing where nothing is."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([[_written(row.get(name)) for name in columns] for row in rows])
-    return out.getvalue()
-
-
-def _written(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, (list, dict)) else "" if value is None else value

@@ -91,6 +91,7 @@ def test_import_keeps_a_reviewer_apart_and_training_says_so(tmp_path: Path, caps
     assert [x.annotator for x in read_labels(beside)] == ["rita"] * 6
     with pytest.raises(InputError, match="--reviewer: got rit; expected someone who answered: ana, rita"):
         import_labels.run(dataclasses.replace(config, reviewer=["rit"], overwrite=True))
+    (tmp_path / "no model").mkdir()
     train = ["reward", "--model_name_or_path", str(tmp_path / "no model"), "--output_dir", str(tmp_path / "r")]
     assert cli.main([*train, "--labels", str(beside)]) == 2
     assert "answers that raters are measured by" in capsys.readouterr().err

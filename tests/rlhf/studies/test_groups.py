@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rlhf.inspection.overoptimisation import Course
+from rlhf.inspection.table_files import rows_as_csv
 from rlhf.studies.groups import Group, gold_band
-from rlhf.studies.tables import as_csv
 
 D = np.array([0.0, 1.0, 2.0])
 
@@ -52,4 +52,5 @@ def test_the_grid_ends_where_the_shortest_ends() -> None:
 
 
 def test_a_table_has_every_column_and_nothing_where_nothing_is() -> None:
-    assert as_csv([{"a": 1, "b": None}, {"a": 0.5, "c": [1, "x"]}]) == 'a,b,c\n1,,\n0.5,,"[1, ""x""]"\n'
+    assert rows_as_csv([{"a": 1, "b": None}, {"a": 0.5, "c": [1, "x"]}]) == 'a,b,c\n1,,\n0.5,,"[1, ""x""]"\n'
+    assert rows_as_csv([{"a": "=1+1"}]) == "a\n'=1+1\n"  # no order to a spreadsheet
