@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from rlhf.foundation.causal_lm import language_model_in
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.replaced_forward import replaced_forward
 from rlhf.ppo.config import PPOConfig
 
 HALF = {torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -81,22 +82,11 @@ def forward_precision(config: PPOConfig, model: Any, device: torch.device) -> It
         yield
 
 
-@contextmanager
-def _in_float32(head: Any) -> Iterator[None]:
+def _in_float32(head: Any) -> AbstractContextManager[None]:
     """While it lasts a call of `head` computes in float32."""
     if not isinstance(head, nn.Module):
-        yield
-        return
-    before = head.__dict__.get("forward")
-    plain = head.forward
-    head.forward = partial(_called_in_float32, head, plain)
-    try:
-        yield
-    finally:
-        if before is None:
-            del head.forward
-        else:
-            head.forward = before
+        return nullcontext()
+    return replaced_forward(head, partial(_called_in_float32, head, head.forward))
 
 
 def _called_in_float32(head: Any, plain: Any, states: Tensor) -> Tensor:

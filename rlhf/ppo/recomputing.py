@@ -7,7 +7,7 @@ transformers' `gradient_checkpointing_enable`: that acts in training mode alone,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from rlhf.foundation.causal_lm import language_model_in
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.frozen_trunk import blocks_of
+from rlhf.foundation.replaced_forward import replaced_forward
 from rlhf.ppo.critic import ActorCritic
 
 
@@ -51,10 +52,8 @@ def required_blocks(trunk: Any, option: str) -> nn.ModuleList:
 @contextmanager
 def recomputed(blocks: Sequence[nn.Module]) -> Iterator[None]:
     """While it lasts a forward pass keeps what enters each block and no more; the backward pass may come later."""
-    for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
-    try:
-        yield
-    finally:
+    with ExitStack() as stack:
         for block in blocks:
-            del block.forward
+            again = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+            stack.enter_context(replaced_forward(block, again))
+        yield

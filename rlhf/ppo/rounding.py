@@ -46,7 +46,9 @@ def lost_updates(rounding: Rounding, config: PPOConfig) -> list[Cause]:
         return []
     text = f"float32 weights and their rounding to bfloat16 differ by {rounding.mean / 3:.2g} nats a token"
     return [
-        Cause("bf16 rounding", f"{text}: changes below 0.2 % of a weight are lost; train an adapter, or in float32")
+        Cause(
+            "bf16 rounding", f"{text}: changes below 0.2 % of a weight are lost; train in float32 if that is too much"
+        )
     ]
 
 

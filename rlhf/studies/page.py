@@ -20,6 +20,7 @@ from rlhf.studies.groups import Group, gold_band
 if TYPE_CHECKING:
     from rlhf.inspection.overoptimisation import Course, Onset
 
+BAND = "over seeds and samples, over samples alone where a group has one cell"
 ROOT_KL = "√KL(policy ‖ original), √nats per completion"
 
 
@@ -41,7 +42,7 @@ def _by_factor(name: str, groups: Sequence[Group], bands: Sequence[Any]) -> Char
         _shade(figure, band, colour)
         figure.add_scatter(x=band.d, y=band.mean, mode="lines", line={"color": colour}, name=group.name)
     titled(figure, ROOT_KL, "gold")
-    note = f"a line a group, coloured by {name}; bands: 95 % over seeds and samples"
+    note = f"a line a group, coloured by {name}; bands: 95 % {BAND}"
     return Chart(f"by-{name}", f"Gold along √KL by {name}", note, figure, by_iteration=False, quantity="gold")
 
 
@@ -51,7 +52,7 @@ def _gold_of(group: Group, band: Any) -> Chart:
     figure.add_scatter(x=band.d, y=band.mean, mode="lines", line={"color": GOLD, "width": 3}, name="mean")
     _each(figure, group, group.courses())
     titled(figure, ROOT_KL, "gold")
-    note = "thin: each cell; band: 95 % over seeds and samples"
+    note = f"thin: each cell; band: 95 % {BAND}"
     return Chart(f"gold-{group.name}", f"Gold: {group.name}", note, figure, by_iteration=False, quantity="gold")
 
 

@@ -55,3 +55,14 @@ def test_a_model_without_blocks_is_refused() -> None:
     model = nn.Linear(2, 2)
     with pytest.raises(InputError, match="--gradient_checkpointing: got Linear, which has no one list of blocks"):
         blocks_to_recompute(model)
+
+
+def test_a_forward_that_stood_on_a_block_comes_back() -> None:
+    """As hooks of accelerate set it on the instance."""
+    learner, _ = learner_of("llama", "all")
+    first, *others = blocks_to_recompute(learner)
+    own = first.forward
+    first.forward = own  # on the instance
+    forwarded(learner, options(gradient_checkpointing=True), batch(padded=True))
+    assert first.__dict__["forward"] is own
+    assert all("forward" not in block.__dict__ for block in others)
