@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.fused_gelu import fuse_gelu
 
 PROBE_LENGTH = 8
 PROBE_PADS = 3
@@ -155,12 +156,13 @@ def _carries_all(model: Any, name: str) -> bool:
 
 
 def settle(model: Any) -> None:
-    """Take back, in place, what a config asks for and what sampling and scoring cannot have.
+    """Take back, in place, what a config asks for and what sampling and scoring cannot have; fuse what may be fused.
 
     RWKV in eval mode scales its weights in place at its first forward (for fp16), and would once more after saving and
     loading. A mixture of experts that is asked for its router's logits computes a loss of them that nobody reads, and
     that fails on a cached step.
     """
+    fuse_gelu(model)
     inner = language_model_in(model)
     if getattr(inner.config, "output_router_logits", False):
         inner.config.output_router_logits = False

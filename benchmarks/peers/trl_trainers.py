@@ -1,0 +1,73 @@
+"""TRL's GRPO and RLOO on the work: `grpo` (beta 0.04, with the original), `grpo_no_kl` (beta 0), `rloo`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import torch
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+from work import LEARNING_RATE, Meter, OnePrompt, Work, from_command_line, full_stops
+
+BETA = {"grpo": 0.04, "grpo_no_kl": 0.0, "rloo": 0.05}
+
+
+class Laps(TrainerCallback):
+    """A lap whenever an iteration's last step is done."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.meter = steps, Meter()
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """The first iteration begins."""
+        self.meter.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count steps."""
+        if state.global_step % self.steps == 0:
+            self.meter.lap()
+
+
+def arguments(work: Work) -> dict[str, Any]:
+    """What both trainers take: TRL's defaults of bf16 and checkpointing are off, since nobody else has them here."""
+    return {
+        "output_dir": "unused",
+        "per_device_train_batch_size": work.batch,
+        "gradient_accumulation_steps": 1,
+        "steps_per_generation": work.steps,
+        "num_generations": work.batch if work.batch < 8 else 8,
+        "max_completion_length": work.tokens,
+        "max_steps": work.steps * work.iterations,
+        "learning_rate": LEARNING_RATE,
+        "beta": BETA[work.contender],
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "use_cpu": True,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "optim": "adamw_torch_fused",
+    }
+
+
+def main() -> None:
+    """Run the iterations."""
+    torch.set_num_threads(1)
+    work = from_command_line()
+    trainer_class, config_class = (RLOOTrainer, RLOOConfig) if work.contender == "rloo" else (GRPOTrainer, GRPOConfig)
+    trainer = trainer_class(
+        model=work.model,
+        reward_funcs=full_stops,
+        args=config_class(**arguments(work), model_init_kwargs={"dtype": torch.float32}),
+        train_dataset=OnePrompt.of(work.completions * work.iterations),
+        callbacks=[Laps(work.steps)],
+    )
+    trainer.train()
+
+
+if __name__ == "__main__":
+    main()
