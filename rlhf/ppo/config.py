@@ -33,6 +33,15 @@ class PPOConfig(Options):
         "cliprange_value": "critic",
         "kl_horizon": "kl_target",
         "overlong_penalty_factor": "overlong_buffer_length",
+        "vllm_mode": "use_vllm",
+        "vllm_dtype": "use_vllm",
+        "vllm_gpu_memory_utilization": "use_vllm",
+        "vllm_tensor_parallel_size": "use_vllm",
+        "vllm_server_base_url": "use_vllm",
+        "vllm_server_timeout": "vllm_server_base_url",
+        "vllm_group_port": "vllm_server_base_url",
+        "vllm_importance_sampling_mode": "use_vllm",
+        "vllm_importance_sampling_clip_max": "use_vllm",
     }
     NOT_WITH: ClassVar[Mapping[str, str]] = {"overwrite": "resume"}
 
@@ -60,6 +69,30 @@ class PPOConfig(Options):
         escapes=True,
     )
     per_device_generation_batch_size: int = option(256, help="completions sampled at once on one device")
+
+    # vLLM (vllm_engine.py), with TRL's names
+    use_vllm: bool = option(False, help="sample rollouts with vLLM; its log-probs are corrected for")
+    vllm_mode: str = option(
+        "colocate", help="an engine in each process, or a server that runs already", choices=["colocate", "server"]
+    )
+    vllm_dtype: str | None = option(
+        None, help="what the engine computes in, as the trainer if not given; of a server, what to expect of it",
+        choices=["float32", "bfloat16"],
+    )  # fmt: skip
+    vllm_gpu_memory_utilization: float = option(
+        0.3, help="share of the GPU's memory that a colocated engine takes, more than 0, at most 1"
+    )
+    vllm_tensor_parallel_size: int = option(1, help="processes (GPUs) over which a colocated engine is cut")
+    vllm_server_base_url: str | None = option(None, help="address of the server, such as http://localhost:8000")
+    vllm_server_timeout: float = option(240.0, help="seconds to wait at the start for a server to answer")
+    vllm_group_port: int = option(51216, help="port over which weights go to a server (NCCL)")
+    vllm_importance_sampling_mode: str = option(
+        "sequence_mask",
+        help="weights for what the engine's log-probs are off (engine_mismatch.py): each token's or the whole "
+        "completion's ratio, those beyond the largest cut down to it (truncate) or left out (mask)",
+        choices=["token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "none"],
+    )
+    vllm_importance_sampling_clip_max: float = option(3.0, help="the largest weight, at least 1")
 
     # update
     num_ppo_epochs: int = option(1, help="passes over a rollout, each in a new order")
@@ -236,6 +269,7 @@ class PPOConfig(Options):
         self._require(
             "clip_ratio_high", low < self.clip_ratio_high <= 1, f"more than clip_ratio_low ({low}), at most 1"
         )
+        self._require_vllm()
         first_rung = self.ladder_step**2
         self._require("kl_budget", self.kl_budget >= first_rung, f"at least the first rung, {first_rung:g} nats")
         batch = self.iteration_batch_size
@@ -248,6 +282,22 @@ class PPOConfig(Options):
             biggest % self.minibatch_size == 0,
             f"a multiple of the minibatch, {self.minibatch_size}",
         )
+
+    def _require_vllm(self) -> None:
+        share, most = self.vllm_gpu_memory_utilization, self.vllm_importance_sampling_clip_max
+        self._require("vllm_gpu_memory_utilization", 0 < share <= 1, "more than 0, at most 1")
+        self._require(
+            "vllm_importance_sampling_clip_max", most >= 1, "at least 1, the weight of a policy's own samples"
+        )
+        self._require("vllm_tensor_parallel_size", self.vllm_tensor_parallel_size >= 1, "at least 1")
+        self._require("vllm_server_timeout", self.vllm_server_timeout > 0, "more than 0")
+        self._require("vllm_group_port", 1 <= self.vllm_group_port <= 65535, "1 to 65535")
+        served, url = self.vllm_mode == "server", self.vllm_server_base_url
+        self._require("vllm_server_base_url", (url is not None) == served, "an address with --vllm_mode server alone")
+        is_http = url is None or url.startswith(("http://", "https://"))
+        self._require("vllm_server_base_url", is_http, "an address that begins with http:// or https://")
+        cut = self.vllm_tensor_parallel_size > 1
+        self._require("vllm_tensor_parallel_size", not (cut and served), "1 here: the server is told its own")
 
     def _require(self, name: str, ok: bool, expected: str) -> None:
         if not ok:
