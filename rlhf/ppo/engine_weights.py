@@ -35,11 +35,13 @@ def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
         if any(name.startswith(f"{outer}.") for outer in adapted):
             continue
         layer: Any = module
-        found = merged_parameters(layer) if name in adapted else dict(layer.named_parameters(recurse=False))
-        for own, parameter in found.items():
-            if id(parameter) not in seen:
+        held = layer.get_base_layer() if name in adapted else layer
+        parameters = dict(held.named_parameters(recurse=False))
+        found = merged_parameters(layer) if name in adapted else parameters
+        for own, parameter in parameters.items():
+            if id(parameter) not in seen:  # the model's own, which outlives this; a copy's number comes again
                 seen.add(id(parameter))
-                yield f"{name}.{own}".lstrip("."), parameter.detach()
+                yield f"{name}.{own}".lstrip("."), found[own].detach()
 
 
 def merged_parameters(layer: Any) -> dict[str, Tensor]:

