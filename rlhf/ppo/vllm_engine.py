@@ -143,6 +143,8 @@ def _generation(model: Any, processes: Processes, tokenizer: Any, given: dict[st
     from trl.generation.vllm_generation import VLLMGeneration
 
     with engine_with(**settings), environment_kept(LAUNCHERS):
+        if processes.world_size == 1:
+            os.environ.pop("MASTER_PORT", None)  # accelerate's is every run's; TRL finds a free one
         return VLLMGeneration(model, processes.accelerator, tokenizer, **given)
 
 
