@@ -40,7 +40,7 @@ def start_engine(
     config.require_vllm()
     require_processes(processes)
     require_plain(model)
-    room = longest_prompt + config.max_completion_length
+    room = longest_prompt + config.max_completion_length + 1  # vLLM ends a text when it has no room for one more
     if config.vllm_mode == "server":
         from rlhf.ppo.vllm_server import Served
 
@@ -98,7 +98,7 @@ class Colocated:
         self.on_cpu, self.on = device.type == "cpu", [] if device.index is None else [device.index]
         # The engine is to live in this process: its weights are set, and its random numbers seeded, from here.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         settings: dict[str, Any] = {"dtype": engine_dtype(config), "generation_config": "vllm"}
         if self.on_cpu:
             settings["enforce_eager"] = True  # compiling for a CPU takes minutes

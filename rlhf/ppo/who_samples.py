@@ -173,9 +173,23 @@ class EngineSampler:
             numbers = [float("nan") if x is None else x for x in nats[:count]]
             logprobs[row, :count] = torch.tensor(numbers, dtype=torch.float64)
         mask = before_the_end(ids, given, self.ending, prompts)
+        self._require_ends(ids, mask, prompts)
         if not bool(logprobs[mask].isfinite().all()):
             raise LogitsNotFinite
         return torch.where(mask, ids, self.pad), mask, torch.where(mask, logprobs, 0.0)
+
+    def _require_ends(self, ids: Tensor, mask: Tensor, prompts: Sequence[list[int]]) -> None:
+        """A completion is as long as may be, or has ended. Of stop strings the engine's own reading counts too."""
+        lengths = mask.sum(-1)
+        for row in (lengths < mask.shape[1]).nonzero().flatten().tolist():
+            ended = self.ending.after(ids[row : row + 1, : lengths[row]], prompts[row : row + 1])
+            if not bool(ended) and not self.ending.strings:
+                raise InputError(
+                    "the engine that samples",
+                    got=f"a completion of {int(lengths[row])} tokens without an end",
+                    expected=f"an end token, or {mask.shape[1]} tokens",
+                    fix="give it room for the longest prompt and a completion (--max-model-len of a server)",
+                )
 
     def _require_tokens(self, tokens: Sequence[int]) -> None:
         if not tokens or not 0 <= min(tokens) <= max(tokens) < self.vocabulary:

@@ -66,6 +66,11 @@ def test_what_the_policy_does_not_have_is_refused(model: Any, draw: Draw) -> Non
         sampler(model, [draw])([[0]], KEY, keep=True, moved=False)
 
 
+def test_a_completion_that_was_cut_short_is_refused(model: Any) -> None:
+    with pytest.raises(InputError, match="a completion of 3 tokens without an end; expected an end token, or 4 tokens"):
+        sampler(model, [Draw([5, 5, 5], [-1.0] * 3)])([[0]], KEY, keep=True, moved=False)
+
+
 @pytest.mark.parametrize("nats", [None, float("nan"), float("-inf")])
 def test_log_probs_that_are_no_numbers_are_the_end(model: Any, nats: float | None) -> None:
     with pytest.raises(LogitsNotFinite):
