@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_greedy_completions_are_ours(
     ids, mask, _ = sampler._rows(engine.draw(prompts, 0), prompts)
     done = generate(
         ours.model, prompts, uniforms(0, Stream.SAMPLE, range(64), LENGTH), ending=ending, pad_token_id=0,
-        temperature=1e-3, suppress_tokens=ours.args.suppress_tokens,
+        temperature=1e-7, suppress_tokens=ours.args.suppress_tokens,
     )  # fmt: skip
     assert torch.equal(mask, done.completion_mask)
     assert torch.equal(ids[mask], done.completion_ids[mask])
@@ -148,11 +149,11 @@ def test_without_the_synchronisation_it_would_be_seen(
 @pytest.mark.parametrize(
     ("setting", "value", "cause", "evidence"),
     [
-        ("temperature", 0.8, "temperature", "0.80"),
-        ("top_p", 0.9, "top-p", "p = 0.90"),
-        ("repetition_penalty", 1.1, "repetition penalty", "1.10"),
-        ("top_k", 8, "top-k", "k = 8"),
-        ("min_p", 0.1, "min-p", "0.1 of"),
+        ("temperature", 0.8, "temperature", r"0\.(79|80|81):"),
+        ("top_p", 0.9, "top-p", r"p = 0\.90:"),
+        ("repetition_penalty", 1.1, "repetition penalty", r"1\.(09|10|11):"),
+        ("top_k", 8, "top-k", "k = 8:"),
+        ("min_p", 0.1, "min-p", r"0\.1 of"),
     ],
 )
 def test_planted_settings_are_named(
@@ -165,7 +166,7 @@ def test_planted_settings_are_named(
     (found,) = ours.doctor.diagnosis.causes
     print(f"{setting} {value}: mean {gap.abs().mean():.2g} nats a token; {found}")
     assert found.name == f"{cause} in the engine"
-    assert found.evidence.startswith(evidence)
+    assert re.match(evidence, found.evidence)
 
 
 @pytest.mark.parametrize("seeds", [range(4)])
