@@ -13,7 +13,6 @@ from rlhf.commands.command_line import parse
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.options import option
 
-
 VERSION = tuple(int(part) for part in trl.__version__.split(".")[:2])
 needs_1_16 = pytest.mark.skipif(VERSION < (1, 16), reason="--use_vllm is for TRL 1.16 and its vLLM classes")
 
@@ -69,7 +68,14 @@ def test_vllm_is_reached_as_it_was() -> None:
     assert list(inspect.signature(generation.generate).parameters)[1:4] == ["prompts", "images", "num_generations"], fix
     client = vllm_client.VLLMClient
     assert {"base_url", "group_port", "connection_timeout"} <= inspect.signature(client.__init__).parameters.keys(), fix
-    for method in ("init_communicator", "update_named_params", "reset_prefix_cache", "get_server_info", "_get", "_post"):
+    for method in (
+        "init_communicator",
+        "update_named_params",
+        "reset_prefix_cache",
+        "get_server_info",
+        "_get",
+        "_post",
+    ):
         assert hasattr(client, method), fix
 
 

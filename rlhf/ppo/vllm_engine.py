@@ -192,7 +192,7 @@ def pack_output_head(model: Any) -> None:
             module.quant_method.process_weights_after_loading(module)
 
 
-def told(action: Callable[[], Value], doing: str) -> Value:
+def told(action: Callable[[], Value], doing: str, remedy: str = "") -> Value:
     """What `action` returns; whatever it raises is one line, since it comes from another program."""
     try:
         return action()
@@ -204,7 +204,7 @@ def told(action: Callable[[], Value], doing: str) -> Value:
             doing,
             got=f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}",
             expected="an engine that answers",
-            fix=f"{_remedy(str(error))}, then continue with the same command and --resume",
+            fix=f"{remedy or _remedy(str(error))}, then continue with the same command and --resume",
         ) from error
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlhf.foundation.errors import InputError
@@ -18,7 +18,7 @@ from rlhf.language_model.endings import Ending
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import Processes
 from rlhf.ppo.engine_weights import plain_weights
-from rlhf.ppo.vllm_engine import NEUTRAL, draws, sampling_settings, told
+from rlhf.ppo.vllm_engine import NEUTRAL, Value, draws, sampling_settings, told
 from rlhf.ppo.who_samples import Draw
 
 
@@ -30,13 +30,13 @@ class Served:
     def __init__(self, config: PPOConfig, model: Any, ending: Ending, processes: Processes, room: int) -> None:
         """`room` is the most tokens of prompt and completion. Raises InputError when no fitting server answers."""
         self.model, self.processes, self.url = model, processes, str(config.vllm_server_base_url)
-        self.client: Any = told(lambda: _client(config), self._name)
-        facts = told(lambda: self._facts(), self._name)
+        self.client: Any = self._told(lambda: _client(config))
+        facts = self._told(self._facts)
         require_server(facts, model, room, self._name)
         device = processes.accelerator.device
         self.over_nccl = device.type == "cuda" and facts["device"] == "cuda"
         if self.over_nccl and processes.is_main:
-            told(lambda: self.client.init_communicator(device=device), self._name)
+            self._told(lambda: self.client.init_communicator(device=device))
         self._announced: list[tuple[str, str, list[int]]] | None = None
         self.settings = {
             "n": 1,
@@ -50,6 +50,9 @@ class Served:
     def _name(self) -> str:
         return f"the vLLM server {self.url}"
 
+    def _told(self, action: Callable[[], Value]) -> Value:
+        return told(action, self._name, "see that it runs, started as docs/vllm.md says")
+
     def _facts(self) -> dict[str, Any]:
         """What the server says of itself."""
         info, served = self.client.get_server_info(), self.client._get(f"{self.client.base_url}/v1/models")["data"][0]
@@ -62,7 +65,7 @@ class Served:
 
     def renew(self) -> None:
         """As `Engine`."""
-        self.processes.all_do(lambda: told(self._renew, self._name), "giving the server the policy's weights")
+        self.processes.all_do(lambda: self._told(self._renew), "giving the server the policy's weights")
 
     def _renew(self) -> None:
         if self.over_nccl:
@@ -97,7 +100,7 @@ class Served:
 
     def draw(self, prompts: Sequence[list[int]], seed: int) -> list[Draw]:
         """As `Engine`; the seed is left aside, since one would be every prompt's."""
-        given = told(lambda: self.client.generate(prompts=list(prompts), **self.settings), self._name)
+        given = self._told(lambda: self.client.generate(prompts=list(prompts), **self.settings))
         return draws(given["completion_ids"], given["logprobs"])
 
 

@@ -64,8 +64,15 @@ def save_model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Call
 
 @pytest.fixture(scope="session")
 def command() -> Callable[..., list[str]]:
-    """The words of `rlhf ppo` with options."""
-    return lambda *words: [sys.executable, "-m", "rlhf", "ppo", *SMALL, *map(str, words)]
+    """The words of `rlhf ppo` with options, which stand in the place of the common ones."""
+
+    def words_of(*given: Any) -> list[str]:
+        words = list(map(str, given))
+        twice = [i for i, word in enumerate(SMALL) if word.startswith("--") and word in words]
+        common = [word for i, word in enumerate(SMALL) if i not in twice and i - 1 not in twice]
+        return [sys.executable, "-m", "rlhf", "ppo", *common, *words]
+
+    return words_of
 
 
 @pytest.fixture(scope="session")
