@@ -35,6 +35,7 @@ from rlhf.ppo.checkpoints import Checkpoints
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.doctor import Doctor
+from rlhf.ppo.engine_start import start_engine
 from rlhf.ppo.former_names import AnswersToFormerNames
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.landing import Landing, Move, way_of
@@ -49,7 +50,6 @@ from rlhf.ppo.state_keeper import StateKeeper
 from rlhf.ppo.statistics import finite_or_null, iteration_statistics
 from rlhf.ppo.tracking import Tracking, progress
 from rlhf.ppo.update import UpdateStatistics, optimizer_of, update
-from rlhf.ppo.vllm_engine import start_engine
 from rlhf.runs import provenance
 from rlhf.runs.ladder import Ladder
 from rlhf.runs.made_from import made_from

@@ -24,39 +24,13 @@ from rlhf.foundation.errors import InputError
 from rlhf.language_model.endings import Ending
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import Processes
-from rlhf.ppo.engine_weights import plain_weights, require_plain
+from rlhf.ppo.engine_weights import plain_weights
 from rlhf.ppo.precision import is_half
-from rlhf.ppo.who_samples import Draw, Engine
+from rlhf.ppo.who_samples import Draw
 
 Value = TypeVar("Value")
 # Of a launcher: TRL sets them for vLLM, and this project would take a process that has them for a launched one.
 LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
-
-def start_engine(
-    config: PPOConfig, model: Any, tokenizer: Any, ending: Ending, processes: Processes, longest_prompt: int
-) -> Engine:
-    """The engine that the options ask for, started or reached. Raises InputError when it cannot be had."""
-    config.require_vllm()
-    require_processes(processes)
-    require_plain(model)
-    room = longest_prompt + config.max_completion_length + 1  # vLLM ends a text when it has no room for one more
-    if config.vllm_mode == "server":
-        from rlhf.ppo.vllm_server import Served
-
-        return Served(config, model, ending, processes, room)
-    return Colocated(config, model, tokenizer, ending, processes, room)
-
-
-def require_processes(processes: Processes) -> None:
-    """Raise InputError under DeepSpeed, whose parts of weights are not gathered here."""
-    if processes.distributed_type == "DEEPSPEED":
-        raise InputError(
-            "--use_vllm",
-            got="DeepSpeed",
-            expected="DDP or FSDP2",
-            fix="take accelerate_fsdp2.yaml, or leave --use_vllm out",
-        )
 
 
 def sampling_settings(config: PPOConfig, ending: Ending, vocabulary: int) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from rlhf import PPOConfig, PPOTrainer
 from rlhf.language_model.randomness import Stream, uniforms
 from rlhf.language_model.sampler import generate
 from rlhf.ppo import trainer as trainer_module
+from rlhf.ppo.engine_start import start_engine
 from rlhf.ppo.engine_weights import plain_weights
-from rlhf.ppo.vllm_engine import Colocated, sampling_settings, start_engine
+from rlhf.ppo.vllm_engine import Colocated, sampling_settings
 from tests.vllm.conftest import LEAK, last_line
 
 pytestmark = pytest.mark.vllm

@@ -19,6 +19,7 @@ from rlhf.ppo import vllm_server
 from rlhf.ppo.__main__ import parse_command
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import start
+from rlhf.ppo.engine_start import require_processes
 from rlhf.ppo.vllm_engine import (
     LAUNCHERS,
     NEUTRAL,
@@ -26,7 +27,6 @@ from rlhf.ppo.vllm_engine import (
     environment_kept,
     require_groups,
     require_named,
-    require_processes,
     sampling_settings,
     told,
 )
