@@ -30,6 +30,7 @@ test-all: install
 # A live vLLM on this machine's CPU, in an environment of its own (Python 3.11; its transformers is another version).
 test-vllm:
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install -q --no-deps --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu
 	.venv-vllm/bin/python -m pip install -q --no-deps -r constraints-vllm.txt
 	RLHF_VLLM=1 .venv-vllm/bin/python -m pytest -s tests/vllm
 
