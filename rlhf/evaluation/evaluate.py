@@ -263,8 +263,8 @@ def samples_wanted(config: EvaluateConfig, ladder: Run, functions: dict[str, Rew
         return config.num_samples
     from rlhf.evaluation.fresh_samples import samples_for_error
     from rlhf.inspection.scoring import score_rung
-    from rlhf.runs.reading import read_ladder_samples
+    from rlhf.runs.reading import read_stored_samples
 
-    rungs = [score_rung(rows, functions) for rows in read_ladder_samples(ladder).values()]
+    rungs = [score_rung(rows, functions) for rows in read_stored_samples(ladder).values()]
     pilot = [[rung[reward] for rung in rungs] for reward in (rungs[0] if rungs else {})]
     return min(config.max_samples, samples_for_error(pilot, config.relative_error))

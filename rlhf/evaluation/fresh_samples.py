@@ -32,7 +32,7 @@ from rlhf.ppo.objective import exact_kl
 from rlhf.ppo.reward_functions import Rewards
 from rlhf.ppo.rollout import Rollout, RolloutWorker
 from rlhf.runs.provenance import changed_since, reward_inputs, reward_origins, told
-from rlhf.runs.reading import Run
+from rlhf.runs.reading import Run, measured_prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +183,11 @@ def draw_ladder(
     heldout: str | None = None,
     quiet: bool = False,
 ) -> dict[str, FreshRung]:
-    """Fresh samples of every rung whose checkpoint is there; prompts are those of the stored samples, in turn.
+    """Fresh samples of every rung whose checkpoint is there, on the prompts of the last rung's stored samples.
 
     The original gets `pool` samples if that is more than `count`; the first `count` are the same either way.
     """
-    from rlhf.runs.reading import read_ladder_samples
-
-    stored = next(iter(read_ladder_samples(run).values()), [])
-    known = list(dict.fromkeys(sample.prompt for sample in stored)) or [""]
+    known = measured_prompts(run)
     prompts = [known[i % len(known)] for i in range(max(count, pool))]
     config = sampling_config(run, quiet=quiet)
     device = torch.device("cuda" if torch.cuda.is_available() and not config.use_cpu else "cpu")

@@ -192,10 +192,10 @@ def choose(config: RatePushConfig, ladder: Run, title: str) -> tuple[Study, list
 
 def rung_samples(config: RatePushConfig, ladder: Run, names: list[str], count: int) -> dict[str, list[Sample]]:
     """Samples of the named rungs: stored, or fresh ones that took no part in choosing."""
-    from rlhf.runs.reading import read_ladder_samples
+    from rlhf.runs.reading import measured_prompts, read_ladder_samples
 
-    stored = read_ladder_samples(ladder)
     if config.stored_samples:
+        stored = read_ladder_samples(ladder)
         missing = [name for name in names if name not in stored]
         if missing:
             raise InputError(missing[0], got="no stored samples", expected="samples", fix="drop --stored_samples")
@@ -204,6 +204,6 @@ def rung_samples(config: RatePushConfig, ladder: Run, names: list[str], count: i
 
     name = "per_rung" if config.ladder else "num_samples"
     require_memory(of_completions(count, ladder.completion_length), {name: count})
-    known = list(dict.fromkeys(sample.prompt for rows in stored.values() for sample in rows)) or [""]
+    known = measured_prompts(ladder)
     prompts = [known[i % len(known)] for i in range(count)]
     return {name: draw_rung(ladder, name, prompts, [], draw=config.draw).samples for name in names}

@@ -16,7 +16,7 @@ from rlhf.inspection.figures import Chart, Story
 from rlhf.inspection.recommendation import recommend
 from rlhf.inspection.scoring import PROXY
 from rlhf.inspection.side_effects import SideEffects, Term
-from rlhf.runs.reading import Run, bad_file, read_ladder_samples, samples_folder, sqrt_kl
+from rlhf.runs.reading import Run, bad_file, read_ladder_samples, read_stored_samples, samples_folder, sqrt_kl
 
 LONGEST_SAMPLE = 2000  # characters shown of one sample
 CHARACTER_BUDGET = 16_000_000  # of all samples together, to keep the file under 30 MB
@@ -81,7 +81,7 @@ def measured_rungs(run: Run, evaluation: Evaluation | None) -> list[MeasuredRung
     """The evaluated rungs; before there is an evaluation those of the ladder."""
     if evaluation is not None:
         return [MeasuredRung(rung.name, rung.kl, rung.kl_se, evaluation.scores[rung.name]) for rung in evaluation.rungs]
-    stored = read_ladder_samples(run)
+    stored = read_stored_samples(run)
     return [
         MeasuredRung(
             rung.name,

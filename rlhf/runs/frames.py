@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.tables import UNITS, framed
 from rlhf.runs.metrics import metric_of
-from rlhf.runs.reading import Run, read_ladder_samples
+from rlhf.runs.reading import Run, read_stored_samples
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,7 +41,7 @@ def ladder_of(run: Run) -> DataFrame:
 
 def samples_of(run: Run, rung: str | None = None) -> DataFrame:
     """A row a sample of one rung, or of all. Raises InputError for a rung that has none."""
-    found = read_ladder_samples(run)
+    found = read_stored_samples(run)
     if rung is not None and rung not in found:
         expected = f"one of {', '.join(found) or 'none yet'}"
         raise InputError("rung", got=rung, expected=expected, fix="see `run.ladder`")

@@ -144,25 +144,36 @@ def samples_folder(evaluated: str) -> str | None:
     return None if evaluated == "samples" else evaluated
 
 
-def read_ladder_samples(run: Run, folder: str | None = None) -> dict[str, list[Sample]]:
-    """Samples of every rung that has some, by rung name; row i has the same prompt and seed on every rung.
+def read_stored_samples(run: Run, folder: str | None = None) -> dict[str, list[Sample]]:
+    """Samples of every rung that has some, by rung name, in the ladder's order.
 
-    `folder` names another folder of the run with files NAME.jsonl (fresh samples of `rlhf evaluate`). Raises
-    InputError when the rows of two rungs do not pair.
+    `folder` names another folder of the run with files NAME.jsonl (fresh samples of `rlhf evaluate`). Where a run went
+    on with other prompts, its rungs do not hold the same ones.
     """
-    found: dict[str, list[Sample]] = {}
-    for rung in run.rungs:
-        path = run.directory / (rung.samples if folder is None else f"{folder}/{rung.name}.jsonl")
-        if not path.exists():
-            continue
-        found[rung.name] = read_samples(path)
-        first = next(iter(found))
-        for number, (here, there) in enumerate(zip(found[rung.name], found[first], strict=False), start=1):
+    places = {
+        rung.name: run.directory / (rung.samples if folder is None else f"{folder}/{rung.name}.jsonl")
+        for rung in run.rungs
+    }
+    return {name: read_samples(path) for name, path in places.items() if path.exists()}
+
+
+def read_ladder_samples(run: Run, folder: str | None = None) -> dict[str, list[Sample]]:
+    """As `read_stored_samples`, held to pair: row i has the same prompt and seed on every rung. Else an InputError."""
+    found = read_stored_samples(run, folder)
+    first = next(iter(found), "")
+    for name, rows in found.items():
+        for number, (here, there) in enumerate(zip(rows, found[first], strict=False), start=1):
             if (here.prompt, here.seed) != (there.prompt, there.seed):
                 raise InputError(
-                    f"{path}, record {number}",
+                    f"{run.directory / (folder or 'samples')}: {name}, record {number}",
                     got="another prompt or seed than on rung " + first,
                     expected="the same prompt and seed in the same row of every rung",
                     fix="make the samples anew with `rlhf evaluate`",
                 )
     return found
+
+
+def measured_prompts(run: Run) -> list[str]:
+    """The prompts that a run's last rung was measured on, each once; [""] where no rung has samples."""
+    last = next(reversed(read_stored_samples(run).values()), [])
+    return list(dict.fromkeys(sample.prompt for sample in last)) or [""]

@@ -18,8 +18,10 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.model_digests import model_inputs, tokenizer_digest, weights_digest
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer, save_model
 from rlhf.foundation.records import LABELS, Label, Sample, write_records
+from rlhf.inspection.opened_run import open_run
 from rlhf.ppo.finetune import PPOCommandConfig, finetune
 from rlhf.runs.provenance import changed_inputs, is_lineage, prompt_inputs, reward_inputs, training_inputs
+from rlhf.whole_loop.inspect_runs import InspectConfig, inspect
 from rlhf.whole_loop.verification import verify
 
 REWARD = """def stops(prompts, completions, completion_ids, **kwargs):
@@ -114,6 +116,26 @@ def test_a_run_that_went_on_with_a_change_can_be_evaluated(place: Path) -> None:
     assert json.loads((run / "run.json").read_text())["resolved"]["accept_changes"] is True
     evaluation = evaluate.run(EvaluateConfig(run=str(run), num_samples=4, best_of_n_samples=0, quiet=True))
     assert [rung.name for rung in evaluation.rungs] == [rung["name"] for rung in rungs(run)]
+
+
+def test_a_run_that_went_on_with_other_prompts_is_evaluated_on_these(place: Path) -> None:
+    """Its stored rungs do not pair; fresh samples do, on the prompts that the last rung was measured on."""
+    run = go(place, 1)
+    (place / "prompts.txt").write_text("a good\nmy lady\n")
+    go(place, 2, resume=True, accept_changes=True)
+    stored = open_run(run).samples().groupby("rung").prompt.unique()
+    assert set(stored.iloc[0]) == {"a good", "my lord"}
+    assert set(stored.iloc[-1]) == {"a good", "my lady"}
+    few: dict[str, Any] = {"num_samples": 4, "best_of_n_samples": 0, "quiet": True}
+    with pytest.raises(InputError, match="another prompt or seed than on rung"):
+        evaluate.run(EvaluateConfig(run=str(run), stored_samples=True, quiet=True))
+    evaluation = evaluate.run(EvaluateConfig(run=str(run), **few))
+    assert [rung.name for rung in evaluation.rungs] == [rung["name"] for rung in rungs(run)]
+    for rung in evaluation.rungs:
+        fresh = [json.loads(line) for line in (run / "evaluation" / f"{rung.name}.jsonl").read_text().splitlines()]
+        assert [row["prompt"] for row in fresh] == ["a good", "my lady"] * 2
+    inspect.run(InspectConfig(runs=[str(run)]))
+    assert "another prompts" in (run / "report.html").read_text()
 
 
 def test_a_run_and_its_inputs_may_move(place: Path, tmp_path: Path) -> None:
