@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install label-studio demo test test-ci test-all campaign audit check check-trl docs bench clean
+.PHONY: install label-studio demo test test-ci test-all test-vllm campaign audit check check-trl docs bench clean
 
 install: .venv/.installed
 
@@ -26,6 +26,13 @@ test-ci: install
 
 test-all: install
 	$(BIN)/python -m pytest -m "not campaign" -n 2 --dist loadfile
+
+# A live vLLM on this machine's CPU, in an environment of its own (Python 3.11; its transformers is another version).
+test-vllm:
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install -q --no-deps --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu
+	.venv-vllm/bin/python -m pip install -q --no-deps -r constraints-vllm.txt
+	RLHF_VLLM=1 .venv-vllm/bin/python -m pytest -s tests/vllm
 
 # Hundreds of kills, full disks and bad inputs over every command (docs/reliability.md has the figures of the last one).
 campaign: install
@@ -55,7 +62,7 @@ bench: install
 	$(BIN)/python benchmarks/demo.py
 
 clean:
-	rm -rf .venv .venv-trl .venv-audit .pytest_cache .mypy_cache .ruff_cache docs/_build runs build *.egg-info
+	rm -rf .venv .venv-trl .venv-vllm .venv-audit .pytest_cache .mypy_cache .ruff_cache docs/_build runs build *.egg-info
 
 # The contract with TRL and the full-stop run on another version: make check-trl TRL=1.14.2, or TRL=latest.
 TRL ?= latest

@@ -13,6 +13,9 @@ from rlhf.commands.command_line import parse
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.options import option
 
+VERSION = tuple(int(part) for part in trl.__version__.split(".")[:2])
+needs_1_16 = pytest.mark.skipif(VERSION < (1, 16), reason="--use_vllm is for TRL 1.16 and its vLLM classes")
+
 
 @dataclasses.dataclass
 class Example:
@@ -49,6 +52,41 @@ def test_reward_functions_have_the_signature_that_trl_calls() -> None:
     fix = "GRPO calls reward functions with other names: adapt rlhf/ppo/reward_functions.py and docs/reward_models.md"
     for word in ("prompts=prompts", "completions=completions", "completion_ids="):
         assert word in source.replace(" ", ""), fix
+
+
+@needs_1_16
+def test_vllm_is_reached_as_it_was() -> None:
+    from trl.generation import vllm_client, vllm_generation
+
+    fix = "TRL's vLLM classes changed: adapt rlhf/ppo/vllm_engine.py and vllm_server.py, and run `make test-vllm`"
+    generation = vllm_generation.VLLMGeneration
+    asked = {"mode", "tensor_parallel_size", "gpu_memory_utilization", "max_model_length", "temperature", "top_p"}
+    asked |= {"top_k", "min_p", "repetition_penalty", "max_completion_length", "logprobs", "generation_kwargs"}
+    assert asked <= inspect.signature(generation.__init__).parameters.keys(), fix
+    assert "self._iter_named_params()" in inspect.getsource(generation.sync_weights), fix
+    assert "self.llm = LLM(" in inspect.getsource(generation._init_vllm), fix
+    assert list(inspect.signature(generation.generate).parameters)[1:4] == ["prompts", "images", "num_generations"], fix
+    client = vllm_client.VLLMClient
+    assert {"base_url", "group_port", "connection_timeout"} <= inspect.signature(client.__init__).parameters.keys(), fix
+    for method in (
+        "init_communicator",
+        "update_named_params",
+        "reset_prefix_cache",
+        "get_server_info",
+        "_get",
+        "_post",
+    ):
+        assert hasattr(client, method), fix
+
+
+@needs_1_16
+def test_vllm_options_have_the_names_of_trl() -> None:
+    from rlhf import PPOConfig
+
+    ours = {field.name for field in dataclasses.fields(PPOConfig) if "vllm" in field.name} - {"vllm_dtype"}
+    theirs = {field.name for field in dataclasses.fields(trl.GRPOConfig)}
+    assert len(ours) == 9
+    assert ours <= theirs, "TRL renamed options of vLLM: follow it, and say so in rlhf/foundation/trl_names.py"
 
 
 def test_reward_training_is_there() -> None:

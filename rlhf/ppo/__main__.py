@@ -36,11 +36,11 @@ def main(argv: Sequence[str]) -> None:
 
 def parse_command(argv: Sequence[str]) -> PPOCommandConfig:
     """The options of the command line. Raises InputError."""
-    for cut in ("--top_k", "--top_p", "--min_p"):
+    for cut in ("--top_k", "--top_p", "--min_p", "--repetition_penalty"):
         if any(word.split("=")[0] == cut for word in argv):
             raise InputError(
                 cut,
-                got="a cut of the distribution",
+                got="a change of the distribution",
                 expected="samples of the policy itself",
                 fix="leave it out: it biases every KL estimate and makes the first update's ratio wrong",
             )

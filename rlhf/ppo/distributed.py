@@ -123,14 +123,14 @@ class Processes:
         if failed:
             raise Told(2)
 
-    def all_do(self, action: Callable[[], Value]) -> Value:
+    def all_do(self, action: Callable[[], Value], phase: str = "loading models, prompts or states") -> Value:
         """What `action` returns on this process. What it raises on some all raise: an InputError that names the rank.
 
         Where all fail alike no rank is named. Another exception is raised where it occurred; the others end quietly.
         """
         if self.world_size == 1:
             return action()
-        self.begin("loading models, prompts or states", alone=True)
+        self.begin(phase, alone=True)
         failure: Exception | SystemExit | None = None
         try:
             value = action()

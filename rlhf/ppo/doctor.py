@@ -5,7 +5,8 @@ Symptoms cost next to nothing, since a rollout holds what most of them need; a c
 2. k1 significantly negative: a KL cannot be.
 3. Surprisal -log π of a completion against the entropies along it, paired: mean 0 as well, and already at KL 0.
 4. Log-probs as the sampler saw them against those of scoring: equal up to rounding. Scoring may have taken the states
-   that passed by in sampling (passing.py), so 8 completions are read again by a plain pass.
+   that passed by in sampling (passing.py), so 8 completions are read again by a plain pass. Of an engine that samples
+   in the policy's place (who_samples.py) they are its own, and the cause is told in its words (engine_causes.py).
 5. The first update's ratio: 1 up to rounding, since the policy that sampled is the one updated.
 6. Traits of the tokens (goodness.py): repeats of tokens, pairs and triples, end tokens early and late, likely and
    unlikely tokens, each token's own count; all as often as the policy gives them. Counted in an eighth of the rollout,
@@ -30,6 +31,7 @@ from torch import Tensor
 from rlhf.foundation.errors import InputError
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.diagnosis import causes
+from rlhf.ppo.engine_causes import expected_of_engine, of_engine
 from rlhf.ppo.evidence import traits_of
 from rlhf.ppo.forward import completion_logits, rows_per_chunk
 from rlhf.ppo.goodness import Traits
@@ -191,9 +193,11 @@ class Doctor:
         symptoms = paired_symptoms(rollout.k1, rollout.kl, surprisal, rollout.entropy)
         sampled = rollout.sampled
         self.rounding = rounding_of_run(self.policy, sampled, self.config, self._score, self._in_float32)
+        if rollout.by_engine:
+            self.rounding = expected_of_engine(self.rounding, self.config)
         if self.config.temperature == 1:
             symptoms += sampler_symptom(rollout.sampler_logprobs, rollout.old_logprobs, mask, self.rounding.mean)
-        if not symptoms:
+        if not symptoms and not rollout.by_engine:
             few = sampled.rows(slice(0, READ_AGAIN))
             plain = chosen_logprobs(self.policy, few, self._score)
             seen = rollout.sampler_logprobs[:READ_AGAIN]
@@ -204,7 +208,8 @@ class Doctor:
         if moved > ROUNDING:
             symptoms.append(Symptom("reference changed", f"the reference moved by {moved:.2g} nats on the probe"))
         self._sampled = sampled
-        self.diagnosis = Diagnosis(symptoms, self._causes(moved) if symptoms else [])
+        found = self._causes(moved) if symptoms else []
+        self.diagnosis = Diagnosis(symptoms, of_engine(found) if rollout.by_engine else found)
         return self.diagnosis
 
     def report(self, iteration: int, max_deviation: float | None) -> dict[str, Any] | None:

@@ -24,7 +24,8 @@ class Cause(NamedTuple):
 
     `name` is dropout, padding, bf16 rounding (or fp16), stale reference, stale policy, cut prompts, none of the known,
     or a sampler's settings: temperature, top-k, top-p, min-p, typical-p, repetition penalty, n-gram ban, minimum
-    length, forced end, suppressed tokens; several joined by " + ".
+    length, forced end, suppressed tokens; several joined by " + ". Where an engine sampled (engine_causes.py), stale
+    weights, rounding and settings are "... in the engine".
     """
 
     name: str

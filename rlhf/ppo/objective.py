@@ -120,9 +120,17 @@ class ClippedLoss(NamedTuple):
 
 
 def clipped_loss(
-    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, epsilon: float
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    epsilon: float,
+    weights: Tensor | None = None,
 ) -> ClippedLoss:
-    """-Σ min(r A, clip(r, 1-ε, 1+ε) A), r = π/π_old, over real tokens (Schulman et al. 2017, eq. 7). All (B, T)."""
+    """-Σ w min(r A, clip(r, 1-ε, 1+ε) A), r = π/π_old, over real tokens (Schulman et al. 2017, eq. 7). All (B, T).
+
+    w are importance weights where another program sampled (engine_mismatch.py), else 1.
+    """
     log_ratio = torch.where(mask, logprobs - old_logprobs, 0.0).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     ratio = log_ratio.exp()
     unclipped = ratio * advantages
@@ -132,7 +140,8 @@ def clipped_loss(
         outside = (deviation > epsilon).sum()
         binding = (mask & (clipped < unclipped)).sum()
         approx_kl = masked_sum(ratio - 1 - log_ratio, mask)
-    loss = -masked_sum(torch.minimum(unclipped, clipped), mask)
+    gains = torch.minimum(unclipped, clipped)
+    loss = -masked_sum(gains if weights is None else weights * gains, mask)
     return ClippedLoss(loss, outside, binding, approx_kl, deviation.max())
 
 

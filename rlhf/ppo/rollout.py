@@ -2,10 +2,9 @@
 
 Shapes: B completions, P prompt tokens (left-padded), T completion tokens (right-padded), V vocabulary.
 
-Completions are sampled in chunks whose borders are multiples of `per_device_generation_batch_size`, whatever the
-number of processes; chunk c belongs to process c mod world size. Each process fills its rows of the whole rollout
-and a sum over processes joins them, so afterwards every process holds the same rollout: ids, masks and one number a
-token or completion, never logits.
+Completions are shared out among the processes (who_samples.py). Each process fills its rows of the whole rollout and a
+sum over processes joins them, so afterwards every process holds the same rollout: ids, masks and one number a token or
+completion, never logits.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,8 +20,8 @@ from torch import Tensor
 from rlhf.foundation.causal_lm import vocabulary_rows
 from rlhf.foundation.frozen_trunk import SharedTrunk
 from rlhf.language_model.endings import ending_of, pad_token
-from rlhf.language_model.randomness import Stream, uniforms
-from rlhf.language_model.sampler import chunks, generate, pad_prompts
+from rlhf.language_model.randomness import Stream
+from rlhf.language_model.sampler import chunks, pad_prompts
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.critic import ActorCritic
 from rlhf.ppo.evidence import TraitsOfMeasured, seen_by_doctor
@@ -30,10 +29,12 @@ from rlhf.ppo.goodness import Traits
 from rlhf.ppo.lockstep import in_step
 from rlhf.ppo.measuring import Measurer
 from rlhf.ppo.passing import PassingStates
-from rlhf.ppo.precision import forward_precision, is_half
+from rlhf.ppo.precision import is_half
 from rlhf.ppo.reward_functions import Rewards
 from rlhf.ppo.sampled import Sampled
 from rlhf.ppo.stretches import share_of
+from rlhf.ppo.together import Alone, Together
+from rlhf.ppo.who_samples import Engine, EngineSampler, Key, OwnSampler, Sampling, shares
 
 Score = Callable[[list[Any], list[str], list[list[int]], Mapping[str, list[Any]]], Tensor]
 
@@ -63,6 +64,7 @@ class Rollout:
     prefix_kl: Tensor | None = None  # (B, T) exact, at the prefix before each token, with --kl_gradient exact
     values: Tensor | None = None  # (B, T) the critic's, of the prefix before each token, 0 where masked
     states: Tensor | None = None  # that passed by in sampling (passing.py); (B, P + T, H) for the update
+    by_engine: bool = False  # another program sampled; `sampler_logprobs` are then its own, tempered as it sampled
     traits: Traits | None = None  # of the first completions' tokens, for the doctor
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -97,42 +99,6 @@ class Rollout:
         return max(1, int(picked.any(0).sum()))
 
 
-class Together(Protocol):
-    """What the processes of a run do together, of which a rollout needs this (distributed.Processes has it)."""
-
-    @property
-    def rank(self) -> int: ...
-    @property
-    def world_size(self) -> int: ...
-    def sum(self, tensor: Tensor) -> Tensor: ...
-    def naming(self, function: Callable[..., Any]) -> Callable[..., Any]: ...
-    def begin(self, phase: str, *, alone: bool = False, share: tuple[int, int] | None = None) -> None: ...
-    @property
-    def sharded(self) -> bool: ...
-    def any(self, here: bool) -> bool: ...
-
-
-class Alone:
-    """A process by itself."""
-
-    rank, world_size, sharded = 0, 1, False
-
-    def any(self, here: bool) -> bool:
-        """What there is."""
-        return here
-
-    def sum(self, tensor: Tensor) -> Tensor:
-        """What there is."""
-        return tensor
-
-    def naming(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """There is no other rank to be told apart from."""
-        return function
-
-    def begin(self, phase: str, *, alone: bool = False, share: tuple[int, int] | None = None) -> None:
-        """Nobody waits."""
-
-
 class RolloutWorker:
     """Samples with the policy and scores what it sampled, on this process's share of the chunks."""
 
@@ -160,6 +126,13 @@ class RolloutWorker:
         self.score: Score = self.processes.naming(rewards.values)
         self.device = next(model.parameters()).device
         self.ending = ending_of(model, tokenizer, config.stop_strings)
+        self.own = OwnSampler(model, self.ending, pad_token(tokenizer), config, self.processes, self.passing)
+        self.engine: Sampling | None = None
+
+    def take(self, engine: Engine) -> None:
+        """From here on `engine` samples, but for evaluation."""
+        own = self.own
+        self.engine = EngineSampler(engine, self.model, self.ending, own.pad, self.config, self.processes)
 
     def __call__(
         self,
@@ -184,7 +157,7 @@ class RolloutWorker:
             self.processes.world_size,
         )
         self.processes.begin("sampling", share=share)
-        rollout = self._sample(rows, encoded, stream, iteration, first_index, keep=measure, moved=moved)
+        rollout = self._sample(rows, encoded, Key(stream, iteration, first_index), keep=measure, moved=moved)
         sampled = time.perf_counter()
         self.processes.begin("the reward functions", share=share)
         self._score(rollout, rows)
@@ -200,73 +173,38 @@ class RolloutWorker:
         return rollout
 
     def _shares(self, count: int) -> list[list[range]]:
-        every = list(chunks(count, self.config.per_device_generation_batch_size))
-        return [every[rank :: self.processes.world_size] for rank in range(self.processes.world_size)]
+        return shares(count, self.config.per_device_generation_batch_size, self.processes.world_size)
 
     def _own_chunks(self, count: int) -> list[range]:
         return self._shares(count)[self.processes.rank]
 
     def _sample(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        encoded: Sequence[list[int]],
-        stream: Stream,
-        iteration: int,
-        first: int,
-        *,
-        keep: bool,
-        moved: bool,
+        self, rows: Sequence[Mapping[str, Any]], encoded: Sequence[list[int]], key: Key, *, keep: bool, moved: bool
     ) -> Rollout:
-        config, count, length = self.config, len(rows), self.config.max_completion_length
-        pad = pad_token(self.tokenizer)
-        prompt_ids, prompt_mask = pad_prompts(encoded, pad)
-        ids = torch.zeros(count, length, dtype=torch.long)
-        mask = torch.zeros(count, length, dtype=torch.long)
-        logprobs = torch.zeros(count, length, dtype=torch.float64)
-        width, together = prompt_ids.shape[1], self.processes.sharded
-        states = self.passing.room(count, width, length, moved=moved) if keep else None
-        for chunk, is_own in in_step(self._shares(count), self.processes.rank, together=together):
-            numbers = uniforms(config.seed, stream, (first + i for i in chunk), length, iteration=iteration)
-            with self.passing.into(states, chunk, width), forward_precision(config, self.model, self.device):
-                done = generate(
-                    self.model,
-                    [encoded[i] for i in chunk],
-                    numbers,
-                    ending=self.ending,
-                    pad_token_id=pad,
-                    temperature=config.temperature,
-                    suppress_tokens=config.suppress_tokens,
-                    goes_on=self.processes.any if together else bool,
-                )
-            if not is_own:
-                continue
-            own = slice(chunk.start, chunk.stop)
-            ids[own], mask[own], logprobs[own] = (
-                done.completion_ids,
-                done.completion_mask.long(),
-                done.logprobs.double(),
-            )
-        ids, mask = self.sum_over_processes(ids), self.sum_over_processes(mask).bool()
-        ids = torch.where(mask, ids, pad)
-        empty = torch.zeros(count, dtype=torch.float64)
+        sampler = self.engine if self.engine is not None and key.stream is not Stream.EVALUATION else self.own
+        drawn = sampler(encoded, key, keep=keep, moved=moved)
+        prompt_ids, prompt_mask = pad_prompts(encoded, self.own.pad)
+        empty = torch.zeros(len(rows), dtype=torch.float64)
+        kept = [row[real].tolist() for row, real in zip(drawn.ids, drawn.mask, strict=True)]
         return Rollout(
             prompts=[row["prompt"] for row in rows],
-            completions=self.ending.texts(encoded, [row[kept].tolist() for row, kept in zip(ids, mask, strict=True)]),
+            completions=self.ending.texts(encoded, kept),
             prompt_ids=prompt_ids,
             prompt_mask=prompt_mask,
-            completion_ids=ids,
-            completion_mask=mask,
+            completion_ids=drawn.ids,
+            completion_mask=drawn.mask,
             rewards=empty,
-            old_logprobs=torch.zeros(count, length, dtype=torch.float64),
-            sampler_logprobs=self.sum_over_processes(logprobs),
+            old_logprobs=torch.zeros_like(drawn.logprobs),
+            sampler_logprobs=drawn.logprobs,
             kl=empty,
             k1=empty,
             k3=empty,
             entropy=empty,
-            ended=self.ending.ended(ids, mask, encoded),
+            ended=self.ending.ended(drawn.ids, drawn.mask, encoded),
             end_token_ids=self.ending.token_ids,
             vocabulary=vocabulary_rows(self.model),
-            states=states,
+            states=drawn.states,
+            by_engine=sampler is self.engine,
         )
 
     def _score(self, rollout: Rollout, rows: Sequence[Mapping[str, Any]]) -> None:

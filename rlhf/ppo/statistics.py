@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from rlhf.ppo.advantages import Targets
+from rlhf.ppo.config import PPOConfig
+from rlhf.ppo.engine_mismatch import mismatch_statistics
 from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.objective import masked_mean
 from rlhf.ppo.reward_functions import Rewards
@@ -39,11 +41,16 @@ def distinct_2(ids: Tensor, mask: Tensor) -> float:
 
 
 def iteration_statistics(
-    rollout: Rollout, targets: Targets, constants: Normalization, rewards: Rewards, update: UpdateStatistics | None
+    rollout: Rollout,
+    targets: Targets,
+    constants: Normalization,
+    rewards: Rewards,
+    update: UpdateStatistics | None,
+    config: PPOConfig,
 ) -> dict[str, Any]:
     """What a line of metrics.jsonl says of samples, rewards and update."""
-    of_update = update_statistics(update)
-    return {**rollout_statistics(rollout, targets, constants), **reward_statistics(rollout, rewards), **of_update}
+    of_samples = {**rollout_statistics(rollout, targets, constants), **mismatch_statistics(rollout, config)}
+    return {**of_samples, **reward_statistics(rollout, rewards), **update_statistics(update)}
 
 
 def rollout_statistics(rollout: Rollout, targets: Targets, constants: Normalization) -> dict[str, Any]:

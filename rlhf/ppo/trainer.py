@@ -19,8 +19,6 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-import torch
-
 from rewards.calling import RewardFunction
 from rewards.loading import as_reward_functions
 from rlhf.foundation.causal_lm import vocabulary_rows
@@ -37,6 +35,7 @@ from rlhf.ppo.checkpoints import Checkpoints
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.doctor import Doctor
+from rlhf.ppo.engine_start import start_engine
 from rlhf.ppo.former_names import AnswersToFormerNames
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.landing import Landing, Move, way_of
@@ -86,6 +85,7 @@ class PPOTrainer(AnswersToFormerNames):
         reward_processing_classes: Any = None,
     ) -> None:
         args.require_memory()
+        args.require_vllm()
         self.args, self.given = args, args.given()
         others = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "peft_config": peft_config}
         others |= {"processing_class": processing_class, "reward_processing_classes": reward_processing_classes}
@@ -106,6 +106,8 @@ class PPOTrainer(AnswersToFormerNames):
         valued = self.learner if isinstance(self.learner, critic.ActorCritic) else None
         pair = (self.model, self.ref_model, self.tokenizer)
         self.worker = RolloutWorker(*pair, args, self.rewards, processes=self.processes, critic=valued, shared=shared)
+        if args.use_vllm:
+            self.processes.all_do(self._start_vllm, "starting vLLM")
         first = [beginning_token(self.tokenizer)] * 4
         self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=self.processes.is_main)
         self.optimizer = optimizer_of(critic.parameter_groups(self.learner, self.model), args)
@@ -134,10 +136,14 @@ class PPOTrainer(AnswersToFormerNames):
     def _fit(self) -> None:
         """Raise InputError when the prompts do not fit the model; what the run's numbers depend on."""
         self.encode = PromptEncoder(self.tokenizer, vocabulary_rows(self.model))
-        rows = [*self.train_rows, *self.eval_rows]
-        check_context(self.model, self.encode.longest(rows), self.args.max_completion_length)
-        given = (self.args.critic_model_path, self.train_rows, self.eval_rows, self.reward_funcs)
-        self.inputs |= provenance.run_inputs(self.model, *given)
+        self.longest_prompt = self.encode.longest([*self.train_rows, *self.eval_rows])
+        check_context(self.model, self.longest_prompt, self.args.max_completion_length)
+        critic_path, rows = self.args.critic_model_path, (self.train_rows, self.eval_rows)
+        self.inputs |= provenance.run_inputs(self.model, critic_path, *rows, self.reward_funcs)
+
+    def _start_vllm(self) -> None:
+        of_policy = (self.model, self.tokenizer, self.worker.ending)
+        self.worker.take(start_engine(self.args, *of_policy, self.processes, self.longest_prompt))
 
     # -- the algorithm -------------------------------------------------------------------------------------------
 
@@ -215,19 +221,17 @@ class PPOTrainer(AnswersToFormerNames):
         self.processes.begin("the update")
         rate = self.controller.learning_rate
         rates = (rate * share, (self.args.critic_learning_rate or rate) * share)
-        steps, learner = self.optimizer_steps, (self.train_model, self.optimizer)
-        together = self.processes
+        steps, learner, together = self.optimizer_steps, (self.train_model, self.optimizer), self.processes
         statistics = update(
             *learner, rollout, aims, self.args, together, self.iteration, learning_rates=rates, steps_before=steps
         )
-        if bool(self.processes.sum(torch.tensor(float(not divergence.all_finite(self.learner))))):
+        if self.processes.any(not divergence.all_finite(self.learner)):
             raise self._diverged()
         self.landing.way += way_of(statistics.optimizer_steps, steps, rates[0], self.args)
         return statistics
 
     def _diverged(self) -> InputError:
-        names = [rung.name for rung in self.ladder.rungs]
-        error = divergence.diverged(self.iteration, self.args, names)
+        error = divergence.diverged(self.iteration, self.args, [rung.name for rung in self.ladder.rungs])
         if self.processes.is_main:
             self.run.finish("diverged", error.what)
         return error
@@ -245,12 +249,10 @@ class PPOTrainer(AnswersToFormerNames):
 
     def _stop_reason(self, kl: float) -> str | None:
         if self.landing.arrived(kl):
-            far = f", and passed: {kl:.1f}" if self.ladder.overshot(kl) else ""
-            return f"KL budget of {self.args.kl_budget:g} nats per completion reached{far}"
+            return self.ladder.budget_reached(kl)
         if self.iteration >= self.args.max_iterations:
             return f"{self.args.max_iterations} iterations done"
-        asked = torch.tensor(float(self.tracking is not None and self.tracking.should_stop))
-        if bool(self.processes.sum(asked)):
+        if self.processes.any(self.tracking is not None and self.tracking.should_stop):
             return "a callback asked to stop"
         return None
 
@@ -287,7 +289,8 @@ class PPOTrainer(AnswersToFormerNames):
         self.processes.main_does(self._check_inputs)
         if self.args.resume:
             self._go_on()
-        self._try_rewards()
+        # What fails on the policy's own completions does so before anything is written.
+        self._roll(one_of_each_kind(self.train_rows, self.eval_rows), Stream.NORMALIZATION, 0, 0, measure=False)
         self.processes.main_does(self._begin_files)
         if self.normalization is None:
             rows = [self.train_rows[i % len(self.train_rows)] for i in range(self.args.normalization_samples)]
@@ -328,11 +331,6 @@ class PPOTrainer(AnswersToFormerNames):
         self.run.begin(self.args.resolved(), self.given, facts, iteration=self.iteration, changed=self.changed)
         resuming.make_way(self.run, self.ladder.rungs, self.iteration)
         self.ladder.write()
-
-    def _try_rewards(self) -> None:
-        """Score completions of the policy's own: what fails does so before anything is written."""
-        rows = one_of_each_kind(self.train_rows, self.eval_rows)
-        self._roll(rows, Stream.NORMALIZATION, 0, 0, measure=False)
 
     def _save_state(self) -> None:
         values = {
@@ -378,7 +376,7 @@ class PPOTrainer(AnswersToFormerNames):
         decision = self.controller.read(whole.outside_mean, warming_up=warming_up) if whole else None
         line = {
             **self._counters(),
-            **iteration_statistics(rollout, aims, self.normalization, self.rewards, statistics),
+            **iteration_statistics(rollout, aims, self.normalization, self.rewards, statistics, self.args),
             **self.reward_log.means(self.processes),
             "veto_share": veto_share(self.reward_funcs, rollout.prompts, rollout.completions),
             "beta": self.kl_controller.beta,

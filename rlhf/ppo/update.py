@@ -156,14 +156,18 @@ def accumulate(
                 logprobs, values, kl = model(
                     rollout.prompt_ids[picked].to(device), rollout.prompt_mask[picked].to(device), ids, mask, states
                 )
+            weights = None if targets.weights is None else targets.weights[picked, :length].to(device, logprobs.dtype)
             result = clipped_loss(
                 logprobs,
                 rollout.old_logprobs[picked, :length].to(device, logprobs.dtype),
                 targets.advantages[picked, :length].to(device, logprobs.dtype),
                 mask,
                 config.epsilon,
+                weights,
             )
-            penalty = masked_sum(kl, mask) * targets.kl_weight if kl is not None and targets.kl_weight else 0.0
+            penalty: float | Tensor = 0.0
+            if kl is not None and targets.kl_weight:
+                penalty = masked_sum(kl if weights is None else kl * weights, mask) * targets.kl_weight
             loss, of_values = result.loss + penalty, ValueLoss(torch.zeros(()), torch.zeros(()))
             if values is not None:
                 of_values = value_loss(values, rollout, targets, picked, mask, config)

@@ -103,6 +103,11 @@ class Ladder:
         """Whether a policy at `kl` nats lies beyond the budget by more than a step of the ladder."""
         return math.sqrt(max(kl, 0.0)) > math.sqrt(self.budget) + self.step
 
+    def budget_reached(self, kl: float) -> str:
+        """Why a run ends that has come to `kl` nats."""
+        far = f", and passed: {kl:.1f}" if self.overshot(kl) else ""
+        return f"KL budget of {self.budget:g} nats per completion reached{far}"
+
 
 def read_rungs(path: Path) -> list[Rung]:
     """The rungs of a ladder.json. Raises InputError when the file is missing, torn or of another shape."""

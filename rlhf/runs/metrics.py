@@ -97,6 +97,22 @@ METRICS: dict[str, Metric] = {
     "completions/mean_length": Metric("tokens", "mean, end token included", "all completions", "not collapsing", "TRL"),
     "completions/clipped_ratio": Metric("fraction", "share that no end token and no stop string ended",
                                         "all completions", "-", "TRL"),
+    "sampling/sampling_logp_difference/mean": Metric(
+        "nats per token", "mean |log pi - log q|, q of the engine that sampled; null where it is our own sampler",
+        _TOKENS, "below 1e-3 in float32, below 0.1 in bfloat16", "TRL",
+    ),
+    "sampling/sampling_logp_difference/max": Metric("nats", "the largest of them", _TOKENS,
+                                                    "below 0.01 in float32, below 1 in bfloat16", "TRL"),
+    "sampling/importance_sampling_ratio/min": Metric(
+        "1", "smallest weight pi/q before it is cut, of tokens or completions as the mode says; null as above",
+        _TOKENS, "near 1", "TRL; Ionides 2008",
+    ),
+    "sampling/importance_sampling_ratio/mean": Metric("1", "their mean", _TOKENS, "1 within errors", "TRL"),
+    "sampling/importance_sampling_ratio/max": Metric("1", "the largest weight", _TOKENS, "below the cut", "TRL"),
+    "sampling/importance_sampling_ratio/cut": Metric(
+        "fraction", "tokens whose weight was beyond the largest, and was cut down to it or to 0", _TOKENS,
+        "below 0.05", "-",
+    ),
     "distinct_2": Metric("fraction", "different pairs of adjacent tokens / all pairs", _TOKENS, "not collapsing",
                          "Li et al. 2016"),
     "top_completion_share": Metric("fraction", "share of the most frequent completion", "all completions",
