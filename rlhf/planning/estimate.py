@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rlhf.foundation.causal_lm import language_model_in, width
 from rlhf.foundation.frozen_trunk import blocks_of
@@ -102,7 +102,8 @@ def reward_bytes(config: PlanConfig) -> int:
     for name in config.reward_model_path:
         if isinstance(name, str):
             with torch.device("meta"):
-                total += bytes_of(AutoModel.from_config(config_of(name), dtype=torch.float32))
+                factory: Any = AutoModel
+                total += bytes_of(factory.from_config(config_of(name), dtype=torch.float32))
     return total
 
 
@@ -110,7 +111,7 @@ def gathered_bytes(models: Weightless, config: PlanConfig) -> int:
     """What FSDP2 puts together for a pass: the root's own weights, a block, and the next one fetched meanwhile."""
     if config.sharding != "fsdp2":
         return 0
-    blocks = blocks_of(trunk_of(models.model)) or []
+    blocks: Any = blocks_of(trunk_of(models.model)) or []
     sizes = [bytes_of(block) for block in blocks]
     return bytes_of(models.model) - sum(sizes) + 2 * max(sizes, default=0)
 

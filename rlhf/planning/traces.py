@@ -117,7 +117,7 @@ class Tracer:
                     logprobs, values = self._chosen(rows)
                     held = meter.now
                     loss = logprobs.exp().sum() + (values.sum() if values is not None else 0.0)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
             gradients = sum(p.numel() * p.element_size() for p in trained)
             for parameter in trained:
                 parameter.grad = None

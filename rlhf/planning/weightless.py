@@ -59,13 +59,14 @@ def config_of(name: Any) -> Any:
 @contextmanager
 def without_data(mode: FakeTensorMode) -> Iterator[None]:
     """While it lasts tensors have no data, and attention is the fused kernel's, in a backward pass too."""
-    before = functional.scaled_dot_product_attention
-    functional.scaled_dot_product_attention = _attention
+    torch_functions: Any = functional
+    before = torch_functions.scaled_dot_product_attention
+    torch_functions.scaled_dot_product_attention = _attention
     try:
         with mode:
             yield
     finally:
-        functional.scaled_dot_product_attention = before
+        torch_functions.scaled_dot_product_attention = before
 
 
 def weightless(config: PlanConfig) -> Weightless:
@@ -103,7 +104,8 @@ def _likeness(tensor: Any, mode: FakeTensorMode) -> Any:
 def _built(described: Any, dtype: torch.dtype, config: PlanConfig) -> Any:
     try:
         with libraries_in_silence(), torch.device("meta"):
-            return AutoModelForCausalLM.from_config(described, dtype=dtype).eval()
+            factory: Any = AutoModelForCausalLM
+            return factory.from_config(described, dtype=dtype).eval()
     except (ValueError, KeyError) as error:
         raise InputError(
             f"model {config.model_name_or_path}",
