@@ -50,6 +50,7 @@ def test_parts_by_hand(config_alone: str) -> None:
     assert found.change == {}
 
 
+@pytest.mark.slow
 def test_what_options_take_off(config_alone: str) -> None:
     whole, last, adapter = (planned(config_alone, **o) for o in ({}, {"train_scope": "last_layer"}, {"use_peft": True}))
     block = 4 * H * H + 3 * H * F + 2 * H
@@ -67,6 +68,7 @@ def test_what_options_take_off(config_alone: str) -> None:
     assert plain.parts["gradients"] == 2 * whole.parts["gradients"]  # and DDP's buckets
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_says_what_would(config_alone: str, capsys: pytest.CaptureFixture[str]) -> None:
     whole = planned(config_alone)
     small = planned(config_alone, gpu_memory_gib=whole.peak * 1.1)

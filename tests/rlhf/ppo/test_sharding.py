@@ -131,8 +131,13 @@ def slow(prompts, completions, completion_ids, **kwargs):
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("moment", "rank"),
-    [("killed/state/000002", "1"), ("killed/state/.*.tmp", "0"), ("at-1-*", "1"),
-     ("in-update-1-*", "1"), ("in-update-0-*", "0")],
+    [
+        ("killed/state/000002", "1"),
+        ("killed/state/.*.tmp", "0"),
+        ("at-1-*", "1"),
+        ("in-update-1-*", "1"),
+        ("in-update-0-*", "0"),
+    ],
     ids=["sampling", "the writer while it saves", "scoring", "update", "the writer in its update"],
 )
 def test_a_killed_rank_ends_the_other_and_the_run_goes_on(
