@@ -1,7 +1,7 @@
 """Speed and memory of an iteration, ours and TRL's GRPO on the same work. Also under `accelerate launch`.
 
     python benchmarks/gpu.py --model_name_or_path MODEL [--completions 256] [--tokens 128] [--iterations 4] [--bf16]
-    accelerate launch --config_file accelerate_config.yaml --num_processes N benchmarks/gpu.py --model_name_or_path MODEL
+    accelerate launch --config_file accelerate_config.yaml --num_processes N benchmarks/gpu.py ... (not tried yet)
 
 The same work: as many completions of one prompt, as long, one epoch in minibatches of one size, a reward that counts
 full stops. Not the same: TRL's GRPO measures no KL here (beta 0), ours the exact one; the first iteration, which warms
@@ -11,6 +11,7 @@ up, is left out. Writes JSON with the card's name (--output_path). Runs on a CPU
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -84,7 +85,8 @@ def theirs(options: argparse.Namespace, folder: str) -> dict[str, Any]:
     class Clock(TrainerCallback):
         """When each optimiser step ended."""
 
-        ends: list[float] = []
+        def __init__(self) -> None:
+            self.ends: list[float] = []
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             self.ends.append(time.perf_counter())
@@ -92,7 +94,8 @@ def theirs(options: argparse.Namespace, folder: str) -> dict[str, Any]:
     reset_peak()
     steps, processes = options.completions // options.minibatch, int(os.environ.get("WORLD_SIZE", "1"))
     config = GRPOConfig(
-        output_dir=folder, per_device_train_batch_size=options.minibatch // processes, num_generations=options.minibatch,
+        output_dir=folder, per_device_train_batch_size=options.minibatch // processes,
+        num_generations=options.minibatch,
         generation_batch_size=options.completions, max_completion_length=options.tokens, num_iterations=1, beta=0.0,
         max_steps=steps * options.iterations, learning_rate=1e-6, bf16=options.bf16, gradient_checkpointing=False,
         use_cpu=not torch.cuda.is_available(), report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True,
@@ -104,9 +107,7 @@ def theirs(options: argparse.Namespace, folder: str) -> dict[str, Any]:
     trainer.train()
     ends = clock.ends[steps - 1 :: steps]
     length = [row["completions/mean_length"] for row in trainer.state.log_history if "completions/mean_length" in row]
-    seconds = (
-        statistics.median(b - a for a, b in zip(ends, ends[1:], strict=False)) if len(ends) > 1 else ends[0] - began
-    )
+    seconds = statistics.median(b - a for a, b in itertools.pairwise(ends)) if len(ends) > 1 else ends[0] - began
     return summary(options, seconds, statistics.median(length), {})
 
 
@@ -135,8 +136,9 @@ def main() -> None:
     for name, one in (("ours", ours), ("trl", theirs)):
         if options.only in (None, name):
             with tempfile.TemporaryDirectory() as folder:
-                shared = os.environ.get("RLHF_BENCHMARK_FOLDER") or folder  # several processes write one run
-                found[name] = one(options, f"{shared}/{name}")
+                # One for all processes of a launcher: its number tells it.
+                shared = f"{folder}/.." if "RANK" in os.environ else folder
+                found[name] = one(options, str(Path(shared, f"rlhf-gpu-{os.getppid()}-{name}").resolve()))
     if os.environ.get("RANK", "0") == "0":
         print(json.dumps(found, indent=2))
         if options.output_path:
