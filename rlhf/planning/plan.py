@@ -1,6 +1,6 @@
 """The step `plan`: what a run would hold of a device's memory, whether it fits, and the smallest change that makes it.
 
-Held to measurement on a CPU (docs/many_gpus.md). Not in the figures: what a driver takes for itself, fragments of an
+What of it was measured stands in docs/many_gpus.md. Not in the figures: what a driver takes for itself, fragments of an
 allocator, and workspaces inside kernels; so a run fits when its peak and `SPARE` more do.
 """
 
@@ -14,7 +14,7 @@ from rlhf.foundation.steps import step
 from rlhf.planning.config import PlanConfig
 
 GIB = 2**30
-SPARE = 0.15  # of the peak: the prediction's error
+SPARE = 0.15  # of the peak: the error that the prediction is meant to stay within
 
 
 @dataclasses.dataclass(frozen=True)

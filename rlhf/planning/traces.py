@@ -180,7 +180,7 @@ class Tracer:
 
     def _passing(self, rows: int) -> Any:
         """As the last block finds what the frozen trunk below it gave in sampling, where that is kept."""
-        if not keeps_states(self.config, width(self.model)):
+        if not keeps_states(self.config):
             return nullcontext()
         trunk = self.model.base_model
         blocks = blocks_of(trunk)
@@ -201,7 +201,7 @@ class Tracer:
         return sum(math.prod(room.shape) * room.element_size() for layer in layers for room in layer.rooms)
 
 
-def keeps_states(config: PlanConfig, hidden: int) -> bool:
+def keeps_states(config: PlanConfig) -> bool:
     """Whether what enters the last block is kept of every completion (passing.py)."""
     return config.train_scope == "last_layer" and config.num_processes == 1 and not config.bf16
 
