@@ -26,7 +26,7 @@ environment.prepare()
 
 SAME: dict[str, Any] = {
     "iteration_batch_size": 16, "max_iteration_batch_size": 16, "minibatch_size": 16, "max_completion_length": 32,
-    "per_device_generation_batch_size": 16, "normalization_samples": 2, "num_eval_samples": 2, "max_iterations": 2,
+    "per_device_generation_batch_size": 16, "normalization_samples": 2, "num_eval_samples": 2, "max_iterations": 3,
     "prompt": "Good morning", "quiet": True, "use_cpu": True, "ladder_step": 1.0, "learning_rate": 1e-5,
 }  # fmt: skip
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -83,7 +83,7 @@ def watched(peaks: dict[str, int]) -> Iterator[None]:
 
 
 def measure(model: str, options: dict[str, Any]) -> dict[str, float]:
-    """Run two iterations in this process; the peaks of its phases above the libraries, bytes."""
+    """Run three iterations in this process, two of which update; the peaks of its phases above the libraries, bytes."""
     import peft
     import torch
     import transformers

@@ -117,9 +117,15 @@ def gathered_bytes(models: Weightless, config: PlanConfig) -> int:
 
 
 def saving_bytes(models: Weightless, config: PlanConfig, *, on_cpu: bool) -> int:
-    """Copies that saving makes on the device: none on an accelerator; on a CPU those of a state, or the first rung
-    loaded once more to prove it (checkpoints.py)."""
+    """Copies that saving makes on the device: none on an accelerator; on a CPU the larger of a state's (trained weights
+    and two moments) and those that prove the first rung (checkpoints.py): the model loaded again, or below an adapter
+    its base twice, once merged, which makes each adapted weight anew beside the file's."""
     if not on_cpu:
         return 0
     trained = bytes_of(models.model, trained=True) + bytes_of(models.critic)
-    return max(4 * trained, bytes_of(models.model))
+    proof = bytes_of(models.model)
+    if config.use_peft:
+        adapter = bytes_of(models.model, trained=True)
+        blocks: Any = blocks_of(trunk_of(models.model)) or []
+        proof = 2 * (proof - adapter) + sum(map(bytes_of, blocks)) - adapter
+    return max(3 * trained, proof)
