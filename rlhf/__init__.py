@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rlhf.foundation.records import Sample
     from rlhf.inspection.opened_run import OpenedRun, open_run
     from rlhf.language_model.pretrain import pretrain
+    from rlhf.planning.plan import plan
     from rlhf.ppo.config import PPOConfig
     from rlhf.ppo.finetune import finetune
     from rlhf.ppo.trainer import PPOTrainer
@@ -62,6 +63,7 @@ __all__ = [
     "inspect",
     "loop",
     "open_run",
+    "plan",
     "pretrain",
     "probe",
     "rate_judge",
@@ -93,6 +95,7 @@ __getattr__ = lazily(
         "inspect": "rlhf.whole_loop.inspect_runs",
         "loop": "rlhf.whole_loop.rounds",
         "open_run": "rlhf.inspection.opened_run",
+        "plan": "rlhf.planning.plan",
         "pretrain": "rlhf.language_model.pretrain",
         "probe": "rewards.steps.probe",
         "rate_judge": "rlhf.evaluation.rate_judge",

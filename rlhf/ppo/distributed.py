@@ -281,8 +281,20 @@ def _processes_asked_for() -> int:
     return 1
 
 
+def _refuse_deepspeed() -> None:
+    """accelerate's `prepare_model` leaves gradients to DeepSpeed's engine, which a loop of its own steps never asks."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        raise InputError(
+            "accelerate launch",
+            got="DeepSpeed, which this loop does not drive",
+            expected="plain DDP, or parameters cut by FSDP2",
+            fix="take accelerate_fsdp2.yaml: it cuts what ZeRO-3 cuts (weights, gradients, Adam's moments)",
+        )
+
+
 def _start(use_cpu: bool, straggler_timeout: float) -> Processes:
     launched = _processes_asked_for()
+    _refuse_deepspeed()
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
             await_all(straggler_timeout)
@@ -313,14 +325,13 @@ def _start(use_cpu: bool, straggler_timeout: float) -> Processes:
             fix="on a machine without GPUs set ACCELERATE_USE_CPU=true and take accelerate_config.yaml without "
             "--cpu, or start one process",
         )
-    for variable, wanted in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DEEPSPEED")):
-        if os.environ.get(variable, "").lower() == "true" and got != wanted:
-            raise InputError(
-                "accelerate launch",
-                got=f"distributed type {got}",
-                expected=f"{wanted}, as the file asks for",
-                fix="run it on GPUs, or take accelerate_config.yaml (plain DDP)",
-            )
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and got != "FSDP":
+        raise InputError(
+            "accelerate launch",
+            got=f"distributed type {got}",
+            expected="FSDP, as the file asks for",
+            fix="run it on GPUs, or take accelerate_config.yaml (plain DDP)",
+        )
     processes = Processes(accelerator)
     if processes.world_size > 1:
         processes = Processes(accelerator, company())

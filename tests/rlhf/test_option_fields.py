@@ -41,6 +41,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "EvaluateConfig": {"run": "run"},
     "ExportConfig": {"run": "run", "rung": "kl-01.00", "output_dir": "out"},
     "LoopConfig": {"model_name_or_path": "m"},
+    "PlanConfig": {"model_name_or_path": "m"},
     "PretrainConfig": {"output_dir": "model"},
     "ImportConfig": {"input": "a.csv", "output": "labels.jsonl"},
     "InspectConfig": {"runs": ["run"]},

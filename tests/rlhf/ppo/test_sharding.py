@@ -115,6 +115,13 @@ def test_in_bf16_the_first_kl_is_0_and_the_first_ratio_1(model_directory: Path, 
 
 SLOW_REWARD = """
 import os, time
+from rlhf.ppo import update
+clip = update.clip_grad_norm
+def slow_clip(*given):
+    open(f"in-update-{os.environ.get('RANK', '0')}-{time.time()}", "w").close()
+    time.sleep(0.02)
+    return clip(*given)
+update.clip_grad_norm = slow_clip
 def slow(prompts, completions, completion_ids, **kwargs):
     open(f"at-{os.environ.get('RANK', '0')}-{time.time()}", "w").close()
     return [float(c.count(".")) for c in completions]
@@ -124,8 +131,14 @@ def slow(prompts, completions, completion_ids, **kwargs):
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("moment", "rank"),
-    [("killed/state/000002", "1"), ("killed/state/.*.tmp", "0"), ("at-1-*", "1")],
-    ids=["sampling", "the writer while it saves", "scoring"],
+    [
+        ("killed/state/000002", "1"),
+        ("killed/state/.*.tmp", "0"),
+        ("at-1-*", "1"),
+        ("in-update-1-*", "1"),
+        ("in-update-0-*", "0"),
+    ],
+    ids=["sampling", "the writer while it saves", "scoring", "update", "the writer in its update"],
 )
 def test_a_killed_rank_ends_the_other_and_the_run_goes_on(
     model_directory: Path, tmp_path: Path, moment: str, rank: str
@@ -145,8 +158,8 @@ def test_a_killed_rank_ends_the_other_and_the_run_goes_on(
         deadline = time.monotonic() + 120
         while not (tmp_path / "killed" / "state" / "000002").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        for path in tmp_path.glob("at-*"):
-            path.unlink()
+        for path in [*tmp_path.glob("at-*"), *tmp_path.glob("in-update-*")]:
+            path.unlink(missing_ok=True)
         while not any(tmp_path.glob(moment)) and time.monotonic() < deadline:
             time.sleep(0.001)
         ranks = [p for p in psutil.Process(launched.pid).children(recursive=True) if "rlhf.ppo" in p.cmdline()]
