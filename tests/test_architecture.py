@@ -58,6 +58,7 @@ LAYERS = (
     ("rlhf.runs",),
     ("rlhf.inspection",),
     ("rlhf.ppo",),
+    ("rlhf.methods",),
     ("rlhf.evaluation",),
     ("rlhf.whole_loop",),
     ("rlhf.studies",),
