@@ -19,8 +19,10 @@ from rlhf.ppo.finetune import RewardFunction
 OFFLINE = ("sft", "dpo", "kto")  # learn from labels
 ONLINE = ("rejection", "grpo", "rloo")  # from a reward of the policy's own samples
 METHODS = (*OFFLINE, *ONLINE)
-COUNTS = ("per_device_train_batch_size", "steps_per_iteration", "max_iterations", "max_completion_length")
-COUNTS += ("per_device_generation_batch_size",)
+COUNTS = (
+    "per_device_train_batch_size", "steps_per_iteration", "max_iterations", "max_completion_length",
+    "per_device_generation_batch_size",
+)  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -31,8 +33,8 @@ class AlignConfig(Options):
     NOT_WITH: ClassVar[Mapping[str, str]] = {"labels": "comparisons", "prompt": "prompts"}
 
     method: str = option(
-        help="sft: on positive or chosen texts; dpo: on pairs; kto: on judgements one by one; rejection: sft on the best "
-        "of n samples, drawn anew from the policy at every iteration (RAFT); grpo, rloo: policy gradients of groups",
+        help="sft: on positive or chosen texts; dpo: on pairs; kto: on judgements one by one; rejection: sft on the "
+        "best of n samples, drawn anew from the policy at every iteration (RAFT); grpo, rloo: policy gradients",
         choices=list(METHODS),
     )  # fmt: skip
     model_name_or_path: Model = option(help="the original: a model directory or a hub name")
@@ -66,7 +68,8 @@ class AlignConfig(Options):
     best_of: int = option(16, help="rejection: samples of which the best is kept, at least 2")
     num_generations: int = option(8, help="grpo, rloo: completions of a group, at least 2")
     max_completion_length: int = option(
-        32, help="tokens of a completion at most, the end token included; a labelled text that is shorter ended by itself"
+        32, help="tokens of a completion at most, the end token included; a labelled text that is shorter "
+        "ended by itself"
     )  # fmt: skip
     stop_strings: Several[str] = option(
         [], help="texts that end a completion and are left out of its text; on the command line \\n is a new line",
@@ -136,8 +139,10 @@ class AlignConfig(Options):
 
     def as_measured(self, suppress_tokens: list[int]) -> PPOConfig:
         """What decides how a completion is sampled and measured, as PPO has it."""
-        names = ("output_dir", "seed", "stop_strings", "max_completion_length", "per_device_generation_batch_size")
-        names += ("kl_budget", "ladder_step", "num_eval_samples", "use_cpu", "quiet")
+        names = (
+            "output_dir", "seed", "stop_strings", "max_completion_length", "per_device_generation_batch_size",
+            "kl_budget", "ladder_step", "num_eval_samples", "use_cpu", "quiet",
+        )  # fmt: skip
         return PPOConfig(**{name: getattr(self, name) for name in names}, suppress_tokens=suppress_tokens)
 
 

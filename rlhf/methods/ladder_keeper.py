@@ -160,7 +160,7 @@ class LadderKeeper:
         )
 
 
-class KeepLadder(TrainerCallback):  # type: ignore[misc]
+class KeepLadder(TrainerCallback):
     """Measures every `steps_per_iteration` steps, and ends the training where the ladder ends."""
 
     def __init__(self, keeper: LadderKeeper) -> None:

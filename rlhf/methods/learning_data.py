@@ -1,7 +1,8 @@
 """Labels or comparisons as what each method learns from, in the ids that the policy reads and samples.
 
-TRL's own preparation is passed by: it would write an unconditional text without its beginning token, and end texts that
-were cut. Here a text shorter than a completion may be ended by itself, and is followed by the end token; others are cut.
+TRL's own preparation is passed by: it would write an unconditional text without its beginning token, and end texts
+that were cut. Here a text shorter than a completion may be ended by itself, and is followed by the end token; others
+are cut.
 """
 
 from __future__ import annotations
@@ -98,9 +99,7 @@ def of_comparisons(answers: Sequence[Any], place: str) -> Judgements:
             first, second = (one.first, one.second) if one.target > 0.5 else (one.second, one.first)
             pairs.append(Pair(prompt_from_text(one.prompt) if isinstance(one.prompt, str) else one.prompt,
                               _said(first), _said(second)))  # fmt: skip
-    judged = [
-        Judged(p.prompt, text, wanted) for p in pairs for text, wanted in ((p.chosen, True), (p.rejected, False))
-    ]
+    judged = [Judged(p.prompt, text, wanted) for p in pairs for text, wanted in ((p.chosen, True), (p.rejected, False))]
     return Judgements(judged, pairs, len(answers), place)
 
 
@@ -131,7 +130,9 @@ class Encoded:
 
 def sft_rows(given: Judgements, encode: Encoded) -> list[dict[str, Any]]:
     """TRL's prepared columns of the wanted texts; of the prompt nothing is learnt (-100)."""
-    return [sft_row(encode.prompt(j.prompt), encode.completion(j.prompt, j.completion)) for j in given.judged if j.wanted]
+    return [
+        sft_row(encode.prompt(j.prompt), encode.completion(j.prompt, j.completion)) for j in given.judged if j.wanted
+    ]
 
 
 def sft_row(prompt: Ids, completion: Ids) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """TRL's trainers on ids of ours: the one file that imports them and overrides their underscored methods.
 
 How this differs from calling them plainly:
-1. Data comes in prepared columns, and GRPO's and RLOO's prompts are encoded by the one encoding (foundation/encoding.py):
-   TRL writes an empty prompt without any token.
+1. Data comes in prepared columns, and GRPO's and RLOO's prompts are encoded by the one encoding
+   (foundation/encoding.py): TRL writes an empty prompt without any token.
 2. Nothing is saved, reported or shuffled by them but the order of rows; the ladder is kept by the callback.
 3. Adam without weight decay, a constant rate, no dropout, float32: as in PPO.
 tests/test_trl_contract.py tells when TRL changes what is overridden.
@@ -75,7 +75,7 @@ def common(config: AlignConfig, scratch: str) -> dict[str, Any]:
         "warmup_steps": config.warmup_steps, "max_grad_norm": config.max_grad_norm, "weight_decay": 0.0,
         "adam_epsilon": 1e-5, "bf16": False, "gradient_checkpointing": False, "save_strategy": "no",
         "logging_steps": config.steps_per_iteration, "report_to": "none", "disable_tqdm": True, "seed": config.seed,
-        "use_cpu": config.use_cpu, "dataloader_drop_last": True,
+        "use_cpu": config.use_cpu, "dataloader_pin_memory": False, "dataloader_drop_last": True,
     }  # fmt: skip
 
 
