@@ -115,7 +115,7 @@ def _online(config: AlignConfig, keeper: LadderKeeper, rows: list[dict[str, Any]
 
     model, tokenizer = keeper.policy, keeper.worker.tokenizer
     if config.method == "rejection":
-        return trl_trainers.sft(config, model, tokenizer, Winners(config, keeper, rows), scratch)
+        return trl_trainers.sft_on_samples(config, model, tokenizer, Winners(config, keeper, rows), scratch)
     if config.beta and not isinstance(config.model_name_or_path, str):
         fix = "save the model and give its directory, or leave --beta out"
         raise InputError("--beta", got="a model in memory", expected="a model by its name", fix=fix)

@@ -25,6 +25,15 @@ COUNTS = (
 )  # fmt: skip
 
 
+# Options that other methods have no use for.
+ONLY_OF: dict[str, tuple[str, ...]] = {
+    "beta": ("dpo", "kto", "grpo", "rloo"),
+    "best_of": ("rejection",),
+    "num_generations": ("grpo", "rloo"),
+    "pooling": OFFLINE,
+}
+
+
 @dataclass(kw_only=True)
 class AlignConfig(Options):
     """How to train; every rule between the fields is checked when it is made (InputError)."""
@@ -112,10 +121,8 @@ class AlignConfig(Options):
             expected = "--reward_model_path DIR or --reward_func NAME"
             fix = "name what rungs are scored with" if self.method in OFFLINE else "name what to optimise"
             raise InputError("reward", got="none", expected=expected, fix=fix)
-        self._only("beta", ("dpo", "kto", "grpo", "rloo"), self.beta is not None)
-        self._only("best_of", ("rejection",), self.best_of != 16)
-        self._only("num_generations", ("grpo", "rloo"), self.num_generations != 8)
-        self._only("pooling", OFFLINE, self.pooling != "dawid_skene")
+        for name, methods in ONLY_OF.items():
+            self._only(name, methods, getattr(self, name) != self.__dataclass_fields__[name].default)
         pulled = self.method not in ("dpo", "kto") or self.beta is None or self.beta > 0
         self._require("beta", pulled, f"more than 0 with {self.method}")
         batch, group = self.per_device_train_batch_size, self.num_generations

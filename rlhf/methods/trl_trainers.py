@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets import Dataset
+from torch.utils.data import Dataset as TorchDataset
 from transformers import PrinterCallback
 from trl import (
     DPOConfig,
@@ -80,9 +81,16 @@ def common(config: AlignConfig, scratch: str) -> dict[str, Any]:
 
 
 def sft(config: AlignConfig, model: Any, tokenizer: Any, rows: Any, scratch: str) -> Any:
-    """On rows of input_ids and labels, or a data set that makes them."""
+    """On rows of input_ids and labels."""
     args = SFTConfig(**common(config, scratch), max_length=None, dataset_kwargs={"skip_prepare_dataset": True})
     return _plain(SFTTrainer, model, args, rows, tokenizer)
+
+
+def sft_on_samples(config: AlignConfig, model: Any, tokenizer: Any, samples: TorchDataset[Any], scratch: str) -> Any:
+    """On rows that the policy makes as it goes; TRL takes such a data set only once the trainer stands."""
+    trainer = sft(config, model, tokenizer, [{"input_ids": [0, 0], "labels": [0, 0]}], scratch)
+    trainer.train_dataset = samples
+    return trainer
 
 
 def dpo(config: AlignConfig, model: Any, original: Any, tokenizer: Any, rows: Sequence[Any], scratch: str) -> Any:
@@ -127,10 +135,10 @@ def group_policy_gradient(
     return trainer
 
 
-def _plain(kind: Any, model: Any, args: Any, rows: Any, tokenizer: Any, **others: Any) -> Any:
+def _plain(kind: Any, model: Any, args: Any, rows: Sequence[Any], tokenizer: Any, **others: Any) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
-        data = Dataset.from_list(rows) if isinstance(rows, list) else rows
+        data = Dataset.from_list(list(rows))
         trainer = kind(model=model, args=args, train_dataset=data, processing_class=tokenizer, **others)
     trainer.remove_callback(PrinterCallback)
     return trainer
