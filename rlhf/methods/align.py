@@ -37,7 +37,10 @@ def align(config: AlignConfig) -> OpenedRun:
     keeper = keeper_of(config, rows)
     with contextlib.closing(keeper), tempfile.TemporaryDirectory() as scratch:
         trainer = trainer_of(config, keeper, given, rows, scratch)
-        keeper.begin({"method": config.method, "model": _source(config), "labels_used": given.count if given else 0})
+        keeper.begin(
+            {"method": config.method, "model": _source(config), "labels_used": given.count if given else 0},
+            {"labels": given.sha256} if given else {},
+        )
         trainer.train()
         keeper.policy.eval()
         keeper.finish()

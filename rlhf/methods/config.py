@@ -130,6 +130,11 @@ class AlignConfig(Options):
         self._require("per_device_train_batch_size", whole, f"a multiple of --num_generations {group}")
         self._require("per_device_train_batch_size", self.method != "kto" or batch >= 2, "at least 2 with kto")
 
+    @property
+    def strength(self) -> float:
+        """`beta` as the method has it."""
+        return self.beta if self.beta is not None else 0.1 if self.method in ("dpo", "kto") else 0.0
+
     def _only(self, name: str, methods: tuple[str, ...], given: bool) -> None:
         if given and self.method not in methods:
             fix = f"leave out --{name}, which has no effect with --method {self.method}"

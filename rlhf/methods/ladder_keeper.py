@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -58,13 +58,23 @@ class LadderKeeper:
         self.before: tuple[float, dict[str, torch.Tensor]] | None = None  # √KL and weights of the last measurement
         self.seconds = time.perf_counter()
 
-    def begin(self, facts: dict[str, Any]) -> None:
-        """Claim the directory, write run.json and the first rung: the original itself. Raises InputError."""
+    def begin(self, facts: dict[str, Any], learnt: Mapping[str, str]) -> None:
+        """Claim the directory, write run.json and the first rung: the original itself. Raises InputError.
+
+        `learnt` has the digest of what the policy learns from by its name.
+        """
         self.run.open(resume=False, overwrite=self.config.overwrite)
         origins = provenance.reward_origins(list(self.rewards.functions))
-        facts = {"inputs": self.inputs, "reward_origins": origins, "made_from": None, **facts, **self.rewards.facts()}
+        facts = {
+            "inputs": {**self.inputs, **learnt},
+            "reward_origins": origins,
+            "made_from": None,
+            **facts,
+            **self.rewards.facts(),
+        }
         facts["trained_parameters"] = sum(p.numel() for p in self.policy.parameters() if p.requires_grad)
         resolved = self.config.recorded() | {"suppress_tokens": self.measured.suppress_tokens}
+        resolved["beta"] = self.config.strength
         self.run.begin(resolved, resolved, facts)
         self.ladder.write()
         self.read(0, 0, {})

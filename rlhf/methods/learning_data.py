@@ -45,6 +45,7 @@ class Judgements:
     pairs: list[Pair]
     count: int
     place: str
+    sha256: str
 
     @property
     def prompts(self) -> list[Text]:
@@ -57,7 +58,7 @@ def read_judgements(config: AlignConfig) -> Judgements:
     from rewards.steps.reward_data import DataOptions, load_reward_data
 
     data = load_reward_data(DataOptions(labels=config.labels, comparisons=config.comparisons), quiet=config.quiet)
-    found = of_comparisons(data.answers, data.place) if data.is_comparisons else of_labels(data, config)
+    found = of_comparisons(data) if data.is_comparisons else of_labels(data, config)
     kinds = {one.wanted for one in found.judged}
     if kinds != {True, False}:
         got = "none that is wanted" if True not in kinds else "none that is not wanted"
@@ -72,7 +73,9 @@ def of_labels(data: Any, config: AlignConfig) -> Judgements:
     pooled = pool_labels(data.labels, config.pooling, data.place)
     told = [text for text in pooled.texts if text.verdict != "neutral"]
     judged = [Judged(prompt_from_text(t.prompt), t.completion, t.verdict == "positive") for t in told]
-    return Judgements(judged, pairs_of(judged, config.seed), sum(t.n_labels for t in pooled.texts), data.place)
+    return Judgements(
+        judged, pairs_of(judged, config.seed), sum(t.n_labels for t in pooled.texts), data.place, data.sha256
+    )
 
 
 def pairs_of(judged: Sequence[Judged], seed: int) -> list[Pair]:
@@ -91,16 +94,16 @@ def pairs_of(judged: Sequence[Judged], seed: int) -> list[Pair]:
     return pairs
 
 
-def of_comparisons(answers: Sequence[Any], place: str) -> Judgements:
+def of_comparisons(data: Any) -> Judgements:
     """Each answer but ties; the chosen text counts as wanted, the other as not, as TRL's KTO has it."""
     pairs = []
-    for one in answers:
+    for one in data.answers:
         if one.target != 0.5:
             first, second = (one.first, one.second) if one.target > 0.5 else (one.second, one.first)
             pairs.append(Pair(prompt_from_text(one.prompt) if isinstance(one.prompt, str) else one.prompt,
                               _said(first), _said(second)))  # fmt: skip
     judged = [Judged(p.prompt, text, wanted) for p in pairs for text, wanted in ((p.chosen, True), (p.rejected, False))]
-    return Judgements(judged, pairs, len(answers), place)
+    return Judgements(judged, pairs, len(data.answers), data.place, data.sha256)
 
 
 def _said(text: Any) -> str:

@@ -95,7 +95,7 @@ def sft_on_samples(config: AlignConfig, model: Any, tokenizer: Any, samples: Tor
 
 def dpo(config: AlignConfig, model: Any, original: Any, tokenizer: Any, rows: Sequence[Any], scratch: str) -> Any:
     """Rafailov et al. 2023, eq. 7."""
-    args = DPOConfig(**common(config, scratch), max_length=None, beta=0.1 if config.beta is None else config.beta)
+    args = DPOConfig(**common(config, scratch), max_length=None, beta=config.strength)
     return _plain(PreparedDPO, model, args, rows, tokenizer, ref_model=original)
 
 
@@ -104,7 +104,7 @@ def kto(config: AlignConfig, model: Any, original: Any, tokenizer: Any, rows: Se
     wanted = sum(row["label"] for row in rows)
     others = len(rows) - wanted
     args = KTOConfig(
-        **common(config, scratch), max_length=None, beta=0.1 if config.beta is None else config.beta,
+        **common(config, scratch), max_length=None, beta=config.strength,
         desirable_weight=max(1.0, others / wanted), undesirable_weight=max(1.0, wanted / others),
     )  # fmt: skip
     return _plain(PreparedKTO, model, args, rows, tokenizer, ref_model=original)
@@ -126,7 +126,7 @@ def group_policy_gradient(
     kind, options = kinds[config.method]
     sampling: dict[str, Any] = {"generation_kwargs": {"suppress_tokens": list(never_sampled)}} if never_sampled else {}
     args = options(
-        **common(config, scratch), beta=config.beta or 0.0, num_generations=config.num_generations,
+        **common(config, scratch), beta=config.strength, num_generations=config.num_generations,
         max_completion_length=config.max_completion_length, temperature=1.0, top_p=1.0, top_k=0, steps_per_generation=1,
         **sampling,
     )  # fmt: skip
