@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlhf.inspection.best_of_n import FIRM
 from rlhf.inspection.estimates import Floats
@@ -91,7 +92,7 @@ def gibbs_frontier(
     return found
 
 
-def _at(kl: float, proxy: Floats, gold: Mapping[str, Floats], groups: Sequence[np.ndarray]) -> GibbsPoint | None:
+def _at(kl: float, proxy: Floats, gold: Mapping[str, Floats], groups: Sequence[NDArray[np.intp]]) -> GibbsPoint | None:
     """The point at one KL; None where no weights of these samples have it."""
     inverse = _inverse_at(kl, [proxy[own] for own in groups])
     if inverse is None:

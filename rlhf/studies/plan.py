@@ -85,7 +85,7 @@ def _cell(config: StudyConfig, values: dict[str, Any], seed: int) -> Stage:
         options = read_config(config.align_recipe) | of_stage(told, "align") | {"seed": seed, "method": method}
         options["max_completion_length"] = resolved["max_completion_length"]
         options = {k: v for k, v in options.items() if k not in ONLY_OF or method in ONLY_OF[k]}
-        learns = {"labels": "-"} if method in OFFLINE else {}
+        learns: dict[str, Any] = {"labels": "-"} if method in OFFLINE else {}
         resolved = AlignConfig(**options, **learns, **UNNAMED).recorded()
     return Stage("cell", options, resolved, needs, _name(values, seed), {**values, "seed": seed})
 

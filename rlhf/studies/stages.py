@@ -104,7 +104,7 @@ def _align(root: Path, stage: Stage, given: dict[str, Any], quiet: bool) -> None
     from rlhf.methods.config import OFFLINE
 
     labels = root / stage.needs["reward"].needs["labels"].place / "labels.jsonl"
-    learns = {"labels": str(labels)} if stage.options["method"] in OFFLINE else {}
+    learns: dict[str, Any] = {"labels": str(labels)} if stage.options["method"] in OFFLINE else {}
     begun = (Path(given["output_dir"]) / "run.json").exists()
     align(**stage.options, **learns, **given, overwrite=begun, quiet=quiet)
 
