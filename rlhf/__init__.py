@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rlhf.foundation.records import Sample
     from rlhf.inspection.opened_run import OpenedRun, open_run
     from rlhf.language_model.pretrain import pretrain
+    from rlhf.methods.align import align
     from rlhf.planning.plan import plan
     from rlhf.ppo.config import PPOConfig
     from rlhf.ppo.finetune import finetune
@@ -54,6 +55,7 @@ __all__ = [
     "PPOTrainer",
     "Sample",
     "__version__",
+    "align",
     "compare",
     "demo",
     "doctor",
@@ -86,6 +88,7 @@ __getattr__ = lazily(
         "PPOConfig": "rlhf.ppo.config",
         "PPOTrainer": "rlhf.ppo.trainer",
         "Sample": "rlhf.foundation.records",
+        "align": "rlhf.methods.align",
         "compare": "rlhf.evaluation.compare",
         "demo": "rlhf.whole_loop.demo",
         "doctor": "rlhf.evaluation.examine",

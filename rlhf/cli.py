@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "probe": ("rlhf.commands.probe", "what a reward pays for, and the texts it loves most"),
     "plan": ("rlhf.commands.plan", "what a run would take of a device's memory, before it"),
     "ppo": ("rlhf.ppo.__main__", "finetune with PPO while KL and clip fraction are watched"),
+    "align": ("rlhf.commands.align", "SFT, DPO, KTO, rejection, GRPO or RLOO, kept as a ladder like PPO's"),
     "doctor": ("rlhf.commands.doctor", "whether samples come from the policy, and why not"),
     "evaluate": ("rlhf.commands.evaluate", "fresh samples of every rung, scored by proxy and gold"),
     "inspect": ("rlhf.commands.inspect", "one self-contained HTML report of a run"),
@@ -42,7 +43,7 @@ MAP: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("1 a language model and its samples", ("pretrain", "sample")),
     ("2 labels", ("label",)),
     ("3 a reward, checked before it is trusted", ("reward", "compare", "probe")),
-    ("4 a policy, along a ladder of KL", ("plan", "ppo", "doctor")),
+    ("4 a policy, along a ladder of KL", ("plan", "ppo", "align", "doctor")),
     ("5 what became of it", ("evaluate", "inspect", "rate", "export", "reproduce")),
 )
 

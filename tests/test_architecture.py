@@ -59,6 +59,7 @@ LAYERS = (
     ("rlhf.inspection",),
     ("rlhf.ppo",),
     ("rlhf.planning",),
+    ("rlhf.methods",),
     ("rlhf.evaluation",),
     ("rlhf.whole_loop",),
     ("rlhf.studies",),

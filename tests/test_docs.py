@@ -148,7 +148,7 @@ def test_the_reference_names_every_command_module_and_recipe() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     files = [p for p in tracked if p.split("/")[0] in ("rlhf", "rewards", "labeling") and p.endswith(".py")]
     assert [p for p in files if not p.endswith("__init__.py") and f"`{Path(p).name}`" not in reference["modules"]] == []
-    assert len(re.findall(r"^## rlhf ", reference["commands"], re.MULTILINE)) == 28
+    assert len(re.findall(r"^## rlhf ", reference["commands"], re.MULTILINE)) == 29
     assert len(recipe_names()) == len(list(RECIPES.glob("*.yaml")))
 
 

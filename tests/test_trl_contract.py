@@ -95,3 +95,16 @@ def test_reward_training_is_there() -> None:
     assert {"model", "args", "train_dataset", "processing_class"} <= parameters.keys(), fix
     fields = {field.name for field in dataclasses.fields(trl.RewardConfig)}
     assert {"use_cpu", "bf16", "gradient_checkpointing", "save_strategy", "report_to"} <= fields, fix
+
+
+def test_other_methods_take_ids_of_ours() -> None:
+    fix = "TRL renamed what rlhf/methods/trl_trainers.py overrides, the one file that does: adapt it"
+    for trainer in (trl.DPOTrainer, trl.KTOTrainer):
+        assert callable(getattr(trainer, "_prepare_dataset", None)), fix
+    for trainer in (trl.GRPOTrainer, trl.RLOOTrainer):
+        source = inspect.getsource(trainer)
+        assert "prompt_ids, images, multimodal_fields = self._tokenize_prompts(prompts)" in source, fix
+    for name in ("prompt_ids", "chosen_ids", "rejected_ids"):
+        assert name in inspect.getsource(trl.DPOTrainer._set_signature_columns_if_needed), fix
+    for name in ("prompt_ids", "completion_ids", "KL_completion_ids", "label"):
+        assert name in inspect.getsource(trl.KTOTrainer._set_signature_columns_if_needed), fix

@@ -16,6 +16,7 @@ def main(argv: Sequence[str]) -> None:
     config = parse(
         EvaluateConfig, first_words(argv, "run"), prog="rlhf evaluate", description="Score a run's ladder afresh."
     )
+    from rlhf.inspection.kl_efficiency import statement
     from rlhf.inspection.win_rate import win_rates
 
     evaluation = evaluate.run(config)
@@ -28,6 +29,8 @@ def main(argv: Sequence[str]) -> None:
             say(
                 f"{gold} against the original, same prompt and random numbers: {win_rates(evaluation, gold)[-1].text()}"
             )
+    if (bought := statement(evaluation)) is not None:
+        say(bought)
     for onset in evaluation.onsets.values():
         say(onset.statement())
     say(f"written: {open_run(config.run).directory / 'evaluation.json'}")

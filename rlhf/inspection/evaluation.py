@@ -25,6 +25,7 @@ from rlhf.inspection.best_of_n import BestOfN, best_of_n_curve, share_of_ties
 from rlhf.inspection.curve_fits import CurveFit, fit_curve, fit_points
 from rlhf.inspection.diversity import distinct_n, top_completion_share, verbatim_lines
 from rlhf.inspection.estimates import Estimate, Floats, bootstrap_means, mean_estimate, score_matrix
+from rlhf.inspection.gibbs_frontier import GibbsPoint, gibbs_frontier
 from rlhf.inspection.labelled_gold import LabelledGold
 from rlhf.inspection.memorisation import Corpus, compression_ratio
 from rlhf.inspection.overoptimisation import Course, Onset, find_onset
@@ -77,7 +78,8 @@ class Evaluation:
     `samples` is the run's folder with the samples that were scored, `draw` the number of their draw (None for those
     the trainer stored). `ppo_fits` has the form d(α - β log d) by reward, `best_of_n_fits` d(α - β d);
     `best_of_n_pool` is the number of samples of the original behind best-of-n, `best_of_n_ties` the share of them
-    whose proxy ties; `accepted_changes` names what was no longer as the run had it, and was accepted.
+    whose proxy ties; `frontier` is the most proxy at each KL, by the same samples; `accepted_changes` names what was no
+    longer as the run had it, and was accepted.
     """
 
     created_at: str
@@ -93,6 +95,7 @@ class Evaluation:
     side_effects: dict[str, SideEffects]
     scores: dict[str, Scores] = field(default_factory=dict)
     accepted_changes: list[str] = field(default_factory=list)
+    frontier: list[GibbsPoint] = field(default_factory=list)
 
     @property
     def golds(self) -> list[str]:
@@ -182,6 +185,7 @@ def evaluate_samples(
     original = scores[rungs[0].name]
     pooled = original if pool is None else score_rung(pool, functions)
     best = _best_of_n(pooled)
+    asked = [row.prompt for row in (pool if pool is not None else samples[rungs[0].name])]
     onsets = _onsets(rungs, scores, _notes(gold_funcs, samples))
     constant = {name for name, onset in onsets.items() if onset.status == "constant"}
     texts = {rung.name: [row.completion for row in samples[rung.name]] for rung in rungs}
@@ -198,6 +202,7 @@ def evaluate_samples(
         onsets=onsets,
         side_effects=along_ladder(texts, original[PROXY], rewarded_pattern),
         scores=scores,
+        frontier=gibbs_frontier(*_columns(pooled), asked),
     )
 
 
@@ -253,9 +258,14 @@ def _floats(values: Sequence[float | None]) -> Floats:
 
 
 def _best_of_n(base: Scores) -> list[BestOfN]:
-    # A reward that scored few of the samples (labels of people, say) would shrink the pool of all the others.
+    return best_of_n_curve(*_columns(base))
+
+
+def _columns(base: Scores) -> tuple[Floats, dict[str, Floats]]:
+    """The proxy of the original's samples, and other rewards that scored most of them: one that scored few (labels of
+    people, say) would shrink the pool of all the others."""
     others = {name: _floats(values) for name, values in base.items() if name != PROXY and _mostly_scored(values)}
-    return best_of_n_curve(_floats(base[PROXY]), others)
+    return _floats(base[PROXY]), others
 
 
 def _mostly_scored(values: Sequence[float | None]) -> bool:
@@ -367,6 +377,7 @@ def _from_json(value: Any) -> Evaluation:
         onsets=onsets,
         side_effects=effects,
         accepted_changes=value.get("accepted_changes", []),
+        frontier=[GibbsPoint(**row) for row in value.get("frontier", [])],
         **{key: value[key] for key in AS_THEY_ARE},
     )
 

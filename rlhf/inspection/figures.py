@@ -219,6 +219,7 @@ def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: st
     if len(stories) == 1:
         onset = story.evaluation.onsets.get(reward)
         _fitted(figure, onset.fit if onset else story.evaluation.ppo_fits.get(reward), onset)
+    _frontier(figure, stories, story, reward)
     best = [b for b in story.evaluation.best_of_n if reward == "proxy" or reward in b.gold]
     for rows, dash in (([b for b in best if b.firm], "dash"), (_thin(best), "dot")):
         if rows:
@@ -238,6 +239,24 @@ def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: st
                 line={"color": colour_of(stories, stories.index(story), BEST_OF_N), "width": 2, "dash": dash},
                 marker={"size": 5},
             )
+
+
+def _frontier(figure: go.Figure, stories: Sequence[Story], story: Story, reward: str) -> None:
+    """The Gibbs policies' rewards: of the proxy the most that any policy can have, of a gold what it does there."""
+    assert story.evaluation is not None  # its caller looked
+    points = [p for p in story.evaluation.frontier if reward == "proxy" or reward in p.gold]
+    if points:
+        name = "most at this KL" if reward == "proxy" else "where the proxy is most"
+        figure.add_scatter(
+            x=[math.sqrt(p.kl) for p in points],
+            y=[p.reward(reward)[0] for p in points],
+            error_y={"array": [p.reward(reward)[1] for p in points], "thickness": 1, "width": 0},
+            text=[f"β = {p.beta:.3g}, resting on {p.effective_samples:.0f} samples" for p in points],
+            hovertemplate="%{y:.4g} (%{text})",
+            mode="lines",
+            name=label(stories, story, name),
+            line={"color": colour_of(stories, stories.index(story), OTHER), "width": 1, "dash": "longdash"},
+        )
 
 
 def _fitted(figure: go.Figure, fit: CurveFit | None, onset: Onset | None) -> None:

@@ -16,6 +16,7 @@ from rlhf.inspection.equal_kl import at_equal_kl
 from rlhf.inspection.estimates import Estimate
 from rlhf.inspection.evaluation import Evaluation, RungEvaluation
 from rlhf.inspection.figures import Story
+from rlhf.inspection.kl_efficiency import statement as efficiency_statement
 from rlhf.inspection.recommendation import recommend
 from rlhf.runs.metrics import metric_of
 from rlhf.runs.reading import Run, read_ladder_samples, samples_folder
@@ -161,6 +162,7 @@ def findings(story: Story) -> list[str]:
         told += [advice.text()] if advice else []
         compared = (at_equal_kl(evaluation, reward) for reward in (evaluation.telling_golds or ["proxy"]))
         told += [found.statement() for found in compared if found]
+        told += [said] if (said := efficiency_statement(evaluation)) else []
         told += side_effect_findings(evaluation)
     fit = run_straightness(run)
     if fit is not None:

@@ -19,6 +19,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.outputs import OwnFiles, Writer
 from rlhf.foundation.tables import Report, framed
 from rlhf.inspection.evaluation import Evaluation, stored_evaluation
+from rlhf.inspection.kl_efficiency import kl_shares
 from rlhf.inspection.scoring import PROXY
 from rlhf.runs.frames import ladder_of, metrics_of, samples_of
 from rlhf.runs.reading import read_run, run_name
@@ -37,6 +38,8 @@ EVALUATION_UNITS = {
     "n": "samples",
     "unscored": "samples",
 }
+EFFICIENCY_UNITS = {"kl_per_completion": "nats per completion", "share": "of the frontier's gain", "share_se": "-"}
+EFFICIENCY_UNITS |= dict.fromkeys(("gain", "gain_se", "frontier", "frontier_se"), "reward's own")
 
 
 def planned_tables(runs: Sequence[Path], directory: Path) -> OwnFiles:
@@ -66,13 +69,35 @@ def _sorted_out(value: Any) -> dict[str, Any]:
 def tables_of(directory: Path) -> dict[str, DataFrame]:
     """The tables of one run by name; some may have no rows yet."""
     run = read_run(directory)
-    scores = scores_of(stored_evaluation(run))
-    return {"metrics": metrics_of(run), "ladder": ladder_of(run), "samples": samples_of(run), "evaluation": scores}
+    evaluation = stored_evaluation(run)
+    scores = scores_of(evaluation)
+    return {
+        "metrics": metrics_of(run),
+        "ladder": ladder_of(run),
+        "samples": samples_of(run),
+        "evaluation": scores,
+        "kl_efficiency": efficiency_of(evaluation),
+    }
 
 
 def scores_of(evaluation: Evaluation | None) -> DataFrame:
     """A row a rung and reward with units; `samples` is the folder of the run that holds what was scored."""
     return framed(_score_rows(evaluation) if evaluation else (), EVALUATION_UNITS)
+
+
+def efficiency_of(evaluation: Evaluation | None) -> DataFrame:
+    """A row a KL at which the run's share of the frontier's gain is told, with units."""
+    shares = kl_shares(evaluation) if evaluation else []
+    return framed(
+        [
+            {
+                "kl_per_completion": one.kl, "gain": one.gain, "gain_se": one.gain_se, "frontier": one.frontier,
+                "frontier_se": one.frontier_se, "share": one.share, "share_se": one.share_se,
+            }
+            for one in shares
+        ],
+        EFFICIENCY_UNITS,
+    )  # fmt: skip
 
 
 def _score_rows(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -54,13 +54,23 @@ def iteration_statistics(
 
 
 def rollout_statistics(rollout: Rollout, targets: Targets, constants: Normalization) -> dict[str, Any]:
-    """The keys of metrics.jsonl that describe the samples."""
+    """The keys of metrics.jsonl that describe the samples and what the update is asked for."""
+    advantages, mask = targets.advantages, targets.mask
+    mean_advantage = masked_mean(advantages, mask)
+    return {
+        **sample_statistics(rollout, constants),
+        "advantage_mean": float(mean_advantage),
+        "advantage_std": float(masked_mean((advantages - mean_advantage) ** 2, mask).sqrt()),
+        "explained_variance": targets.explained_variance,
+    }
+
+
+def sample_statistics(rollout: Rollout, constants: Normalization) -> dict[str, Any]:
+    """The keys of metrics.jsonl that describe the samples alone."""
     scored = rollout.rewards[rollout.scored]
     reward, reward_se = mean_and_error(scored)
     kl, kl_se = mean_and_error(rollout.kl)
     lengths = rollout.completion_mask.sum(-1)
-    advantages, mask = targets.advantages, targets.mask
-    mean_advantage = masked_mean(advantages, mask)
     return {
         "reward": reward,
         "reward_se": reward_se,
@@ -72,9 +82,6 @@ def rollout_statistics(rollout: Rollout, targets: Targets, constants: Normalizat
         "kl_k3": float(rollout.k3.mean()),
         "sqrt_kl": math.sqrt(max(kl, 0.0)),
         "entropy": float(rollout.entropy.sum() / lengths.sum()),
-        "advantage_mean": float(mean_advantage),
-        "advantage_std": float(masked_mean((advantages - mean_advantage) ** 2, mask).sqrt()),
-        "explained_variance": targets.explained_variance,
         "iteration_batch_size": len(rollout),
         "unscored": len(rollout) - len(scored),
         "completions/mean_length": float(lengths.double().mean()),

@@ -11,9 +11,11 @@ import yaml
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.options import Options, Several, option
 
-# What a factor may be: of the labels by these names, else STAGE.OPTION of `rlhf pretrain`, `reward` or `ppo`.
-OF_LABELS = ("num_labels", "noise")
-STAGES = ("model", "reward", "reward_base", "ppo")
+# What a factor may be: of the labels, or the method, by these names, else STAGE.OPTION of `rlhf pretrain`, `reward`,
+# `ppo` or `align`.
+OF_LABELS = ("num_labels", "noise", "method")
+STAGES = ("model", "reward", "reward_base", "ppo", "align")
+OF_PPO = ("ppo", "ppo_critic")  # as values of `method`, beside those of `rlhf align`
 
 
 @dataclass(kw_only=True)
@@ -23,15 +25,17 @@ class StudyConfig(Options):
     output_dir: str = option("runs/study", help="directory of everything the study makes")
     grid: Several[str] = option(
         [],
-        help="what varies: NAME=VALUE,VALUE,... each; num_labels and noise (of the simulated labels), or STAGE.OPTION: "
+        help="what varies: NAME=VALUE,VALUE,... each; num_labels and noise (of the simulated labels), method (ppo, "
+        "ppo_critic, or one of `rlhf align`), or STAGE.OPTION: "
         "model.X and reward_base.X of `rlhf pretrain` (the policy's original; the model that the reward starts from), "
-        "reward.X, ppo.X",
+        "reward.X, ppo.X, align.X",
     )
     fixed: Several[str] = option([], help="the same names with one value each, for every cell")
     seeds: Several[int] = option([0], help="each cell once a seed, which choose labels, reward model and PPO")
     model_seed: int = option(0, help="seed of the language model and of the samples that all cells share; at least 0")
     corpus: str = option("embedded", help="a UTF-8 text file, or `embedded`: a generated play")
     ppo_recipe: str = option("demo", help="recipe or YAML file of the PPO that cells begin from")
+    align_recipe: str = option("demo_align", help="the same of the other methods")
     reward_recipe: str = option("demo_reward", help="recipe or YAML file of the reward models")
     num_samples: int = option(2400, help="samples of the original from which each cell's labels are chosen")
     jobs: int = option(1, help="stages and cells done side by side, each in a process of its own")

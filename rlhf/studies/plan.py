@@ -15,10 +15,12 @@ from rlhf.foundation.digests import file_digest, value_digest
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.recipes import read_config
 from rlhf.language_model.pretrain_config import PretrainConfig
+from rlhf.methods.config import OFFLINE, ONLY_OF, AlignConfig
 from rlhf.ppo.finetune import PPOCommandConfig
-from rlhf.studies.config import StudyConfig, factor, of_stage
+from rlhf.studies.config import OF_PPO, StudyConfig, factor, of_stage
 
 KINDS = ("model", "pool", "labels", "reward", "cell")  # each needs only those before it
+UNNAMED: dict[str, Any] = {"model_name_or_path": "-", "reward_model_path": ["-"], "output_dir": "-"}
 WITHOUT = ("output_dir", "quiet", "resume", "overwrite", "accept_changes")  # decides nothing of a result
 UNCONDITIONAL = 2048  # unlabelled samples that fix the reward's constants, where the recipe says nothing
 
@@ -74,11 +76,18 @@ def _cell(config: StudyConfig, values: dict[str, Any], seed: int) -> Stage:
     told = list(given.items())
     model = _model(config, of_stage(told, "model"))
     ppo = read_config(config.ppo_recipe) | of_stage(told, "ppo") | {"seed": seed}
-    resolved = PPOCommandConfig(**ppo, model_name_or_path="-", reward_model_path=["-"], output_dir="-").recorded()
-    reward = _reward(config, told, given, model, resolved, seed)
-    return Stage(
-        "cell", ppo, resolved, {"model": model, "reward": reward}, _name(values, seed), {**values, "seed": seed}
-    )
+    method = str(given.get("method", "ppo"))
+    ppo |= {"critic": "shared"} if method == "ppo_critic" else {}
+    resolved = PPOCommandConfig(**ppo, **UNNAMED).recorded()
+    needs = {"model": model, "reward": _reward(config, told, given, model, resolved, seed)}
+    options = ppo
+    if method not in OF_PPO:
+        options = read_config(config.align_recipe) | of_stage(told, "align") | {"seed": seed, "method": method}
+        options["max_completion_length"] = resolved["max_completion_length"]
+        options = {k: v for k, v in options.items() if k not in ONLY_OF or method in ONLY_OF[k]}
+        learns: dict[str, Any] = {"labels": "-"} if method in OFFLINE else {}
+        resolved = AlignConfig(**options, **learns, **UNNAMED).recorded()
+    return Stage("cell", options, resolved, needs, _name(values, seed), {**values, "seed": seed})
 
 
 def _name(values: dict[str, Any], seed: int) -> str:

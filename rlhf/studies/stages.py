@@ -90,10 +90,23 @@ def _cell(root: Path, stage: Stage, quiet: bool) -> None:
     place, corpus = root / stage.place, stage.needs["model"].options["corpus"]
     given: dict[str, Any] = {"model_name_or_path": str(root / stage.needs["model"].place), "output_dir": str(place)}
     given |= {"reward_model_path": [str(root / stage.needs["reward"].place)]}
-    if not _finished(place):
+    if not _finished(place) and "method" in stage.options:
+        _align(root, stage, given, quiet)
+    elif not _finished(place):
         finetune.run(PPOCommandConfig(**stage.options, **given, resume=place.is_dir(), quiet=quiet))
     gold = GoldRule(check_lines=corpus == "embedded")
     evaluate_run(place, {gold.__name__: gold}, corpus="\n\n".join(read_corpus(corpus)))
+
+
+def _align(root: Path, stage: Stage, given: dict[str, Any], quiet: bool) -> None:
+    """A cell of another method than PPO, from the labels that the reward model was fitted to."""
+    from rlhf.methods.align import align
+    from rlhf.methods.config import OFFLINE
+
+    labels = root / stage.needs["reward"].needs["labels"].place / "labels.jsonl"
+    learns: dict[str, Any] = {"labels": str(labels)} if stage.options["method"] in OFFLINE else {}
+    begun = (Path(given["output_dir"]) / "run.json").exists()
+    align(**stage.options, **learns, **given, overwrite=begun, quiet=quiet)
 
 
 DEEDS: dict[str, Callable[[Path, Stage, bool], None]] = {

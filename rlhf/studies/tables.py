@@ -114,14 +114,14 @@ def write_tables(root: Path, stages: Sequence[Stage], cells: Sequence[Cell]) -> 
 def unit_of(column: str) -> str:
     """Of a column of either table."""
     stage = column.partition(".")[0]
-    return UNITS.get(column, f"as the option of `rlhf {'reward' if stage == 'reward' else 'ppo'}`")
+    return UNITS.get(column, f"as the option of `rlhf {stage if stage in ('reward', 'align') else 'ppo'}`")
 
 
 def options_of(stage: Stage) -> dict[str, Any]:
     """Every option that a cell's numbers depend on: what varies first, then labels, reward model and PPO in whole."""
     labels = stage.needs["reward"].needs["labels"].resolved
     varied = {**stage.values, "num_labels": labels["number"], "noise": labels["noise"]}
-    of = {"reward": stage.needs["reward"].resolved, "ppo": stage.resolved}
+    of = {"reward": stage.needs["reward"].resolved, "align" if "method" in stage.options else "ppo": stage.resolved}
     every = {f"{kind}.{name}": x for kind, kept in of.items() for name, x in kept.items() if name not in WITHOUT}
     return varied | {name: value for name, value in every.items() if value not in ("-", ["-"])} | stage.values
 

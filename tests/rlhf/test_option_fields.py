@@ -34,6 +34,12 @@ def subclasses(kind: type) -> list[type[Any]]:
 NEEDED: dict[str, dict[str, Any]] = {
     "PPOConfig": {"output_dir": "run"},
     "PPOCommandConfig": {"output_dir": "run", "model_name_or_path": "m", "reward_func": ["full_stop"]},
+    "AlignConfig": {
+        "method": "grpo",
+        "output_dir": "run",
+        "model_name_or_path": "m",
+        "reward_func": ["full_stop"],
+    },
     "AnnotateConfig": {"output_dir": "folder"},
     "CompareConfig": {"rewards": ["a", "b"], "samples": ["s"]},
     "DataOptions": {"labels": "l"},
