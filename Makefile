@@ -58,11 +58,20 @@ audit:
 	{ .venv-audit/bin/pip-audit --disable-pip --no-deps --progress-spinner off -f json -r constraints.txt 2>/dev/null \
 	  || true; } | $(PYTHON) .ci/audit.py
 
-bench: install
+# The demo over seeds, then iterations side by side with a plain loop and TRL's trainers; TRL 1.12 has an environment of its own.
+bench: install .venv-trl112/.installed
 	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/speed.py --contenders ours ours_shared ours_separate plain_loop grpo grpo_no_kl rloo \
+	  trl_ppo trl_ppo_tiny --trl_ppo_python .venv-trl112/bin/python --output benchmarks/results.json
+
+.venv-trl112/.installed: constraints.txt
+	test -x .venv-trl112/bin/python || $(PYTHON) -m venv .venv-trl112
+	grep -v '^trl==' constraints.txt > .venv-trl112/constraints.txt
+	.venv-trl112/bin/python -m pip install -q -c .venv-trl112/constraints.txt trl==1.12.0 torch==2.13.0
+	touch $@
 
 clean:
-	rm -rf .venv .venv-trl .venv-vllm .venv-audit .pytest_cache .mypy_cache .ruff_cache docs/_build runs build *.egg-info
+	rm -rf .venv .venv-trl .venv-trl112 .venv-vllm .venv-audit .pytest_cache .mypy_cache .ruff_cache docs/_build runs build *.egg-info
 
 # The contract with TRL and the full-stop run on another version: make check-trl TRL=1.14.2, or TRL=latest.
 TRL ?= latest
