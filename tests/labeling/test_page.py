@@ -53,6 +53,7 @@ def test_label_undo_skip_reload_and_send_back(page: Page, tmp_path: Path) -> Non
     assert page.inner_text(".text") == "grief"
     page.keyboard.press("2")
     assert page.inner_text(".text") == HOSTILE
+    page.wait_for_timeout(500)  # Chromium hands what was stored to its own process a moment later
     page.reload()  # autosave: it goes on where it stopped
     assert page.inner_text("#count") == "2 of 5 done"
     page.keyboard.press("3")

@@ -119,9 +119,9 @@ def test_k3_in_the_loss_ends_elsewhere(four_tokens: Any, tmp_path: Path, monkeyp
             seen["ref"] = gathered(original["model"](torch.cat([start, ids[:, :-1]], 1)).logits.log_softmax(-1), ids)
         return plain(module, *given)
 
-    def with_k3(logprobs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, epsilon: float) -> ClippedLoss:
+    def with_k3(logprobs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, *others: Any) -> ClippedLoss:
         log_r = torch.where(mask, seen["ref"] - logprobs, 0.0)
-        clipped = clipped_loss(logprobs, old, advantages, mask, epsilon)
+        clipped = clipped_loss(logprobs, old, advantages, mask, *others)
         return clipped._replace(loss=clipped.loss + BETA * masked_sum(log_r.exp() - 1 - log_r, mask))
 
     monkeypatch.setattr(PPOTrainer, "begin", remember)

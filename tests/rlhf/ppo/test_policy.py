@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.cli import main
+from rlhf.foundation.causal_lm import settle
 from rlhf.foundation.errors import InputError
 from rlhf.ppo.policy import AdapterOff, train_last_layer_only
 from rlhf.runs.ladder import read_rungs
@@ -83,6 +84,7 @@ def test_lora_trains_loads_and_resumes(model_directory: Path, tmp_path: Path) ->
 
 def test_the_adapter_off_reference_is_the_original(build_model: Build, tokenizer: Any, tmp_path: Path) -> None:
     original = build_model()
+    settle(original)
     config = LoraConfig(r=4, target_modules=["c_attn"], task_type="CAUSAL_LM", lora_dropout=0.5)
     trainer = PPOTrainer(
         build_model(), full_stop, configure(tmp_path / "run"), processing_class=tokenizer, peft_config=config
@@ -102,6 +104,7 @@ def test_an_adapter_that_does_not_start_at_zero_gets_a_copy(build_model: Build, 
         build_model(), LoraConfig(r=4, target_modules=["c_attn"], task_type="CAUSAL_LM", init_lora_weights=False)
     ).eval()
     start = copy.deepcopy(adapted)
+    settle(start)
     trainer = PPOTrainer(adapted, full_stop, configure(tmp_path / "run"), processing_class=tokenizer)
     assert not isinstance(trainer.ref_model, AdapterOff)
     trainer.train()
