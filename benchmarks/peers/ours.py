@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from work import LEARNING_RATE, PROMPT, Meter, Work, from_command_line, full_stops
+from work import LEARNING_RATE, PROMPT, Meter, Work, characters, from_command_line
 
 from rlhf import environment
 
@@ -71,7 +71,7 @@ def main() -> None:
     rows = [{"prompt": PROMPT}]
     with tempfile.TemporaryDirectory() as folder:
         config = PPOConfig(**options(work, str(Path(folder) / "run")))
-        trainer = PPOTrainer(work.model, full_stops, config, train_dataset=rows, eval_dataset=rows)
+        trainer = PPOTrainer(work.model, characters, config, train_dataset=rows, eval_dataset=rows)
         spent: dict[str, float] = {}
         for phase, (part, method) in PHASES.items():
             owner = getattr(trainer, part) if part else trainer

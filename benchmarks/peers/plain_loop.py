@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from work import LEARNING_RATE, PROMPT, Meter, from_command_line, full_stops
+from work import LEARNING_RATE, PROMPT, Meter, characters, from_command_line
 
 CLIP, BETA = 0.2, 0.04
 
@@ -50,7 +50,7 @@ def main() -> None:
         with torch.no_grad():
             before = torch.cat([logprobs(policy, part, work.tokens) for part in parts])
             kl = before - torch.cat([logprobs(original, part, work.tokens) for part in parts])
-        rewards = torch.tensor(full_stops(tokenizer.batch_decode(ids[:, -work.tokens :]))) - BETA * kl.sum(1)
+        rewards = torch.tensor(characters(tokenizer.batch_decode(ids[:, -work.tokens :]))) - BETA * kl.sum(1)
         advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-6)
         for step in range(work.steps):
             optimizer.zero_grad()

@@ -11,30 +11,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import torch
+from laps import Laps
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     GPT2Config,
     GPT2ForSequenceClassification,
-    TrainerCallback,
 )
 from trl.experimental.ppo import PPOConfig, PPOTrainer
-from work import LEARNING_RATE, Meter, OnePrompt, from_command_line
-
-
-class Laps(TrainerCallback):
-    """A lap an iteration."""
-
-    meter = Meter()
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """The first iteration begins."""
-        self.meter.start()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """An iteration has ended."""
-        self.meter.lap()
+from work import LEARNING_RATE, from_command_line, one_prompt
 
 
 def tiny(tokenizer: Any) -> torch.nn.Module:
@@ -56,7 +42,7 @@ def main() -> None:
         if work.contender == "trl_ppo_tiny"
         else AutoModelForSequenceClassification.from_pretrained(work.model, num_labels=1, dtype=torch.float32)
     )
-    rows = OnePrompt.of(work.completions * work.iterations)
+    rows = one_prompt(work.completions * work.iterations)
     prompts = rows.map(lambda row: {"input_ids": tokenizer(row["prompt"]).input_ids}, remove_columns=["prompt"])
     config = PPOConfig(
         output_dir="unused",
@@ -87,7 +73,7 @@ def main() -> None:
         value_model=value,
         train_dataset=prompts,
         eval_dataset=prompts.select(range(2)),
-        callbacks=[Laps()],
+        callbacks=[Laps(1)],
     )
     trainer.train()
 

@@ -8,27 +8,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import torch
-from transformers import TrainerCallback
+from laps import Laps
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
-from work import LEARNING_RATE, Meter, OnePrompt, Work, from_command_line, full_stops
+from work import LEARNING_RATE, Work, characters, from_command_line, one_prompt
 
 BETA = {"grpo": 0.04, "grpo_no_kl": 0.0, "rloo": 0.05}
-
-
-class Laps(TrainerCallback):
-    """A lap whenever an iteration's last step is done."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.meter = steps, Meter()
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """The first iteration begins."""
-        self.meter.start()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Count steps."""
-        if state.global_step % self.steps == 0:
-            self.meter.lap()
 
 
 def arguments(work: Work) -> dict[str, Any]:
@@ -38,7 +22,7 @@ def arguments(work: Work) -> dict[str, Any]:
         "per_device_train_batch_size": work.batch,
         "gradient_accumulation_steps": 1,
         "steps_per_generation": work.steps,
-        "num_generations": work.batch if work.batch < 8 else 8,
+        "num_generations": min(8, work.batch),
         "max_completion_length": work.tokens,
         "max_steps": work.steps * work.iterations,
         "learning_rate": LEARNING_RATE,
@@ -61,9 +45,9 @@ def main() -> None:
     trainer_class, config_class = (RLOOTrainer, RLOOConfig) if work.contender == "rloo" else (GRPOTrainer, GRPOConfig)
     trainer = trainer_class(
         model=work.model,
-        reward_funcs=full_stops,
+        reward_funcs=characters,
         args=config_class(**arguments(work), model_init_kwargs={"dtype": torch.float32}),
-        train_dataset=OnePrompt.of(work.completions * work.iterations),
+        train_dataset=one_prompt(work.completions * work.iterations),
         callbacks=[Laps(work.steps)],
     )
     trainer.train()

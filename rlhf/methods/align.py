@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -95,13 +96,16 @@ def trainer_of(
 
 
 def _offline(config: AlignConfig, keeper: LadderKeeper, given: Judgements, scratch: str) -> Any:
+    from rlhf.language_model.endings import end_token
     from rlhf.methods import learning_data, trl_trainers
 
     worker = keeper.worker
     model, original, tokenizer = keeper.policy, worker.ref_model, worker.tokenizer
-    encode = learning_data.Encoded(tokenizer, int(tokenizer.eos_token_id), config.max_completion_length)
+    encode = learning_data.Encoded(tokenizer, end_token(tokenizer), config.max_completion_length)
     rows = {"sft": learning_data.sft_rows, "dpo": learning_data.dpo_rows, "kto": learning_data.kto_rows}
     own = rows[config.method](given, encode)
+    for note in learning_data.left_out(given, encode, pairs=config.method == "dpo"):
+        print(f"rlhf: {note}", file=sys.stderr, flush=True)
     if len(own) < config.per_device_train_batch_size:
         what, fix = f"{len(own)} to learn from", "label more, or lower it"
         raise InputError("--per_device_train_batch_size", got=what, expected="at least one batch", fix=fix)

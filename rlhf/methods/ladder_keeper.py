@@ -124,7 +124,7 @@ class LadderKeeper:
 
     def _stop(self, kl: float) -> None:
         if self._arrived(kl):
-            self.stop_reason = f"KL budget of {self.config.kl_budget:g} nats per completion reached"
+            self.stop_reason = self.ladder.budget_reached(kl)
         elif self.iteration >= self.config.max_iterations:
             self.stop_reason = f"{self.config.max_iterations} iterations done"
 

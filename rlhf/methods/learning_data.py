@@ -116,6 +116,7 @@ class Encoded:
     def __init__(self, tokenizer: Any, end: int, length: int) -> None:
         """`end` is the end token, `length` the tokens of a completion at most, the end token included."""
         self.tokenizer, self.end, self.length = tokenizer, end, length
+        self.cut: set[tuple[str, str]] = set()  # prompts and completions that were longer
 
     def prompt(self, prompt: Text) -> Ids:
         """As a policy reads it before it goes on."""
@@ -128,7 +129,24 @@ class Encoded:
             ids = whole[len(before) :]
         else:  # tokens that merge across the border: the completion by itself
             ids = [int(i) for i in self.tokenizer(completion, add_special_tokens=False)["input_ids"]]
+        if len(ids) > self.length:
+            self.cut.add((repr(prompt), completion))
         return [*ids, self.end] if len(ids) < self.length else ids[: self.length]
+
+
+def left_out(given: Judgements, encode: Encoded, *, pairs: bool) -> list[str]:
+    """What a person must know of the rows that were made: texts that were cut, and with `pairs` those in no pair."""
+    told, texts = [], len({(repr(one.prompt), one.completion) for one in given.judged})
+    if encode.cut:
+        told.append(
+            f"{given.place}: {len(encode.cut)} of {texts} texts are longer than --max_completion_length "
+            f"{encode.length} tokens; what lies beyond is not learnt"
+        )
+    paired = {(repr(p.prompt), text) for p in given.pairs for text in (p.chosen, p.rejected)}
+    alone = sum((repr(one.prompt), one.completion) not in paired for one in given.judged)
+    if pairs and alone:
+        told.append(f"{given.place}: {alone} of {texts} texts are in no pair: their prompts have one kind alone")
+    return told
 
 
 def sft_rows(given: Judgements, encode: Encoded) -> list[dict[str, Any]]:

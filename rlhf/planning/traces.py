@@ -97,7 +97,7 @@ class Tracer:
             if self.models.critic is not None:
                 self._states(self.models.critic, rows)
             for _ in range(2):  # the second tile is made while the first still lies there
-                logits = [self._tile(of, own[:tile]) for of, own in zip(readings, readings, strict=True)]
+                logits = [self._tile(own[:tile]) for own in readings]
                 logp, logq = (x.log_softmax(-1) for x in logits)
                 gathered(logp, torch.zeros(len(logp), dtype=torch.long))
                 exact_kl(logp, logq)
@@ -175,7 +175,7 @@ class Tracer:
             output = model(**self._inputs(rows, self.places), use_cache=False, logits_to_keep=self.length + 1)
         return full(output.logits[:, -self.length - 1 : -1])
 
-    def _tile(self, _: Tensor, own: Tensor) -> Tensor:
+    def _tile(self, own: Tensor) -> Tensor:
         return head_logits(self.model.get_output_embeddings(), own) if self.apart else own
 
     def _passing(self, rows: int) -> Any:

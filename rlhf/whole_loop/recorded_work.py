@@ -54,6 +54,11 @@ def work_of(root: Path) -> Work:
 def _ppo(root: Path, info: Mapping[str, Any]) -> Work:
     from rlhf.whole_loop import replay
 
+    if "method" in info:
+        raise InputError(
+            str(root), got=f"a run of `rlhf align` ({info['method']})", expected="a run of `rlhf ppo`",
+            fix="give the same command again with another --output_dir",
+        )  # fmt: skip
     sessions = replay.sessions_of(info, root)
     recipe = replay.recipe_of(info, root)
     notes = [] if "inputs" in info else ["the inputs of then have no digests: whether they are the same is unknown"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import rlhf
+from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Label
 from rlhf.methods.config import METHODS, OFFLINE
 
@@ -31,8 +32,8 @@ def labels(model: Any) -> list[Label]:
     return [Label(one.uid, "", one.completion, label, "ana") for one, label in zip(samples, said, strict=True)]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [m if m == "dpo" else pytest.param(m, marks=pytest.mark.long) for m in METHODS])
 def test_a_ladder_is_kept(method: str, model: Any, tmp_path: Path) -> None:
     learns: dict[str, Any] = {"labels": labels(model)} if method in OFFLINE else {}
     run = rlhf.align(
@@ -48,4 +49,6 @@ def test_a_ladder_is_kept(method: str, model: Any, tmp_path: Path) -> None:
     assert opened.record["method"] == method
     found = rlhf.evaluate(run, num_samples=64, best_of_n_samples=0, quiet=True)
     assert found.rungs[-1].kl == pytest.approx(0.5, rel=0.5)  # other samples of the checkpoint on disk
-    assert rlhf.inspect(run, output_path=str(tmp_path / "report.html"), quiet=True).report is not None
+    assert rlhf.inspect([run.directory], output_path=str(tmp_path / "report.html"), quiet=True).report is not None
+    with pytest.raises(InputError, match="got a run of `rlhf align`"):
+        rlhf.reproduce(run, quiet=True)

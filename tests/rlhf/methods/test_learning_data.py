@@ -8,7 +8,7 @@ import pytest
 
 from rlhf.foundation.errors import InputError
 from rlhf.methods.config import AlignConfig
-from rlhf.methods.learning_data import Encoded, Judged, Judgements, dpo_rows, kto_rows, pairs_of, sft_rows
+from rlhf.methods.learning_data import Encoded, Judged, Judgements, dpo_rows, kto_rows, left_out, pairs_of, sft_rows
 
 END = 1
 
@@ -53,6 +53,18 @@ def test_pairs_are_of_one_prompt_and_leave_no_text_out() -> None:
     assert pairs == pairs_of(rows, 0)
     with pytest.raises(InputError, match="labels: got no pair; expected texts of both kinds for one prompt"):
         dpo_rows(judged(("q", "x", True), ("r", "y", False)), ENCODE)
+
+
+def test_what_is_not_learnt_is_told() -> None:
+    given, encode = judged(("", "abcd", True), ("", "b", False), ("q", "x", True)), Encoded(Letters(), END, 3)
+    dpo_rows(given, encode)
+    assert left_out(given, encode, pairs=True) == [
+        "labels: 1 of 3 texts are longer than --max_completion_length 3 tokens; what lies beyond is not learnt",
+        "labels: 1 of 3 texts are in no pair: their prompts have one kind alone",
+    ]
+    encode = Encoded(Letters(), END, 4)
+    sft_rows(given, encode)
+    assert left_out(given, encode, pairs=False) == []
 
 
 def test_kto_measures_its_kl_on_the_completion_of_another_row() -> None:
