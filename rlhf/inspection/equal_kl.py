@@ -1,4 +1,7 @@
-"""Is PPO worth its KL? PPO and best-of-n compared at the same KL, and the KL at which PPO catches up."""
+"""Is PPO worth its KL? A ladder and best-of-n compared at the same KL, and the KL at which the ladder catches up.
+
+The fields say `ppo` of any ladder, as evaluation.json does.
+"""
 
 from __future__ import annotations
 
@@ -43,22 +46,24 @@ class EqualKl:
         """Standard error of the difference, as if the two were independent."""
         return math.hypot(self.best_of_n_se, self.ppo_se)
 
-    def statement(self) -> str:
-        """Who is ahead at this KL, or that it is not resolved."""
+    def statement(self, method: str = "PPO") -> str:
+        """Who is ahead at this KL, or that it is not resolved; `method` is what trained the ladder."""
         numbers = (
             f"at {'no more than ' if self.bound else ''}{self.kl:.1f} nats best-of-{self.n} has "
             f"{self.reward} {self.best_of_n:.3f} ± {self.best_of_n_se:.3f}, "
-            f"PPO {self.ppo:.3f} ± {self.ppo_se:.3f}"
+            f"{method} {self.ppo:.3f} ± {self.ppo_se:.3f}"
         )
         if abs(self.difference) <= 1.96 * self.difference_se:
-            return f"Is PPO worth its KL? Not resolved: {numbers}."
+            return f"Is {method} worth its KL? Not resolved: {numbers}."
         if self.difference < 0:
-            return f"Is PPO worth its KL? Yes: {numbers}."
+            return f"Is {method} worth its KL? Yes: {numbers}."
         if self.ppo_kl is None:
-            later = f"PPO does not reach that up to its last rung; `rlhf sample --best_of {self.n}` ships it"
+            later = f"{method} does not reach that up to its last rung; `rlhf sample --best_of {self.n}` ships it"
         else:
-            later = f"PPO reaches that at {self.ppo_kl:.1f} nats; `rlhf sample --best_of {self.n}` gives it for less"
-        return f"Is PPO worth its KL? No: {numbers}; {later}."
+            later = (
+                f"{method} reaches that at {self.ppo_kl:.1f} nats; `rlhf sample --best_of {self.n}` gives it for less"
+            )
+        return f"Is {method} worth its KL? No: {numbers}; {later}."
 
 
 def at_equal_kl(evaluation: Evaluation, reward: str) -> EqualKl | None:

@@ -209,13 +209,18 @@ def _along(figure: go.Figure, stories: Sequence[Story], story: Story, reward: st
             taken = story.run.rungs
             stored = [r.reward_se for r in taken]
             band(
-                figure, [sqrt_kl(r.kl_per_completion) for r in taken], [r.reward for r in taken], stored, colour, "PPO"
+                figure,
+                [sqrt_kl(r.kl_per_completion) for r in taken],
+                [r.reward for r in taken],
+                stored,
+                colour,
+                story.run.method,
             )
         return
     rungs = story.evaluation.rungs
     means = [rung.reward(reward) for rung in rungs]
     values, errors = [m.mean if m else None for m in means], [m.se if m else None for m in means]
-    band(figure, [r.sqrt_kl for r in rungs], values, errors, colour, label(stories, story, "PPO"))
+    band(figure, [r.sqrt_kl for r in rungs], values, errors, colour, label(stories, story, story.run.method))
     if len(stories) == 1:
         onset = story.evaluation.onsets.get(reward)
         _fitted(figure, onset.fit if onset else story.evaluation.ppo_fits.get(reward), onset)
@@ -255,7 +260,8 @@ def _frontier(figure: go.Figure, stories: Sequence[Story], story: Story, reward:
             hovertemplate="%{y:.4g} (%{text})",
             mode="lines",
             name=label(stories, story, name),
-            line={"color": colour_of(stories, stories.index(story), OTHER), "width": 1, "dash": "longdash"},
+            line={"color": colour_of(stories, stories.index(story), OTHER), "width": 5},
+            opacity=0.35,
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rlhf.foundation.terminal import shown
 from rlhf.inspection.evaluation import RungEvaluation, read_evaluation
 from rlhf.runs.ladder import Rung
-from rlhf.runs.reading import Run
+from rlhf.runs.reading import FROM_TEXTS, Run
 
 LONGEST = 200  # characters of a name
 MARKUP = re.compile(r"[\\`*_{}\[\]()#+!|>~-]")
@@ -20,21 +20,22 @@ def model_card(run: Run, rung: Rung, evaluation_path: Path) -> str:
     base = str(run.info.get("model", "unknown"))
     rewards = ", ".join(map(str, run.info.get("reward_functions", []))) or "unknown"
     se = "" if rung.kl_per_completion_se is None else f" ± {rung.kl_per_completion_se:.2f}"
+    seen = "texts" if run.method in FROM_TEXTS else "completions"
     lines = [
         "---",
         "library_name: transformers",
-        "tags: [rlhf, ppo]",
+        f"tags: [rlhf, {run.info.get('method', 'ppo')}]",
         "---",
         "",
         f"# {plain(run.name)}, rung {plain(rung.name)}",
         "",
-        "Finetuned with PPO on a KL budget. A rung is a checkpoint along KL(policy ‖ original).",
+        f"Finetuned with {run.method} on a KL budget. A rung is a checkpoint along KL(policy ‖ original).",
         "",
         f"- original model: {code(base)}",
         f"- reward: {code(rewards)}",
         f"- KL: {rung.kl_per_completion:.2f}{se} nats per completion at temperature 1 (n = {rung.n:,})",
-        f"- iteration {rung.iteration}, {rung.completions_seen:,} completions and {rung.optimizer_steps:,} optimiser "
-        "steps seen",
+        f"- iteration {rung.iteration}, {rung.completions_seen:,} {seen} and {rung.optimizer_steps:,} optimiser steps "
+        "seen",
         f"- seed {plain(str(run.info.get('seed')))}, code revision {code(str(run.info.get('git_revision')))}",
         "",
         *known_figures(rung, evaluation_path),

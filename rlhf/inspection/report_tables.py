@@ -19,7 +19,7 @@ from rlhf.inspection.figures import Story
 from rlhf.inspection.kl_efficiency import statement as efficiency_statement
 from rlhf.inspection.recommendation import recommend
 from rlhf.runs.metrics import metric_of
-from rlhf.runs.reading import Run, read_ladder_samples, samples_folder
+from rlhf.runs.reading import FROM_TEXTS, Run, read_ladder_samples, samples_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,10 @@ def fit_rows(story: Story) -> list[dict[str, str]]:
             "r_squared": f"{fit.r_squared:.3f}",
             "goodness": "–" if fit.p_value is None else small(fit.p_value),
         }
-        for policy, fits in (("PPO", story.evaluation.ppo_fits), ("best-of-n", story.evaluation.best_of_n_fits))
+        for policy, fits in (
+            (story.run.method, story.evaluation.ppo_fits),
+            ("best-of-n", story.evaluation.best_of_n_fits),
+        )
         for reward, fit in fits.items()
     ]
 
@@ -143,8 +146,10 @@ def key_figures(story: Story) -> list[Fact]:
         facts.append(Fact("Clip fraction", f"{statistics.median(clips):.1%}", detail, meaning))
     seen = run.metrics[-1].get("completions_seen")
     if seen is not None:
-        where = f"sampled for updates in {run.metrics[-1]['iteration']} iterations"
-        facts.append(Fact("Completions", f"{seen:,}", where, meaning_of("completions_seen")))
+        given = run.method in FROM_TEXTS
+        what = "learnt from, each time counted," if given else "sampled for updates"
+        where = f"{what} in {run.metrics[-1]['iteration']} iterations"
+        facts.append(Fact("Texts" if given else "Completions", f"{seen:,}", where, meaning_of("completions_seen")))
     return facts
 
 
@@ -161,7 +166,7 @@ def findings(story: Story) -> list[str]:
         advice = recommend(evaluation)
         told += [advice.text()] if advice else []
         compared = (at_equal_kl(evaluation, reward) for reward in (evaluation.telling_golds or ["proxy"]))
-        told += [found.statement() for found in compared if found]
+        told += [found.statement(run.method) for found in compared if found]
         told += [said] if (said := efficiency_statement(evaluation)) else []
         told += side_effect_findings(evaluation)
     fit = run_straightness(run)

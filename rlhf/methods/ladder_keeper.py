@@ -185,6 +185,7 @@ class KeepLadder(TrainerCallback):
         config = self.keeper.config
         if state.global_step % config.steps_per_iteration:
             return
-        seen = state.global_step * config.per_device_train_batch_size
+        drawn = config.best_of if config.method == "rejection" else 1  # samples behind each text
+        seen = state.global_step * config.per_device_train_batch_size * drawn
         if not self.keeper.read(state.global_step, seen, self.logs):
             control.should_training_stop = True

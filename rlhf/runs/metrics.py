@@ -28,7 +28,9 @@ _PPO = "Schulman et al. 2017, eq. 7"
 
 METRICS: dict[str, Metric] = {
     "iteration": Metric("1", "rollouts before this one", "-", "-", "-"),
-    "completions_seen": Metric("completions", "sampled for updates, before this rollout", "-", "-", "-"),
+    "completions_seen": Metric(
+        "completions", "sampled for updates, before this rollout; where given texts are learnt, these", "-", "-", "-",
+    ),
     "reward": Metric("reward's own", "mean raw reward", _COMPLETIONS, "rising", "TRL `reward`"),
     "reward_se": Metric("reward's own", "std / sqrt(n)", _COMPLETIONS, "small beside the change of reward", "-"),
     "reward_std": Metric("reward's own", "sample standard deviation", _COMPLETIONS, "above 0", "TRL `reward_std`"),

@@ -25,6 +25,11 @@ def sqrt_kl(kl: float) -> float:
     return math.sqrt(max(kl, 0.0))
 
 
+# Of `method` in run.json, which runs of `rlhf align` have.
+METHODS = {"sft": "SFT", "dpo": "DPO", "kto": "KTO", "rejection": "rejection sampling", "grpo": "GRPO", "rloo": "RLOO"}
+FROM_TEXTS = ("SFT", "DPO", "KTO")  # learn from given texts and sample nothing for it
+
+
 def run_name(directory: Path) -> str:
     """The directory's own name, or its parent's too when it is the demo's plain `ppo`."""
     path = directory.resolve()
@@ -47,6 +52,11 @@ class Run:
         return run_name(self.directory)
 
     @property
+    def method(self) -> str:
+        """What trained the policy, as people write it."""
+        return METHODS.get(str(self.info.get("method")), "PPO")
+
+    @property
     def completion_length(self) -> int:
         """Tokens of a completion at most."""
         said = self.info.get("resolved", {}).get("max_completion_length")
@@ -67,8 +77,8 @@ def read_run(directory: Path, *, tell: bool = True, tell_torn: bool = True) -> R
         raise InputError(
             str(directory),
             got="a directory without run.json" if directory.is_dir() else "no such directory",
-            expected="the run directory of a PPO run",
-            fix="give the --output_dir of `rlhf ppo` (the demo's is runs/demo/ppo)",
+            expected="a run directory",
+            fix="give the --output_dir of `rlhf ppo` or `rlhf align` (the demo's is runs/demo/ppo)",
         )
     info = read_json(directory / "run.json")
     if not isinstance(info, dict):

@@ -50,5 +50,9 @@ def test_a_ladder_is_kept(method: str, model: Any, tmp_path: Path) -> None:
     found = rlhf.evaluate(run, num_samples=64, best_of_n_samples=0, quiet=True)
     assert found.rungs[-1].kl == pytest.approx(0.5, rel=0.5)  # other samples of the checkpoint on disk
     assert rlhf.inspect([run.directory], output_path=str(tmp_path / "report.html"), quiet=True).report is not None
+    page = (tmp_path / "report.html").read_text()
+    assert ("Is PPO worth" in page, '"PPO"' in page) == (False, False)
+    rlhf.export(run, rung=str(opened.ladder.name.iloc[-1]), output_dir=str(tmp_path / "exported"), quiet=True)
+    assert "Finetuned with PPO" not in (tmp_path / "exported" / "README.md").read_text()
     with pytest.raises(InputError, match="got a run of `rlhf align`"):
         rlhf.reproduce(run, quiet=True)
