@@ -17,7 +17,7 @@ from rlhf.inspection.equal_kl import TIES_THAT_MATTER
 from rlhf.inspection.evaluation import Evaluation
 from rlhf.inspection.human_ladder import HumanLadder
 from rlhf.inspection.overoptimisation import Onset
-from rlhf.runs.reading import Run, sqrt_kl
+from rlhf.runs.reading import FROM_TEXTS, Run, sqrt_kl
 
 PROXY, GOLD, BEST_OF_N, KL, OTHER, ALARM = "#3f7fd9", "#d9902f", "#2f9e8f", "#8a63d2", "#7a8699", "#d1495b"
 PALETTE = (PROXY, GOLD, BEST_OF_N, KL, ALARM, "#6a994e", "#b56576", "#577590")
@@ -155,7 +155,8 @@ def _along_note(stories: Sequence[Story], reward: str) -> str:
     qualities = {name for evaluation in evaluations for name in evaluation.qualities}
     kind = "gold, never read by the trainer"
     if reward == "proxy":
-        kind = "what the policy was trained on"
+        texts = any(story.run.method in FROM_TEXTS for story in stories)
+        kind = "the labels' reward, by whatever method they were learnt" if texts else "what the policy was trained on"
     elif reward in qualities:
         kind = "a quality that nobody labelled"
     scope = "this run only" if len(stories) == 1 else "each run alone"

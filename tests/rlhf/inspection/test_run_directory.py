@@ -48,7 +48,7 @@ def drop_kl(rows: list[dict[str, object]]) -> None:
 
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no run": (lambda run: (run / "run.json").unlink(), "got a directory without run.json; expected the run directory"),
+    "no run": (lambda run: (run / "run.json").unlink(), "got a directory without run.json; expected a run directory"),
     "run.json a list": (lambda run: (run / "run.json").write_text("[]"), "got a JSON list; expected a JSON object"),
     "no metrics": (lambda run: (run / "metrics.jsonl").unlink(), "got no metrics yet"),
     "empty metrics": (lambda run: (run / "metrics.jsonl").write_text(""), "got no metrics yet"),
