@@ -119,17 +119,19 @@ def evaluate_run(
     *,
     quality_funcs: Mapping[str, RewardFunc] | None = None,
     corpus: str | None = None,
+    pool: Sequence[Sample] | None = None,
 ) -> Evaluation:
     """Score the stored samples of every rung and write RUN/evaluation.json.
 
     Gold scores that the samples already carry are used too, under the name "gold". `quality_funcs` are scored beside
     them as qualities nobody labelled. With `corpus`, the share of sampled lines that stand verbatim in it is counted.
+    `pool`: as in `evaluate_samples`.
     Raises InputError when the run has no ladder samples or a function fails on all of them; single failures are
     counted as unscored. Damaged files are told by whoever read the run before.
     """
     run = read_run(run_dir, tell=False)
     evaluation = evaluate_samples(
-        run, read_ladder_samples(run), gold_funcs or {}, quality_funcs=quality_funcs, corpus=corpus
+        run, read_ladder_samples(run), gold_funcs or {}, quality_funcs=quality_funcs, corpus=corpus, pool=pool
     )
     write_evaluation(run_dir, evaluation)
     return evaluation

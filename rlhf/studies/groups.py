@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlhf.inspection.estimates import Floats, bootstrap_means, percentile_interval
-from rlhf.inspection.evaluation import course
+from rlhf.inspection.estimates import Estimate, Floats, bootstrap_means, mean_estimate, percentile_interval
 from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.inspection.scoring import PROXY
 from rlhf.studies.tables import Cell
@@ -47,7 +46,11 @@ class Group:
 
     def courses(self, reward: str | None = None) -> list[Course]:
         """Of gold, or another reward, one a cell."""
-        return [course(c.evaluation.rungs, c.evaluation.scores, reward or c.gold) for c in self.cells]
+        return [cell.course(reward) for cell in self.cells]
+
+    def degree(self) -> Estimate | None:
+        """The overoptimisation degree, mean over cells with its error over cells; None where no cell has one."""
+        return mean_estimate([degree.value for degree in map(Cell.degree, self.cells) if degree])
 
     def onset(self) -> Onset:
         """Of the gold, over all cells."""

@@ -12,6 +12,7 @@ from plotly import graph_objects as go
 
 from rlhf.foundation.files import write_text
 from rlhf.inspection import report
+from rlhf.inspection.curve_fits import CurveFit
 from rlhf.inspection.display import script_json
 from rlhf.inspection.figures import GOLD, PALETTE, Chart, rgba, titled
 from rlhf.inspection.scoring import PROXY
@@ -29,6 +30,7 @@ def study_charts(groups: Sequence[Group]) -> dict[str, Chart]:
     factors = [name for name, _ in groups[0].values] if groups else []
     bands = [gold_band(group) for group in groups]
     charts = {f"gold by {name}": _by_factor(name, groups, bands) for name in factors}
+    charts |= {f"coefficients by {name}": chart for name in factors if (chart := coefficients_by(name, groups))}
     for group, band in zip(groups, bands, strict=True):
         charts |= {f"gold of {group.name}": _gold_of(group, band), f"proxies of {group.name}": _proxies_of(group)}
     return charts
@@ -44,6 +46,42 @@ def _by_factor(name: str, groups: Sequence[Group], bands: Sequence[Any]) -> Char
     titled(figure, ROOT_KL, "gold")
     note = f"a line a group, coloured by {name}; bands: 95 % {BAND}"
     return Chart(f"by-{name}", f"Gold along √KL by {name}", note, figure, by_iteration=False, quantity="gold")
+
+
+def coefficients_by(name: str, groups: Sequence[Group]) -> Chart | None:
+    """α and β of gold's joint fit against a factor whose values are numbers above 0, on a logarithmic axis; a pair of
+    lines for each combination of the others. None where the factor is no such, or no line has two points."""
+    lines: dict[str, list[tuple[float, CurveFit]]] = {}
+    for group in groups:
+        values = dict(group.values)
+        value, fit = values.pop(name), group.onset().fit
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            return None
+        if fit and fit.form == "rl":
+            lines.setdefault(", ".join(f"{n} {v}" for n, v in values.items()), []).append((float(value), fit))
+    figure = go.Figure()
+    for number, (others, points) in enumerate(one for one in lines.items() if len(one[1]) > 1):
+        at, fits = [value for value, _ in sorted(points, key=_first)], [fit for _, fit in sorted(points, key=_first)]
+        for letter, dash in (("α", "solid"), ("β", "dash")):
+            of = {"α": [(f.alpha, f.alpha_se) for f in fits], "β": [(f.beta, f.beta_se) for f in fits]}[letter]
+            figure.add_scatter(
+                x=at, y=[value for value, _ in of], error_y={"array": [error for _, error in of]},
+                mode="lines+markers", line={"color": PALETTE[number % len(PALETTE)], "dash": dash},
+                name=f"{letter} {others}".strip(),
+            )  # fmt: skip
+    if not figure.data:
+        return None
+    titled(figure, f"{name} (logarithmic)", "α, β: gold per √nat")
+    figure.update_xaxes(type="log")
+    note = (
+        "gold is R₀ + d(α - β log d), d = √KL; ± 1 standard error over seeds and samples, over samples alone where a "
+    )
+    title = f"Coefficients of gold by {name}"
+    return Chart(f"coefficients-{name}", title, f"{note}group has one cell", figure, by_iteration=False, quantity=name)
+
+
+def _first(point: tuple[float, CurveFit]) -> float:
+    return point[0]
 
 
 def _gold_of(group: Group, band: Any) -> Chart:
@@ -111,6 +149,7 @@ def group_row(group: Group) -> dict[str, Any]:
         "onsets": f"{seen} of {len(group.cells)}",
         "onset": onset_text(onset),
         "fall": f"{onset.fall:.3f} ± {onset.fall_se:.3f}",
+        "degree": degree.text() if (degree := group.degree()) else "gold gained nothing",
         "collapsed": f"{len(collapsed)}, from {min(collapsed):.1f} nats" if collapsed else "0",
     }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from rlhf.foundation.files import read_object
-from rlhf.foundation.records import read_samples, write_records
+from rlhf.foundation.records import Sample, read_samples, write_records
 from rlhf.studies.plan import Stage
 
 PRODUCTS = {
@@ -81,6 +82,13 @@ def _reward(root: Path, stage: Stage, quiet: bool) -> None:
     )  # fmt: skip
 
 
+# Options of a cell whose samples of the original are not those of the pool, or are paid otherwise.
+POOL_IS_OTHER = (
+    "temperature", "suppress_tokens", "stop_strings", "missing_eos_penalty", "overlong_buffer_length",
+    "prompt", "prompts", "eval_prompts", "dataset_name",
+)  # fmt: skip
+
+
 def _cell(root: Path, stage: Stage, quiet: bool) -> None:
     from rewards.gold import GoldRule
     from rlhf.inspection.evaluation import evaluate_run
@@ -95,7 +103,22 @@ def _cell(root: Path, stage: Stage, quiet: bool) -> None:
     elif not _finished(place):
         finetune.run(PPOCommandConfig(**stage.options, **given, resume=place.is_dir(), quiet=quiet))
     gold = GoldRule(check_lines=corpus == "embedded")
-    evaluate_run(place, {gold.__name__: gold}, corpus="\n\n".join(read_corpus(corpus)))
+    text = "\n\n".join(read_corpus(corpus))
+    evaluate_run(place, {gold.__name__: gold}, corpus=text, pool=_scored_pool(root, stage))
+
+
+def _scored_pool(root: Path, stage: Stage) -> list[Sample] | None:
+    """The original's unlabelled samples, drawn once for all cells, with the cell's reward: for best-of-n and the
+    frontier. None where the cell samples or pays otherwise; its own samples of the original stand for them then."""
+    from rewards.loading import load_rewards
+    from rlhf.inspection.scoring import score_one
+
+    if any(stage.options.get(name) for name in POOL_IS_OTHER if (name, stage.options.get(name)) != ("temperature", 1)):
+        return None
+    reward = stage.needs["reward"]
+    rows = read_samples(root / reward.needs["pool"].place / "unlabelled.jsonl")
+    (function,) = load_rewards([str(root / reward.place)], [])
+    return [replace(row, reward=score) for row, score in zip(rows, score_one("proxy", function, rows), strict=True)]
 
 
 def _align(root: Path, stage: Stage, given: dict[str, Any], quiet: bool) -> None:

@@ -13,7 +13,10 @@ from typing import Any
 
 from rlhf.foundation.files import read_json, write_json, write_text
 from rlhf.inspection.estimates import Estimate
-from rlhf.inspection.evaluation import Evaluation, read_evaluation
+from rlhf.inspection.evaluation import Evaluation, course, read_evaluation
+from rlhf.inspection.overoptimisation import Course
+from rlhf.inspection.overoptimisation_degree import Degree, overoptimisation_degree
+from rlhf.inspection.scoring import PROXY
 from rlhf.inspection.table_files import rows_as_csv
 from rlhf.studies.plan import WITHOUT, Stage
 from rlhf.studies.stages import is_done
@@ -44,6 +47,8 @@ OF_CELLS = {
     "onset_kl_high": "nats per completion, of the 95 % interval",
     "fall": "gold's own, from the onset to the last rung",
     "fall_se": "gold's own",
+    "overoptimisation_degree": "area between gold and proxy over area under gold, along root KL",
+    "overoptimisation_degree_se": "the same, over samples",
     "collapsed_from_kl": "nats per completion, of the first rung of which one text is more than half",
     "proxy_alpha": "proxy's own per root nat, of d(a - b log d)",
     "proxy_beta": "proxy's own per root nat",
@@ -66,6 +71,7 @@ OF_RUNGS = {
     "length": "characters",
 }
 UNITS = OWN | OF_CELLS | OF_RUNGS
+DEGREE = "overoptimisation_degree"
 COLLAPSED = 0.5  # share of the commonest completion: gold is that text's luck from here on
 
 
@@ -81,6 +87,14 @@ class Cell:
     def gold(self) -> str:
         """The gold's name; a study has one."""
         return self.evaluation.golds[0]
+
+    def course(self, reward: str | None = None) -> Course:
+        """Of gold, or another reward, along the cell's ladder."""
+        return course(self.evaluation.rungs, self.evaluation.scores, reward or self.gold)
+
+    def degree(self) -> Degree | None:
+        """Area between gold and proxy over area under gold; None where gold gained nothing."""
+        return overoptimisation_degree(self.course(), self.course(PROXY))
 
     @property
     def collapsed_from(self) -> float | None:
@@ -145,6 +159,8 @@ def _measured(cell: Cell) -> dict[str, Any]:
     low, high = onset.interval
     told |= {"onset_kl": onset.d**2, "onset_kl_low": low**2, "onset_kl_high": high**2}
     told |= {"fall": onset.fall, "fall_se": onset.fall_se, "collapsed_from_kl": cell.collapsed_from}
+    degree = cell.degree()
+    told |= {DEGREE: degree and degree.value, f"{DEGREE}_se": degree and degree.se}
     for name, reward in (("proxy", "proxy"), ("gold", gold)):
         fit = evaluation.ppo_fits.get(reward)
         told |= {f"{name}_alpha": fit.alpha if fit else None, f"{name}_beta": fit.beta if fit else None}

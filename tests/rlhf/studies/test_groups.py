@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rlhf.inspection.overoptimisation import Course
+from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.inspection.table_files import rows_as_csv
 from rlhf.studies.groups import Group, gold_band
+from rlhf.studies.page import coefficients_by
 
 D = np.array([0.0, 1.0, 2.0])
 
@@ -54,3 +55,30 @@ def test_the_grid_ends_where_the_shortest_ends() -> None:
 def test_a_table_has_every_column_and_nothing_where_nothing_is() -> None:
     assert rows_as_csv([{"a": 1, "b": None}, {"a": 0.5, "c": [1, "x"]}]) == 'a,b,c\n1,,\n0.5,,"[1, ""x""]"\n'
     assert rows_as_csv([{"a": "=1+1"}]) == "a\n'=1+1\n"  # no order to a spreadsheet
+
+
+def along(alpha: float, beta: float) -> Course:
+    d = np.linspace(0.0, 3.0, 8)
+    means = d * (alpha - beta * np.log(np.where(d > 0, d, 1.0)))
+    return Course(d, means[:, None] + 0.01 * np.random.default_rng(0).standard_normal((8, 400)))
+
+
+def test_coefficients_are_those_of_the_planted_curves() -> None:
+    class Planted(Known):
+        def onset(self) -> Onset:
+            return find_onset("gold", [f"r{i}" for i in range(8)], self.courses(), self.courses()[0])
+
+    def group(labels: object, alpha: float, beta: float) -> Group:
+        made = Planted([along(alpha, beta)])
+        object.__setattr__(made, "values", (("num_labels", labels), ("noise", 0.0)))
+        return made
+
+    chart = coefficients_by("num_labels", [group(300, 0.5, 0.2), group(150, 0.4, 0.3)])
+    assert chart is not None
+    lines = {trace.name: trace for trace in chart.figure.data}
+    assert list(lines) == ["α noise 0.0", "β noise 0.0"]
+    assert list(lines["α noise 0.0"].x) == [150.0, 300.0]
+    assert list(lines["α noise 0.0"].y) == pytest.approx([0.4, 0.5], abs=0.01)
+    assert list(lines["β noise 0.0"].y) == pytest.approx([0.3, 0.2], abs=0.01)
+    assert coefficients_by("num_labels", [group(300, 0.5, 0.2)]) is None  # one point is no line
+    assert coefficients_by("num_labels", [group("many", 0.5, 0.2), group("few", 0.4, 0.3)]) is None

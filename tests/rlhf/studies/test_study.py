@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.records import read_samples
 from rlhf.studies import stages
 from rlhf.studies import study as module
 from rlhf.studies.config import StudyConfig
@@ -150,6 +151,9 @@ def test_a_real_study_has_its_tables_page_and_figures(tmp_path: Path) -> None:
     assert set(rungs["cell"]) == set(cells["cell"])
     units = json.loads((found.root / "tables.json").read_text())
     assert set(units) == {*cells.columns, *rungs.columns}
+    pools = {len(read_samples(path)) for path in found.root.glob("shared/pool-*/unlabelled.jsonl")}
+    behind = {json.loads(path.read_text())["best_of_n_pool"] for path in found.root.glob("cells/*/evaluation.json")}
+    assert behind == pools == {64}  # one pool of the original for all cells, not each cell's own 32
     assert "Gold along" in (found.root / "report.html").read_text()
     assert {path.suffix for path in (found.root / "figures").iterdir()} == {".svg", ".pdf", ".json"}
     before = (found.root / "cells.csv").read_bytes()
