@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 import warnings
@@ -28,6 +29,8 @@ def prepare() -> None:
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     # Of one of these libraries about another: nothing that the person at the keyboard could mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers|peft|accelerate|datasets|trl")
+    # At each import of peft, where it is installed, of a kernel that is not used here (foundation/four_bit.py).
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     _keep_freed_memory()
 
 

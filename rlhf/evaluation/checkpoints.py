@@ -8,6 +8,7 @@ import torch
 
 from rlhf.foundation.adapters import adapter_base, load_adapter, merged
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.four_bit import base_of_adapter
 from rlhf.foundation.model_digests import weights_digest
 from rlhf.foundation.model_directory import load_causal_lm
 from rlhf.foundation.recorded_paths import locate
@@ -28,7 +29,8 @@ def require_whole(run: Run, rung: Rung) -> None:
 
 
 def load_rung(run: Run, rung: Rung, *, dtype: torch.dtype | None = None) -> Any:
-    """A rung's model in eval mode on the CPU, in the run's own dtype if none is given; an adapter merged into its base.
+    """A rung's model in eval mode on the CPU, in the run's own dtype if none is given; an adapter merged into its base,
+    or on it where that is in four bits, as it was trained.
 
     Raises InputError when the checkpoint, or the base of an adapter, is not what it was.
     """
@@ -39,7 +41,8 @@ def load_rung(run: Run, rung: Rung, *, dtype: torch.dtype | None = None) -> Any:
     base_name = adapter_base(checkpoint)
     if base_name is None:
         return load_causal_lm(checkpoint, dtype=dtype)
-    base = load_causal_lm(locate(run.info, run.directory, base_name), dtype=dtype)
+    four_bit = base_of_adapter(checkpoint)
+    base = load_causal_lm(locate(run.info, run.directory, base_name), dtype=dtype, four_bit=four_bit)
     known = run.info.get("inputs", {}).get("original model's weights")
     if known is not None and dtype == trained and weights_digest(base) != known:
         raise InputError(
@@ -48,4 +51,5 @@ def load_rung(run: Run, rung: Rung, *, dtype: torch.dtype | None = None) -> Any:
             expected="the original model that the run began with",
             fix="restore it",
         )
-    return merged(load_adapter(base, checkpoint), checkpoint)
+    adapted = load_adapter(base, checkpoint)
+    return merged(adapted, checkpoint) if four_bit is None else adapted

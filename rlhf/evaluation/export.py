@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import Any
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.options import Options, option
@@ -58,7 +60,7 @@ def export(config: ExportConfig) -> Path:
     target = Path(config.output_dir)
     with replacing_directory(target) as temporary:
         if adapter:  # loaded with its base, and merged into it, so that the model stands alone
-            load_rung(ladder, rungs[name]).save_pretrained(temporary)
+            _whole(load_rung(ladder, rungs[name]), name).save_pretrained(temporary)
             load_tokenizer(str(checkpoint)).save_pretrained(temporary)
         else:
             shutil.copytree(checkpoint, temporary, dirs_exist_ok=True)
@@ -66,6 +68,17 @@ def export(config: ExportConfig) -> Path:
     if config.push_to_hub:
         upload(target, config.push_to_hub)
     return target
+
+
+def _whole(model: Any, name: str) -> Any:
+    """The rung as one ordinary model; says so where its base was in four bits, since the files are larger than that."""
+    from rlhf.foundation.adapters import is_adapter, merged
+
+    if not is_adapter(model):
+        return model
+    print(f"rlhf: rung {name} is written whole, in float32: the numbers that its base's four bits stand for, and the "
+          "adapter added, which is the policy that was trained", file=sys.stderr)  # fmt: skip
+    return merged(model, name)
 
 
 def recommended(evaluation_path: Path) -> str:

@@ -9,12 +9,14 @@ import warnings
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import cached_file, find_adapter_config_file
 
 from rlhf.foundation.causal_lm import next_token_logprobs, probe_ids, tolerance
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.four_bit import dequantised, four_bit_in
 from rlhf.foundation.load_errors import LOAD_ERRORS, libraries_in_silence, load_failure
 
 
@@ -84,6 +86,7 @@ def load_adapter(base: PreTrainedModel, name_or_path: str) -> Any:
 def merged(model: Any, name: str) -> PreTrainedModel:
     """An adapter and its base as one ordinary model (the same object, changed in place), tried on a probe.
 
+    A base in four bits becomes the full numbers that these stand for; PEFT would round the sum to four bits again.
     Raises InputError when PEFT cannot merge this kind of adapter, or when the log-probs move beyond rounding.
     """
     ids = probe_ids(model)
@@ -91,6 +94,7 @@ def merged(model: Any, name: str) -> PreTrainedModel:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*(no longer tied|tie_word_embeddings)")  # meant: see _untie
+            model = on_full_numbers(model) if four_bit_in(model) is not None else model
             _untie(model.get_base_model())
             plain = cast(PreTrainedModel, model.merge_and_unload(safe_merge=True))
         moved = float((next_token_logprobs(plain, ids) - before).abs().max())
@@ -99,6 +103,22 @@ def merged(model: Any, name: str) -> PreTrainedModel:
     if not moved <= tolerance(plain) * max(1.0, float(before.abs().max())):
         raise _cannot_merge(name, f"log-probs that move by {moved:.2g} nats")
     return plain.requires_grad_(True)  # as a model is when it is loaded; PEFT froze it
+
+
+def on_full_numbers(model: Any) -> Any:
+    """The adapter on its base dequantised. Raises ValueError where there are several adapters."""
+    from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+    if len(model.peft_config) > 1:
+        raise ValueError("several adapters on a base in four bits")
+    [(adapter, config)] = model.peft_config.items()
+    config = copy.copy(config)
+    config.base_model_name_or_path = None  # PEFT warns where the base is found elsewhere than it was; it takes its name
+    held = get_peft_model_state_dict(model, adapter_name=adapter)
+    with torch.random.fork_rng():  # what it begins with is overwritten
+        again: Any = get_peft_model(dequantised(model.unload()), config, adapter_name=adapter)
+    set_peft_model_state_dict(again, held, adapter_name=adapter)
+    return again.eval()
 
 
 def copied(model: Any) -> Any:

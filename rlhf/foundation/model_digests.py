@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from rlhf.foundation.digests import value_digest
+from rlhf.foundation.four_bit import constants_of
 
 Inputs = dict[str, str | None]
 MODEL_INPUTS = ("original model's weights", "original model's configuration", "tokenizer", "chat template")
@@ -26,11 +27,13 @@ def model_inputs(model: torch.nn.Module, tokenizer: Any) -> Inputs:
 
 
 def weights_digest(model: torch.nn.Module) -> str:
-    """Names, shapes, kinds and all numbers of a model's parameters and saved buffers; tied ones count once."""
+    """Names, shapes, kinds and all numbers of a model's parameters, saved buffers and quantisation constants; tied ones
+    count once."""
     saved = model.state_dict().keys()
     buffers = [(name, buffer) for name, buffer in model.named_buffers() if name in saved]
     digest = hashlib.sha256()
-    for name, tensor in sorted([*model.named_parameters(), *buffers], key=lambda pair: pair[0]):
+    named = [*model.named_parameters(), *buffers, *constants_of(model).items()]
+    for name, tensor in sorted(named, key=lambda pair: pair[0]):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -22,7 +22,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from rlhf.foundation.adapters import adapter_base, load_adapter, merged
 from rlhf.foundation.causal_lm import settle
 from rlhf.foundation.errors import InputError, disk_refusal, write_failure
+from rlhf.foundation.extras import require_bitsandbytes
 from rlhf.foundation.files import current_umask, fsync_directory
+from rlhf.foundation.four_bit import FourBit, base_of_adapter, made_ready
 from rlhf.foundation.leftovers import sweep
 from rlhf.foundation.load_errors import LOAD_ERRORS, libraries_in_silence, load_failure
 from rlhf.foundation.locks import take_lock
@@ -49,30 +51,55 @@ def load_tokenizer(name_or_path: Model) -> PreTrainedTokenizerBase:
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
-def load_causal_lm(name_or_path: Model, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def load_causal_lm(
+    name_or_path: Model, *, dtype: torch.dtype = torch.float32, four_bit: FourBit | None = None
+) -> PreTrainedModel:
     """A causal language model in eval mode (so every dropout is off), from safetensors; of one in memory a copy.
 
     Attention is torch's SDPA where the architecture has it, else its own. A PEFT adapter is loaded with its base and
-    merged into it. Raises InputError when the directory is missing, holds no such model, a damaged one, one that lacks
-    weights or has more than its config, an adapter that cannot be merged, or when the hub is unreachable.
+    merged into it; where that was in four bits, into the numbers that these stand for. With `four_bit` the model is
+    quantised on its way, fit to be put below an adapter. Raises InputError when the directory is missing, holds no such
+    model, a damaged one, one that lacks weights or has more than its config, an adapter that cannot be merged, or when
+    the hub is unreachable.
     """
     if isinstance(name_or_path, LanguageModel):
         return _copied(name_or_path.model, dtype)
     require_names(name_or_path)
     base = adapter_base(name_or_path)
     if base is not None:
-        return merged(load_adapter(load_causal_lm(base, dtype=dtype), name_or_path), name_or_path)
+        return _merged_adapter(name_or_path, base, dtype, four_bit)
+    if four_bit is not None:
+        require_bitsandbytes(f"{name_or_path} in four bits")
+    how = four_bit.arguments() if four_bit is not None else {}
     try:
         with libraries_in_silence():
             loaded = AutoModelForCausalLM.from_pretrained(
-                name_or_path, dtype=dtype, use_safetensors=True, output_loading_info=True
+                name_or_path, dtype=dtype, use_safetensors=True, output_loading_info=True, **how
             )
     except LOAD_ERRORS as error:
         raise load_failure(name_or_path, "a causal language model in safetensors", error) from error
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
     _require_same_weights(name_or_path, model, report)
+    if four_bit is not None:
+        made_ready(model, name_or_path)
     settle(model)
     return model
+
+
+def _merged_adapter(name: str, base: str, dtype: torch.dtype, four_bit: FourBit | None) -> PreTrainedModel:
+    if four_bit is not None:
+        raise InputError(
+            f"model {name}",
+            got="an adapter, and a base in four bits asked for",
+            expected="an ordinary model, which is quantised as it is read",
+            fix="write the merged model first (rlhf export, or merge_and_unload) and name that directory",
+        )
+    below = base_of_adapter(name)
+    if below is None:
+        return merged(load_adapter(load_causal_lm(base, dtype=dtype), name), name)
+    quantised = load_causal_lm(base, four_bit=below)
+    whole: Any = merged(load_adapter(quantised, name), name)
+    return cast(PreTrainedModel, whole.to(dtype))
 
 
 def _copied(model: Any, dtype: torch.dtype) -> PreTrainedModel:

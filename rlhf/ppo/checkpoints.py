@@ -1,9 +1,10 @@
 """A rung's directory: written, and read back, so that it is the policy that was measured.
 
-An adapter is written alone where its base can be had again by name, unchanged; else it is merged and the rung is a
-whole model. The first rung of a process is loaded and compared with the live policy, every tensor and the log-probs
-of a probe, which proves names, ties, config and base (one more copy of the model on the CPU while it lasts). After it
-only numbers change, so that of later rungs the tensors in the files are compared.
+An adapter is written alone where its base can be had again by name, unchanged (where that is in four bits, a file
+beside it says how); else it is merged and the rung is a whole model. The first rung of a process is loaded and compared
+with the live policy, every tensor and the log-probs of a probe, which proves names, ties, config and base (one more
+copy of the model on the CPU while it lasts). After it only numbers change, so that of later rungs the tensors in the
+files are compared.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from rlhf.foundation.adapters import copied, is_adapter, merged
+from rlhf.foundation.adapters import copied, is_adapter, load_adapter, merged
 from rlhf.foundation.causal_lm import next_token_logprobs, probe_ids, tolerance
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.four_bit import four_bit_in
 from rlhf.foundation.model_directory import load_causal_lm, replacing_directory
 
 
@@ -31,7 +33,7 @@ class Checkpoints:
         """`dtype` is what a whole model is rounded to; as the policy is if not given. Adapters stay as they are."""
         self.model, self.tokenizer = model, tokenizer
         self.dtype: torch.dtype = getattr(torch, dtype) if dtype else _dtype(model)
-        self.alone = is_adapter(model)
+        self.alone, self.four_bit = is_adapter(model), four_bit_in(model)
         self._proven = False
 
     def save(self, directory: Path) -> None:
@@ -61,6 +63,8 @@ class Checkpoints:
 
             tensors: Mapping[str, Tensor] = get_peft_model_state_dict(self.model)
             self.model.save_pretrained(directory)
+            if self.four_bit is not None:
+                self.four_bit.write(directory)
         else:
             whole = merged(copied(self.model), "of the policy") if is_adapter(self.model) else self.model
             if self.dtype != _dtype(whole):
@@ -82,9 +86,11 @@ class Checkpoints:
         if not config.base_model_name_or_path:
             return "its base has no name"
         try:
-            base = load_causal_lm(config.base_model_name_or_path, dtype=_dtype(self.model))
+            base = load_causal_lm(config.base_model_name_or_path, dtype=_dtype(self.model), four_bit=self.four_bit)
             changed = _changed_base(base, self.model.get_base_model())
-            return f"its base by name has another {changed}" if changed else self._other_logprobs(directory)
+            if changed:
+                return f"its base by name has another {changed}"
+            return self._other_logprobs(directory, load_adapter(base, str(directory)) if self.four_bit else None)
         except InputError as error:
             return str(error)
 

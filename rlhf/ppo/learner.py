@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from rlhf.foundation.encoding import beginning_token
+from rlhf.foundation.errors import InputError
+from rlhf.foundation.four_bit import FourBit
 from rlhf.foundation.frozen_trunk import SharedTrunk
 from rlhf.foundation.model_digests import Inputs, model_inputs
 from rlhf.language_model.endings import never_sampled
@@ -47,11 +49,17 @@ def load_learner(
     require_precision(args, device)
     another = peft_config is not None
     require_frozen_base(args, adapter=another)
-    model, tokenizer, source = policy.load_original(model, processing_class, dtype=args.dtype, another=another)
+    four_bit = FourBit.of(args.resolved())
+    require_place_for(four_bit, adapter=another, cut=cut_later)
+    model, tokenizer, source = policy.load_original(
+        model, processing_class, dtype=args.dtype, another=another, four_bit=four_bit
+    )
     args = dataclasses.replace(args, suppress_tokens=never_sampled(model, tokenizer, args.suppress_tokens))
     model.to("cpu" if cut_later else device)
     digests = model_inputs(model, tokenizer)
     trunk = critic.separate_trunk(model, tokenizer, args) if args.critic == "separate" else None
+    if four_bit is not None:
+        model = policy.prepare_four_bit(model)
     if peft_config is not None:
         model = policy.add_adapter(model, peft_config, args.seed)
     elif args.train_scope == "last_layer":
@@ -65,3 +73,14 @@ def load_learner(
     if cut_later:
         sharding.cut(model, reference, whole, device, processes.accelerator.state.fsdp_plugin, processes.meeting)
     return Learner(model, reference, whole, tokenizer, args, source, digests, to_save, shared)
+
+
+def require_place_for(four_bit: FourBit | None, *, adapter: bool, cut: bool) -> None:
+    """Raise InputError where weights in four bits would be trained, or cut over processes."""
+    if four_bit is not None and not (adapter and not cut):
+        raise InputError(
+            "--load_in_4bit",
+            got="FSDP2" if cut else "no adapter",
+            expected="whole copies on each process (plain DDP)" if cut else "an adapter: four bits cannot be trained",
+            fix="take accelerate_config.yaml, or leave it out" if cut else "give --use_peft, or in Python peft_config",
+        )

@@ -13,6 +13,7 @@ from torch import nn
 from rlhf.foundation.adapters import copied, is_adapter, merged
 from rlhf.foundation.causal_lm import next_token_logprobs, probe_ids, require_usable, settle
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.four_bit import FourBit
 from rlhf.foundation.model_directory import load_causal_lm, load_tokenizer
 from rlhf.foundation.model_pair import LanguageModel
 
@@ -25,11 +26,20 @@ class Original(NamedTuple):
     source: str
 
 
-def load_original(model: Any, tokenizer: Any, *, dtype: str, another: bool) -> Original:
+def load_original(
+    model: Any, tokenizer: Any, *, dtype: str, another: bool, four_bit: FourBit | None = None
+) -> Original:
     """A model by name, path or as an object, fit to be sampled and scored; `another` says that an adapter will follow.
 
-    Raises InputError when it is not, or an object comes without a tokenizer.
+    Raises InputError when it is not, or an object comes without a tokenizer, or where one is to be in four bits.
     """
+    if four_bit is not None and not isinstance(model, (str, os.PathLike)):
+        raise InputError(
+            "--load_in_4bit",
+            got="a model in memory",
+            expected="a directory or hub name, from which rungs find their base again",
+            fix="save the model and give its directory",
+        )
     if isinstance(model, LanguageModel):
         tokenizer, source = tokenizer or load_tokenizer(model), model.name
         return _usable(load_causal_lm(model, dtype=getattr(torch, dtype)), tokenizer, source, another=another)
@@ -38,7 +48,15 @@ def load_original(model: Any, tokenizer: Any, *, dtype: str, another: bool) -> O
         raise InputError("processing_class", got="None", expected="a tokenizer", fix="give one beside a model object")
     source = name if name is not None else str(getattr(model.config, "_name_or_path", "") or "an object")
     tokenizer = tokenizer if tokenizer is not None else load_tokenizer(source)
-    model = load_causal_lm(name, dtype=getattr(torch, dtype)) if name is not None else model
+    if name is not None:
+        model = load_causal_lm(name, dtype=getattr(torch, dtype), four_bit=four_bit)
+    elif getattr(model, "is_quantized", False):
+        raise InputError(
+            f"model {source}",
+            got="an object whose weights are quantised",
+            expected="one in full precision, or a directory with --load_in_4bit",
+            fix="give its directory by name and load_in_4bit=True",
+        )
     return _usable(model, tokenizer, source, another=another)
 
 
@@ -128,6 +146,18 @@ def require_trainable(model: Any, name: str) -> None:
             expected="at least one with requires_grad",
             fix="load the adapter with is_trainable=True, or give its directory by name and --use_peft for a new one",
         )
+
+
+def prepare_four_bit(model: Any) -> Any:
+    """peft's preparation of a quantised base: all of it frozen, what is not quantised in float32.
+
+    Without its gradient checkpointing, which acts in training mode alone; recomputing.py has ours, never reentrant, so
+    the inputs need no gradient.
+    """
+    import peft
+
+    prepare: Any = peft.prepare_model_for_kbit_training
+    return prepare(model, use_gradient_checkpointing=False)
 
 
 def add_adapter(model: Any, peft_config: Any, seed: int) -> Any:

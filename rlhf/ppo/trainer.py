@@ -86,6 +86,7 @@ class PPOTrainer(AnswersToFormerNames):
     ) -> None:
         args.require_memory()
         args.require_vllm()
+        args.require_four_bit()
         self.args, self.given = args, args.given()
         others = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "peft_config": peft_config}
         others |= {"processing_class": processing_class, "reward_processing_classes": reward_processing_classes}

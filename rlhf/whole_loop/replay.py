@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from rewards.calling import RewardFunction
 from rewards.loading import as_reward_functions, load_rewards
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.four_bit import FourBit
 from rlhf.foundation.host import same_threads
 from rlhf.foundation.model_digests import Inputs, model_inputs
 from rlhf.foundation.recorded_paths import located
@@ -123,7 +124,8 @@ def original_of(info: Mapping[str, Any], root: Path) -> Inputs:
     """The digests of the original as it is today, as the trainer takes them. Raises InputError."""
     resolved = info["resolved"]
     another = bool(resolved.get("use_peft"))
-    model, tokenizer, _ = load_original(model_of(info, root), None, dtype=resolved["dtype"], another=another)
+    how: dict[str, Any] = {"dtype": resolved["dtype"], "another": another, "four_bit": FourBit.of(resolved)}
+    model, tokenizer, _ = load_original(model_of(info, root), None, **how)
     return model_inputs(model, tokenizer)
 
 
