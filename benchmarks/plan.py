@@ -1,4 +1,4 @@
-"""`rlhf plan` against what a run takes: predicted and measured peak of each phase, in six settings.
+"""`rlhf plan` against what a run takes: predicted and measured peak of each phase, in eight settings.
 
     python benchmarks/plan.py MODEL_DIRECTORY [--only NAME ...] [--output_path FILE.json]
 
@@ -33,6 +33,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "all weights": {},
     "last layer": {"train_scope": "last_layer"},
     "LoRA": {"use_peft": True},
+    "LoRA on four bits": {"use_peft": True, "load_in_4bit": True},  # the extra `4bit`
     "gradient checkpointing": {"gradient_checkpointing": True},
     "separate critic": {"critic": "separate"},
     "bf16": {"bf16": True},

@@ -100,11 +100,26 @@ def of_rollouts(config: DoctorConfig) -> Diagnosis:
     assert config.rollouts is not None  # checked when made, as are the models
     assert config.model_name_or_path is not None
     assert config.ref_model_name_or_path is not None
+    _require_one_base(config.model_name_or_path, config.ref_model_name_or_path)
     policy, reference = map(load_causal_lm, (config.model_name_or_path, config.ref_model_name_or_path))
     require_ids(policy, config.suppress_tokens)
     ends = ending_of(policy, load_tokenizer(config.model_name_or_path)).token_ids
     sampled = read_rollouts(Path(config.rollouts), ends, int(policy.config.vocab_size))
     return examine(policy, reference, sampled, suppress_tokens=config.suppress_tokens)
+
+
+def _require_one_base(policy: Model, reference: Model) -> None:
+    """Raise InputError where the policy is an adapter on four bits and its original is named in full precision."""
+    from rlhf.foundation.four_bit import base_of_adapter
+
+    on, beside = (base_of_adapter(name) if isinstance(name, str) else None for name in (policy, reference))
+    if on is not None and on != beside:
+        raise InputError(
+            "--ref_model_name_or_path",
+            got="another base than that in four bits which the policy was trained on",
+            expected="the original as the run had it",
+            fix="name the run's first rung, RUN/checkpoints/kl-00.00",
+        )
 
 
 def read_rollouts(path: Path, end_token_ids: tuple[int, ...], vocabulary: int) -> Sampled:

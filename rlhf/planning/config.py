@@ -40,5 +40,7 @@ class PlanConfig(PPOCommandConfig):
         self._require("gpu_memory_gib", memory is None or memory > 0, "more than 0")
         for name in ("num_processes", "prompt_tokens"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        whole = not (self.load_in_4bit and self.sharding == "fsdp2")
+        self._require("sharding", whole, "none with --load_in_4bit, whose weights are not cut")
         per_process = self.minibatch_size % self.num_processes == 0
         self._require("num_processes", per_process, f"a divisor of the minibatch, {self.minibatch_size}")

@@ -118,13 +118,14 @@ def gathered_bytes(models: Weightless, config: PlanConfig) -> int:
 
 def saving_bytes(models: Weightless, config: PlanConfig, *, on_cpu: bool) -> int:
     """Copies that saving makes on the device: none on an accelerator; on a CPU the larger of a state's (trained weights
-    and two moments) and those that prove the first rung (checkpoints.py): the model loaded again, or below an adapter
-    its base twice, once merged, which makes each adapted weight anew beside the file's."""
+    and two moments) and those that prove the first rung (checkpoints.py): the model loaded again (below an adapter too
+    where it is in four bits), or below an adapter its base twice, once merged, which makes each adapted weight anew
+    beside the file's."""
     if not on_cpu:
         return 0
     trained = bytes_of(models.model, trained=True) + bytes_of(models.critic)
     proof = bytes_of(models.model)
-    if config.use_peft:
+    if config.use_peft and not config.load_in_4bit:
         adapter = bytes_of(models.model, trained=True)
         blocks: Any = blocks_of(trunk_of(models.model)) or []
         proof = 2 * (proof - adapter) + sum(map(bytes_of, blocks)) - adapter

@@ -105,12 +105,23 @@ def changes(config: PlanConfig) -> Iterator[dict[str, Any]]:
     again = {} if config.gradient_checkpointing else {"gradient_checkpointing": True}
     adapter = {} if config.use_peft or config.train_scope != "all" else {"use_peft": True}
     counts = [n for n in (2, 4, 8, 16, 32, 64) if n > config.num_processes and config.minibatch_size % n == 0]
+    counts = [] if config.load_in_4bit else counts
     cuts = [{"num_processes": n, "sharding": "fsdp2"} for n in counts]
-    if config.num_processes > 1 and config.sharding == "none":
+    if config.num_processes > 1 and config.sharding == "none" and not config.load_in_4bit:
         cuts.insert(0, {"sharding": "fsdp2"})
     steps: list[dict[str, Any]] = [smaller, again, {**smaller, **again}]
     steps += [{**smaller, **again, **one} for one in cuts]
     if adapter:
         steps += [adapter, {**adapter, **smaller, **again}, {**adapter, **smaller, **again, "dtype": "bfloat16"}]
+    if may_be_quantised(config):
+        steps.append({**adapter, **smaller, **again, "load_in_4bit": True})
+    if adapter:
         steps += [{**adapter, **smaller, **again, "dtype": "bfloat16", **one} for one in cuts]
     yield from (step for number, step in enumerate(steps) if step and step not in steps[:number])
+
+
+def may_be_quantised(config: PlanConfig) -> bool:
+    """Whether --load_in_4bit may be put beside the options, with an adapter."""
+    free = config.dtype == "float32" and not config.use_vllm and config.sharding == "none" and not config.load_in_4bit
+    own_copy = config.critic == "separate" and config.critic_model_path is None
+    return free and config.train_scope == "all" and not own_copy

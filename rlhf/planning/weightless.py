@@ -20,6 +20,7 @@ from rlhf.foundation.load_errors import LOAD_ERRORS, libraries_in_silence, load_
 from rlhf.foundation.model_names import require_names
 from rlhf.foundation.model_pair import LanguageModel
 from rlhf.planning.config import PlanConfig
+from rlhf.planning.four_bit import in_four_bits
 from rlhf.ppo import policy
 from rlhf.ppo.finetune import load_peft_config
 
@@ -75,6 +76,8 @@ def weightless(config: PlanConfig) -> Weightless:
     model = _built(described, dtype, config)
     reference = None if config.use_peft else _built(described, dtype, config).requires_grad_(False)
     critic = _built(described, torch.float32, config).base_model if config.critic == "separate" else None
+    if config.load_in_4bit:
+        model = in_four_bits(model)
     if config.use_peft:
         model = policy.add_adapter(model, load_peft_config(config), config.seed)
     elif config.train_scope == "last_layer":

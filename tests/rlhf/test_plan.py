@@ -68,6 +68,30 @@ def test_what_options_take_off(config_alone: str) -> None:
     assert plain.parts["gradients"] == 2 * whole.parts["gradients"]  # and DDP's buckets
 
 
+def test_a_base_in_four_bits_by_hand(config_alone: str) -> None:
+    """Of each block 4 projections of attention and 3 of the MLP in half a byte, and 4 bytes more for each 64 numbers;
+    embedding, head, norms and adapter in four bytes."""
+    linear = L * (4 * H * H + 3 * H * F)
+    adapter = L * 16 * (4 * (H + H) + 3 * (H + F))
+    bits = linear // 2 + linear // 64 * 4
+    found, whole = (planned(config_alone, use_peft=True, **o) for o in ({"load_in_4bit": True}, {}))
+    buffer = found.parts["weights"] * GIB - (bits + 4 * (PARAMETERS - linear + adapter))
+    assert 0 <= buffer <= 8 * H
+    assert (whole.parts["weights"] - found.parts["weights"]) * GIB == 4 * linear - bits
+    assert found.parts["Adam"] * GIB == 8 * adapter
+    assert found.parts["reference"] == 0
+    assert found.parts["KV cache"] == whole.parts["KV cache"]
+
+
+@pytest.mark.slow
+def test_four_bits_are_offered_where_nothing_that_changes_less_fits(config_alone: str) -> None:
+    given: dict[str, Any] = {"use_peft": True, "minibatch_size": 1, "gradient_checkpointing": True}
+    given |= {"logits_memory_mb": 1, "per_device_generation_batch_size": 1, "max_completion_length": 4}
+    whole, small = (planned(config_alone, **given, **o) for o in ({}, {"load_in_4bit": True}))
+    between = (whole.peak + small.peak) / 2 * 1.15
+    assert planned(config_alone, **{**given, "gpu_memory_gib": between}).change == {"load_in_4bit": True}
+
+
 @pytest.mark.slow
 def test_what_does_not_fit_says_what_would(config_alone: str, capsys: pytest.CaptureFixture[str]) -> None:
     whole = planned(config_alone)
@@ -97,6 +121,7 @@ def test_the_command_prints_it(config_alone: str, capsys: pytest.CaptureFixture[
         ({"num_processes": 5}, "--num_processes"),
         ({"prompt_tokens": 0}, "--prompt_tokens"),
         ({"sharding": "fsdp2"}, "--sharding"),
+        ({"sharding": "fsdp2", "num_processes": 2, "use_peft": True, "load_in_4bit": True}, "--sharding"),
     ],
 )
 def test_bad_options_are_one_line(config_alone: str, options: dict[str, Any], named: str) -> None:
