@@ -37,12 +37,12 @@ class _Product(torch.autograd.Function):
     """x Wᵀ, keeping neither x nor W."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, shape: tuple[int, int]) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, shape: tuple[int, int]) -> Tensor:
         ctx.shape = shape
         return functional.linear(x, x.new_empty(shape))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient @ gradient.new_empty(ctx.shape), None
 
 
