@@ -29,6 +29,7 @@ from rlhf.foundation.trl_names import (  # noqa: E402
     ARGUMENTS,
     GRPO,
     METHODS,
+    MODEL_CONFIG,
     TRAINING_ARGUMENTS,
     TRL_0_11,
     TRL_1_12,
@@ -122,6 +123,7 @@ def from_trl() -> str:
         "arguments": ARGUMENTS,
         "GRPO": GRPO,
         "TrainingArguments": TRAINING_ARGUMENTS,
+        "ModelConfig": MODEL_CONFIG,
     }
     text = path.read_text(encoding="utf-8")
     for name, rows in tables.items():

@@ -87,8 +87,9 @@ def four_bit_in(model: Any) -> FourBit | None:
 
 
 def made_ready(model: Any, name: str) -> None:
-    """Have each quantised layer compute as the list above says, in place.
+    """Have each quantised layer compute as the list above says, in place, and let go of the file's numbers.
 
+    What was not quantised is a view of the mapped file, all of which would stay in memory for it.
     Raises InputError where the weights were quantised before, or none of them was.
     """
     quantised = _layers(model)
@@ -101,6 +102,10 @@ def made_ready(model: Any, name: str) -> None:
         )
     for _, layer in quantised:
         layer.__class__ = _differentiable_layer()
+    codes = {id(layer.weight) for _, layer in quantised}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if id(tensor) not in codes:
+            tensor.data = tensor.data.clone()
 
 
 @functools.cache

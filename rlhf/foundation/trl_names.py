@@ -222,10 +222,16 @@ METHODS = {
 }
 """Methods of TRL's trainers that are not here, and what to call."""
 
+MODEL_CONFIG = (
+    Renamed("load_in_8bit", "load_in_4bit", "four bits, or float32"),
+    Renamed("use_bnb_nested_quant bnb_4bit_quant_storage", "load_in_4bit", "constants in float32, four bits in bytes"),
+)
+
 TABLES = {
     "TRL's PPOTrainer": (*TRL_1_12, *TRL_0_11),
     "TRL's GRPOTrainer": GRPO,
     "transformers' TrainingArguments": TRAINING_ARGUMENTS,
+    "TRL's ModelConfig": MODEL_CONFIG,
 }
 
 

@@ -146,11 +146,25 @@ def test_as_transformers_loads_it_a_gradient_is_lost_without_an_error(base: Path
 
 
 @needs_bitsandbytes
-def test_a_pass_in_float32_is_one_beside_autocast_and_biases_keep_their_digits(base: Path) -> None:
-    model = adapted(base)
+def test_a_pass_in_float32_is_one_beside_autocast_and_biases_keep_their_digits(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import bitsandbytes
+
+    model, product, seen = adapted(base), bitsandbytes.matmul_4bit, []
+
+    def noting(x: Tensor, *given: Any, **further: Any) -> Tensor:
+        seen.append(x.dtype)
+        found: Tensor = product(x, *given, **further)
+        return found
+
+    monkeypatch.setattr(bitsandbytes, "matmul_4bit", noting)
     before, digest = logprobs(model), weights_digest(model)
+    assert set(seen) == {torch.float32}
+    seen.clear()
     with torch.autocast("cpu", torch.bfloat16):
         rounded = logprobs(model)
+    assert set(seen) == {torch.bfloat16}
     assert not torch.equal(rounded, before)
     assert torch.equal(logprobs(model), before)
     assert weights_digest(model) == digest
