@@ -82,8 +82,8 @@ def update(
 ) -> UpdateStatistics:
     """Take every optimiser step of one rollout. `model` is a `ChosenTokens`, or what DDP made of it.
 
-    `learning_rates` are those of the optimiser's parameter groups after the warm-up; `steps_before` counts the steps
-    of all iterations before.
+    `learning_rates` are those of the optimiser's parameter groups after the warm-up, 0 for one that stands still;
+    `steps_before` counts the steps of all iterations before.
     """
     started = time.perf_counter()
     steps: list[Step] = []
@@ -94,6 +94,7 @@ def update(
         if tokens == 0:  # every completion of it was left out
             continue
         sums, deviation = accumulate(model, rollout, targets, rows, tokens, config, processes)
+        let_stand(optimizer, learning_rates)
         grad_norm = clip_grad_norm(list(model.parameters()), config.max_grad_norm)
         warm = warmup_factor(steps_before + len(steps), config.warmup_steps)
         for group, rate in zip(optimizer.param_groups, learning_rates, strict=False):
@@ -115,6 +116,13 @@ def update(
         early_stopped=stopped,
         seconds=time.perf_counter() - started,
     )
+
+
+def let_stand(optimizer: torch.optim.Optimizer, learning_rates: Sequence[float]) -> None:
+    """Drop the gradients of groups whose rate is 0: Adam would remember them, and clipping count them."""
+    for group, rate in zip(optimizer.param_groups, learning_rates, strict=False):
+        for parameter in group["params"] if rate == 0 else ():
+            parameter.grad = None
 
 
 def warmup_factor(step: int, warmup_steps: int) -> float:

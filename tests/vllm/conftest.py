@@ -45,10 +45,10 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="session")
 def save_model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    def save(*, tied: bool = True, seed: int = 0) -> Path:
+    def save(*, tied: bool = True, seed: int = 0, width: int = 64) -> Path:
         torch.manual_seed(seed)
         shape = LlamaConfig(
-            vocab_size=32, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+            vocab_size=32, hidden_size=width, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
             num_key_value_heads=2, max_position_embeddings=64, bos_token_id=0, eos_token_id=0, pad_token_id=None,
             initializer_range=0.2, tie_word_embeddings=tied,
         )  # fmt: skip
