@@ -21,7 +21,7 @@ from typing import Any
 
 from rewards.calling import RewardFunction
 from rewards.loading import as_reward_functions
-from rlhf.foundation.causal_lm import vocabulary_rows
+from rlhf.foundation.causal_lm import shape_of, vocabulary_rows
 from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.progress import progress_bar
@@ -110,8 +110,9 @@ class PPOTrainer(AnswersToFormerNames):
             self.processes.all_do(self._start_vllm, "starting vLLM")
         first = [beginning_token(self.tokenizer)] * 4
         self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=self.processes.is_main)
-        self.optimizer = optimizer_of(critic.parameter_groups(self.learner, self.model), args)
-        self.train_model = self.processes.prepared(chosen.ChosenTokens(self.learner, args, shared, self.ref_model))
+        adam = optimizer_of(critic.parameter_groups(self.learner, self.model), args)
+        module = chosen.ChosenTokens(self.learner, args, shared, self.ref_model)
+        self.train_model, self.optimizer = self.processes.prepared(module, adam, self.ref_model, args.max_grad_norm)
         self.controller = ClipFractionController.of(args)
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
@@ -325,7 +326,7 @@ class PPOTrainer(AnswersToFormerNames):
         self.changed = self.run.check(self.args.resolved(), self.sources, accept=self.args.accept_changes)
 
     def _begin_files(self) -> None:
-        learnt = sum(p.numel() for p in self.learner.parameters() if p.requires_grad)
+        learnt = sum(shape_of(p).numel() for p in self.learner.parameters() if p.requires_grad)
         facts = {**self.sources, "made_from": self.made_from, "model": self.source, "trained_parameters": learnt}
         facts |= self.rewards.facts() | self.processes.facts()
         self.run.begin(self.args.resolved(), self.given, facts, iteration=self.iteration, changed=self.changed)
