@@ -310,10 +310,11 @@ def _start(use_cpu: bool, straggler_timeout: float) -> Processes:
             expected="what the file asks for",
             fix="install or start what is missing, or take accelerate_config.yaml (plain DDP)",
         ) from error
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and launched > 1:
-        sharding.take_up_fsdp_on_cpu(accelerator)
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true" and launched > 1:
-        zero.take_up_on_cpu(accelerator)
+    asked = next(
+        (n for n in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{n}", "").lower() == "true"), None
+    )
+    if asked is not None and launched > 1:
+        (sharding.take_up_fsdp_on_cpu if asked == "FSDP" else zero.take_up_on_cpu)(accelerator)
     got = str(accelerator.distributed_type.value)
     if got == "FSDP":
         sharding.require_known_plan(accelerator.state.fsdp_plugin)
@@ -328,12 +329,12 @@ def _start(use_cpu: bool, straggler_timeout: float) -> Processes:
             fix="on a machine without GPUs set ACCELERATE_USE_CPU=true and take accelerate_config.yaml without "
             "--cpu, or start one process",
         )
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and got != "FSDP":
+    if asked is not None and got != asked:
         raise InputError(
             "accelerate launch",
             got=f"distributed type {got}",
-            expected="FSDP, as the file asks for",
-            fix="run it on GPUs, or take accelerate_config.yaml (plain DDP)",
+            expected=f"{asked}, as the file asks for",
+            fix="start two processes or more, or take accelerate_config.yaml (plain DDP)",
         )
     processes = Processes(accelerator)
     if processes.world_size > 1:

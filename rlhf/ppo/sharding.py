@@ -82,7 +82,7 @@ def moments_of(optimizer: Any, parameter: Tensor) -> Mapping[str, Tensor]:
     """Adam's state of a parameter; {} before the first step."""
     if isinstance(optimizer, ZeroOptimizer):
         return optimizer.moments(parameter)
-    state: Mapping[str, Tensor] = optimizer.state[parameter] if parameter in optimizer.state else {}
+    state: Mapping[str, Tensor] = optimizer.state.get(parameter, {})
     return state
 
 

@@ -13,8 +13,8 @@ Rajbhandari et al. 2020, "ZeRO" (arXiv 1910.02054); deepspeed.readthedocs.io/en/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from rlhf.foundation.errors import InputError
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+HELD = -1  # beside the numbers of the modules that are at work with a parameter
 
 
 def is_parted(parameter: Any) -> bool:
@@ -47,22 +48,30 @@ def own_part(parameter: Any) -> Tensor:
     return part
 
 
-def gathered(parameters: list[Any]) -> AbstractContextManager[None]:
+@contextmanager
+def gathered(parameters: list[Any]) -> Iterator[None]:
     """While it lasts the parted ones among them lie whole on every process (a collective); they are not written to."""
     parted = [p for p in parameters if is_parted(p)]
     if not parted:
-        return nullcontext()
+        yield
+        return
     from deepspeed.runtime.zero import GatheredParameters
 
-    context: AbstractContextManager[None] = GatheredParameters(parted)
-    return context
+    with GatheredParameters(parted):
+        for parameter in parted:  # or else each module's own hook would part them again after its first forward
+            parameter.ds_active_sub_modules.add(HELD)
+        try:
+            yield
+        finally:
+            for parameter in parted:
+                parameter.ds_active_sub_modules.discard(HELD)
 
 
 @torch.no_grad()
 def put(parameter: Any, tensor: Tensor) -> None:
     """Set a parameter of an engine and its master to a whole tensor, the same on every process (a collective)."""
-    from deepspeed.utils import safe_set_full_fp32_param
     from deepspeed.runtime.zero import GatheredParameters
+    from deepspeed.utils import safe_set_full_fp32_param
 
     tensor = tensor.to(parameter.device).contiguous()
     with GatheredParameters([parameter], modifier_rank=0) if is_parted(parameter) else nullcontext():
@@ -71,7 +80,7 @@ def put(parameter: Any, tensor: Tensor) -> None:
 
 
 class ZeroOptimizer:
-    """An engine in the optimiser's place."""
+    """An engine in the optimiser's place: it clips, steps and forgets the gradients at once."""
 
     def __init__(self, engine: Any) -> None:
         """`engine` was given an AdamW."""
@@ -146,7 +155,8 @@ def _settings(plugin: Any, max_grad_norm: float) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,  # counted by nothing: the loss is divided by the minibatch's tokens here
         "gradient_accumulation_steps": 1,
         "gradient_clipping": max_grad_norm,
-        "zero_optimization": {"stage": plugin.zero_stage},
+        # Above 0 small weights would never be parted, and those of a small model none.
+        "zero_optimization": {"stage": plugin.zero_stage, "stage3_param_persistence_threshold": 0},
         "zero_allow_untested_optimizer": True,  # torch's own AdamW
         "steps_per_print": 10**9,
     }
@@ -179,7 +189,7 @@ def take_plan(plugin: Any) -> None:
 
     # accelerate has told transformers, which would load each model in parts (whatever zero3_init_flag says), before it
     # could be tried, compared and copied.
-    unset_hf_deepspeed_config()
+    unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
     asked = plugin.deepspeed_config["zero_optimization"]
     offload = [asked.get(f"offload_{what}", {}).get("device") for what in ("optimizer", "param")]
     wrong = {
