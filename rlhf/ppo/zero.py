@@ -6,7 +6,7 @@ How this differs from accelerate's and TRL's preparation:
 2. At stage 3 the original is an engine of its own, and a policy is gathered once while it samples a chunk: gathering
    each block for each token is what generation would cost otherwise.
 3. States and rungs are whole and those of one process (state.py), not DeepSpeed's checkpoints.
-4. float32 alone: DeepSpeed's masters and moments are float32 whatever the weights are.
+4. Weights in float32 alone, as DeepSpeed's masters and moments are whatever the weights are; --bf16 is autocast here too.
 
 Rajbhandari et al. 2020, "ZeRO" (arXiv 1910.02054); deepspeed.readthedocs.io/en/stable/zero3.html.
 """
@@ -203,12 +203,12 @@ def take_plan(plugin: Any) -> None:
             )
 
 
-def require_float32(dtype: str, *, bf16: bool) -> None:
-    """Raise InputError for what DeepSpeed would round to float32, or refuse deep inside."""
-    if dtype != "float32" or bf16:
+def require_float32(dtype: str) -> None:
+    """Raise InputError for weights that DeepSpeed would round to float32, refuse deep inside, or copy to float32."""
+    if dtype != "float32":
         raise InputError(
-            "--dtype" if dtype != "float32" else "--bf16",
-            got=f"{dtype} under DeepSpeed" if dtype != "float32" else "autocast under DeepSpeed",
+            "--dtype",
+            got=f"{dtype} under DeepSpeed",
             expected="float32 there: its masters and moments are float32 whatever the weights are",
-            fix="leave it out, or take accelerate_fsdp2.yaml",
+            fix="leave it out (--bf16 computes in bfloat16), or take accelerate_fsdp2.yaml",
         )

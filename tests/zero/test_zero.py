@@ -126,7 +126,14 @@ def test_the_policy_is_gathered_while_it_samples_and_at_no_other_time(model_dire
     assert done.stdout.count("rlhf-test: gathered, and parted again") >= 4
 
 
-@pytest.mark.parametrize("words", ["--dtype float64", "--bf16", "--dtype bfloat16 --use_peft"])
+def test_in_bf16_the_first_kl_is_0_and_the_first_ratio_1(model_directory: Path, tmp_path: Path, file: Path) -> None:
+    run(model_directory, tmp_path / "run", file, 2, "--max_iterations", "1", "--bf16")
+    first = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["kl_per_completion"] == 0
+    assert first["ratio_first_update_max_dev"] < 1e-5
+
+
+@pytest.mark.parametrize("words", ["--dtype float64", "--dtype bfloat16 --use_peft"])
 def test_another_precision_is_refused(model_directory: Path, tmp_path: Path, words: str) -> None:
     done = start(model_directory, tmp_path / "run", ROOT / "accelerate_zero3.yaml", 2, *words.split())
     assert done.returncode != 0
