@@ -141,6 +141,10 @@ class PPOConfig(Options):
     critic_learning_rate: float | None = option(
         None, help="Adam's learning rate for the value head and a separate critic; the policy's if not given"
     )
+    critic_warmup_iterations: int = option(
+        0, help="iterations at the start that train the critic alone, while the policy stays the original: else the "
+        "first advantages come from a critic that knows nothing; needs a critic"
+    )  # fmt: skip
     gamma: float = option(1.0, help="GAE's discount per token, more than 0, at most 1; needs a critic")
     lam: float = option(0.95, help="GAE's lambda, 0 to 1; 1 is the reward-to-go less the value; needs a critic")
     vf_coef: float = option(0.5, help="weight of the critic's mean squared error in the loss")
@@ -251,6 +255,10 @@ class PPOConfig(Options):
         self._require("beta", self.beta >= 0, "at least 0")
         rate = self.critic_learning_rate
         self._require("critic_learning_rate", rate is None or rate > 0, "more than 0")
+        waits = self.critic_warmup_iterations
+        self._require("critic_warmup_iterations", waits >= 0, "at least 0")
+        self._require("critic_warmup_iterations", not waits or self.critic != "none", "0 without a --critic")
+        self._require("critic_warmup_iterations", waits < self.max_iterations, "less than --max_iterations")
         self._require("gamma", 0 < self.gamma <= 1, "more than 0 and at most 1")
         self._require("lam", 0 <= self.lam <= 1, "0 to 1")
         self._require(

@@ -66,6 +66,14 @@ def parameter_groups(learner: nn.Module, policy: nn.Module) -> list[dict[str, An
     return [{"params": group} for group in (of_policy, of_critic) if group]
 
 
+def alone(args: PPOConfig, iteration: int) -> bool:
+    """Whether this iteration's update is the critic's alone and leaves the policy as it is.
+
+    As NeMo-RL's and verl's warm-up of the critic. A shared one then trains its head on the policy's states.
+    """
+    return iteration < args.critic_warmup_iterations
+
+
 def separate_trunk(model: Any, tokenizer: Any, args: PPOConfig) -> Any:
     """The trunk of a separate critic: the reward model's of `critic_model_path`, else a copy of the policy's.
 

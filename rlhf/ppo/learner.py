@@ -17,7 +17,7 @@ from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import Processes
 from rlhf.ppo.precision import require_frozen_base, require_precision
 from rlhf.ppo.sharding import WholeCopy
-from rlhf.ppo.zero import require_float32
+from rlhf.ppo.zero import require_options
 
 
 class Learner(NamedTuple):
@@ -52,7 +52,7 @@ def load_learner(
     model, tokenizer, source = policy.load_original(model, processing_class, dtype=args.dtype, another=another)
     args = dataclasses.replace(args, suppress_tokens=never_sampled(model, tokenizer, args.suppress_tokens))
     if by_zero:
-        require_float32(args.dtype)
+        require_options(args)
     model.to("cpu" if cut_later and not by_zero else device)
     digests = model_inputs(model, tokenizer)
     trunk = critic.separate_trunk(model, tokenizer, args) if args.critic == "separate" else None

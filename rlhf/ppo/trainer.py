@@ -221,7 +221,8 @@ class PPOTrainer(AnswersToFormerNames):
         """Every optimiser step of a rollout, at `share` of the rate. Raises InputError when weights are no numbers."""
         self.processes.begin("the update")
         rate = self.controller.learning_rate
-        rates = (rate * share, (self.args.critic_learning_rate or rate) * share)
+        of_policy = rate * share * (not critic.alone(self.args, self.iteration))
+        rates = (of_policy, (self.args.critic_learning_rate or rate) * share)
         steps, learner, together = self.optimizer_steps, (self.train_model, self.optimizer), self.processes
         statistics = update(
             *learner, rollout, aims, self.args, together, self.iteration, learning_rates=rates, steps_before=steps
@@ -365,14 +366,15 @@ class PPOTrainer(AnswersToFormerNames):
     ) -> Rollout:
         encoded = [self.encode(row["prompt"]) for row in rows]
         key: dict[str, Any] = {"stream": stream, "iteration": iteration, "first_index": first}
-        return self.worker(rows, encoded, **key, measure=measure, moved=self.optimizer_steps > 0)
+        moved = self.iteration > self.args.critic_warmup_iterations
+        return self.worker(rows, encoded, **key, measure=measure, moved=moved)
 
     def _log(
         self, rollout: Rollout, aims: Targets, statistics: UpdateStatistics | None, move: Move | None
     ) -> dict[str, Any]:
         """Append the iteration's line; the controller decides on it."""
         assert self.normalization is not None  # set in begin()
-        warming_up = self.optimizer_steps < self.args.warmup_steps
+        warming_up = self.optimizer_steps < self.args.warmup_steps or critic.alone(self.args, self.iteration)
         whole = statistics if move is None else None  # a shortened update says nothing of the batch and the rate
         decision = self.controller.read(whole.outside_mean, warming_up=warming_up) if whole else None
         line = {

@@ -83,8 +83,8 @@ def update(
 ) -> UpdateStatistics:
     """Take every optimiser step of one rollout. `model` is a `ChosenTokens`, or what DDP made of it.
 
-    `learning_rates` are those of the optimiser's parameter groups after the warm-up; `steps_before` counts the steps
-    of all iterations before.
+    `learning_rates` are those of the optimiser's parameter groups after the warm-up, 0 for one that stands still;
+    `steps_before` counts the steps of all iterations before.
     """
     started = time.perf_counter()
     steps: list[Step] = []
@@ -95,6 +95,7 @@ def update(
         if tokens == 0:  # every completion of it was left out
             continue
         sums, deviation = accumulate(model, rollout, targets, rows, tokens, config, processes)
+        let_stand(optimizer, learning_rates)
         warm = warmup_factor(steps_before + len(steps), config.warmup_steps)
         for group, rate in zip(optimizer.param_groups, learning_rates, strict=False):
             group["lr"] = rate * warm
@@ -124,6 +125,15 @@ def take_step(model: Any, optimizer: Any, max_grad_norm: float) -> float:
     optimizer.step()
     optimizer.zero_grad()
     return norm
+
+
+def let_stand(optimizer: torch.optim.Optimizer | ZeroOptimizer, learning_rates: Sequence[float]) -> None:
+    """Drop the gradients of groups whose rate is 0: Adam would remember them, and clipping count them."""
+    if isinstance(optimizer, ZeroOptimizer):
+        return  # no group stands still there (zero.require_options)
+    for group, rate in zip(optimizer.param_groups, learning_rates, strict=False):
+        for parameter in group["params"] if rate == 0 else ():
+            parameter.grad = None
 
 
 def warmup_factor(step: int, warmup_steps: int) -> float:

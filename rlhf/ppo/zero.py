@@ -6,7 +6,7 @@ How this differs from accelerate's and TRL's preparation:
 2. At stage 3 the original is an engine of its own, and a policy is gathered once while it samples a chunk: gathering
    each block for each token is what generation would cost otherwise.
 3. States and rungs are whole and those of one process (state.py), not DeepSpeed's checkpoints.
-4. Weights in float32 alone, as DeepSpeed's masters and moments are whatever the weights are; --bf16 is autocast here too.
+4. Weights in float32 alone, since DeepSpeed's masters and moments are whatever they are; --bf16 is autocast as ever.
 
 Rajbhandari et al. 2020, "ZeRO" (arXiv 1910.02054); deepspeed.readthedocs.io/en/stable/zero3.html.
 """
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rlhf.foundation.errors import InputError
+from rlhf.ppo.config import PPOConfig
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 HELD = -1  # beside the numbers of the modules that are at work with a parameter
@@ -203,12 +204,20 @@ def take_plan(plugin: Any) -> None:
             )
 
 
-def require_float32(dtype: str) -> None:
-    """Raise InputError for weights that DeepSpeed would round to float32, refuse deep inside, or copy to float32."""
-    if dtype != "float32":
+def require_options(args: PPOConfig) -> None:
+    """Raise InputError for weights that DeepSpeed would round to float32, refuse deep inside, or copy to float32, and
+    for an update of the critic alone: the engine steps every group."""
+    if args.dtype != "float32":
         raise InputError(
             "--dtype",
-            got=f"{dtype} under DeepSpeed",
+            got=f"{args.dtype} under DeepSpeed",
             expected="float32 there: its masters and moments are float32 whatever the weights are",
             fix="leave it out (--bf16 computes in bfloat16), or take accelerate_fsdp2.yaml",
+        )
+    if args.critic_warmup_iterations:
+        raise InputError(
+            "--critic_warmup_iterations",
+            got=f"{args.critic_warmup_iterations} under DeepSpeed",
+            expected="0 there: its engine steps the policy with the critic",
+            fix="leave it out, or take accelerate_fsdp2.yaml",
         )

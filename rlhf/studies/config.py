@@ -38,6 +38,10 @@ class StudyConfig(Options):
     align_recipe: str = option("demo_align", help="the same of the other methods")
     reward_recipe: str = option("demo_reward", help="recipe or YAML file of the reward models")
     num_samples: int = option(2400, help="samples of the original from which each cell's labels are chosen")
+    watch: bool = option(
+        False, help="PPO's cells also log a second reward model, fitted to as many other labels and given no weight: "
+        "what a run can know of its own overoptimisation without gold"
+    )  # fmt: skip
     jobs: int = option(1, help="stages and cells done side by side, each in a process of its own")
     group: Several[str] = option([], help="factors that tell groups of cells apart on the page; all but seed if none")
     dry_run: bool = option(False, help="print the cells and what they may cost, and do nothing")

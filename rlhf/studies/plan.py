@@ -81,6 +81,9 @@ def _cell(config: StudyConfig, values: dict[str, Any], seed: int) -> Stage:
     resolved = PPOCommandConfig(**ppo, **UNNAMED).recorded()
     needs = {"model": model, "reward": _reward(config, told, given, model, resolved, seed)}
     options = ppo
+    if config.watch and method in OF_PPO:
+        needs["watched"] = _reward(config, told, given, model, resolved, seed, part=1)
+        options = ppo | {"reward_weights": [1.0, 0.0]}
     if method not in OF_PPO:
         options = read_config(config.align_recipe) | of_stage(told, "align") | {"seed": seed, "method": method}
         options["max_completion_length"] = resolved["max_completion_length"]
@@ -110,11 +113,14 @@ def _reward(
     model: Stage,
     ppo: dict[str, Any],
     seed: int,
+    part: int = 0,
 ) -> Stage:
+    """A reward model; `part` 1 is of the next as many labels."""
     unlabelled, length = ppo.get("normalization_samples", UNCONDITIONAL), ppo["max_completion_length"]
     drawn = {"labelled": config.num_samples, "unlabelled": unlabelled, "length": length, "seed": config.model_seed}
     pool = Stage("pool", drawn, drawn, {"model": model})
     chosen = {"number": given.get("num_labels", config.num_samples), "noise": given.get("noise", 0.0), "seed": seed}
+    chosen |= {"part": part} if part else {}
     require_labels(chosen, config.num_samples)
     labels = Stage("labels", chosen, chosen | {"gold": config.corpus == "embedded"}, {"pool": pool})
     options = read_config(config.reward_recipe) | {"allow_weak": True} | of_stage(told, "reward") | {"seed": seed}
@@ -126,9 +132,10 @@ def _reward(
 
 def require_labels(chosen: dict[str, Any], there: int) -> None:
     """Raise InputError where so many labels, or such a share of wrong ones, cannot be."""
-    number, noise = chosen["number"], chosen["noise"]
-    if not isinstance(number, int) or not 20 <= number <= there:
+    number, noise, parts = chosen["number"], chosen["noise"], 1 + chosen.get("part", 0)
+    if not isinstance(number, int) or not 20 <= number <= there // parts:
         fix = "raise --num_samples or lower num_labels"
-        raise InputError("num_labels", got=number, expected=f"20 to --num_samples, {there}", fix=fix)
+        most = f"--num_samples, {there}" if parts == 1 else f"half of --num_samples with --watch, {there // 2}"
+        raise InputError("num_labels", got=number, expected=f"20 to {most}", fix=fix)
     if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise < 1:
         raise InputError("noise", got=noise, expected="0 to less than 1", fix="choose another value")

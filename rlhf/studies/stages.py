@@ -64,7 +64,8 @@ def _labels(root: Path, stage: Stage, quiet: bool) -> None:
 
     place, told = root / stage.place, stage.options
     samples = read_samples(root / stage.needs["pool"].place / "samples.jsonl")
-    order = np.random.default_rng(told["seed"]).permutation(len(samples))[: told["number"]]
+    first, number = told.get("part", 0) * told["number"], told["number"]
+    order = np.random.default_rng(told["seed"]).permutation(len(samples))[first : first + number]
     place.mkdir(parents=True, exist_ok=True)
     write_records(place / "samples.jsonl", [samples[i] for i in order])
     gold: Literal["embedded", "lexicon"] = "embedded" if stage.resolved["gold"] else "lexicon"
@@ -97,7 +98,8 @@ def _cell(root: Path, stage: Stage, quiet: bool) -> None:
 
     place, corpus = root / stage.place, stage.needs["model"].options["corpus"]
     given: dict[str, Any] = {"model_name_or_path": str(root / stage.needs["model"].place), "output_dir": str(place)}
-    given |= {"reward_model_path": [str(root / stage.needs["reward"].place)]}
+    rewards = [stage.needs[role] for role in ("reward", "watched") if role in stage.needs]
+    given |= {"reward_model_path": [str(root / one.place) for one in rewards]}
     if not _finished(place) and "method" in stage.options:
         _align(root, stage, given, quiet)
     elif not _finished(place):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -234,6 +235,33 @@ def test_the_critic_learns_and_so_does_the_policy(
     assert json.loads((tmp_path / "run" / "run.json").read_text())["resolved"]["critic"] == critic
 
 
+@pytest.mark.parametrize("critic", ["shared", "separate"])
+def test_the_policy_waits_for_its_critic(build_model: Build, tokenizer: Any, tmp_path: Path, critic: str) -> None:
+    def by_prompt(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
+        return [c.count(".") + 3.0 * (p == "my lord,") for p, c in zip(prompts, completions, strict=True)]
+
+    def trainer(name: str, **more: Any) -> PPOTrainer:
+        options = {"critic": critic, "critic_learning_rate": 2e-2, "critic_warmup_iterations": 2, **more}
+        rows, args = [{"prompt": "my lord,"}, {"prompt": "oh"}], configure(tmp_path / name, **options)
+        return PPOTrainer(build_model(), by_prompt, args, train_dataset=rows, processing_class=tokenizer)
+
+    with contextlib.closing(first := trainer("first")):
+        first.step(first.rollout())
+    assert not any(parameter in first.optimizer.state for parameter in first.optimizer.param_groups[0]["params"])
+    (whole := trainer("whole")).train()
+    logged = lines(tmp_path / "whole")
+    assert [line["kl_per_completion"] for line in logged[:3]] == [0.0, 0.0, 0.0]
+    assert logged[3]["kl_per_completion"] > 0.0
+    assert [line["learning_rate"] for line in logged[:3]] == [0.0, 0.0, 1e-3]
+    assert [line["controller"] for line in logged[:2]] == [None, None]  # no ratio moved: that says nothing of the batch
+    assert logged[2]["explained_variance"] > 0.3
+    trainer("cut", max_iterations=3, critic_warmup_iterations=2).train()  # its last state has Adam's of two iterations
+    (again := trainer("cut", resume=True)).train()
+    assert lines(tmp_path / "cut") == logged
+    for name, parameter in again.learner.state_dict().items():
+        assert torch.equal(parameter, whole.learner.state_dict()[name]), name
+
+
 def test_lambda_one_from_a_zero_head_is_the_critic_free_advantage(
     build_model: Build, tokenizer: Any, tmp_path: Path
 ) -> None:
@@ -347,6 +375,8 @@ def test_a_reward_model_with_other_token_ids_is_refused(
         ({"lam": 1.5}, "--lam"),
         ({"vf_coef": 0.0}, "--vf_coef"),
         ({"critic_learning_rate": 0.0}, "--critic_learning_rate"),
+        ({"critic": "none", "critic_warmup_iterations": 1}, "--critic_warmup_iterations: got 1; expected 0 without"),
+        ({"critic_warmup_iterations": 4}, "--critic_warmup_iterations: got 4; expected less than --max_iterations"),
         ({"critic": "two"}, "--critic: got 'two'; expected none, shared or separate"),
         ({"critic": "separate", "critic_model_path": "./nowhere"}, "no such directory"),
     ],

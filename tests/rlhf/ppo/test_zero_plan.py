@@ -10,8 +10,9 @@ import torch
 
 from rlhf.foundation.causal_lm import shape_of
 from rlhf.foundation.errors import InputError
+from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.sharding import is_cut
-from rlhf.ppo.zero import gathered, in_engine, is_parted, require_float32, take_plan
+from rlhf.ppo.zero import gathered, in_engine, is_parted, require_options, take_plan
 
 
 def plugin(stage: int = 3, **offload: Any) -> Any:
@@ -36,11 +37,13 @@ def test_another_plan_is_refused(other: Any, message: str) -> None:
         take_plan(other)
 
 
-def test_float32_alone_is_taken() -> None:
-    require_float32("float32")
+def test_what_the_engine_cannot_do_is_refused() -> None:
+    require_options(PPOConfig(output_dir="-"))
     for dtype in ("float64", "bfloat16"):
         with pytest.raises(InputError, match=f"--dtype: got {dtype} under DeepSpeed"):
-            require_float32(dtype)
+            require_options(PPOConfig(output_dir="-", dtype=dtype))
+    with pytest.raises(InputError, match="--critic_warmup_iterations: got 2 under DeepSpeed"):
+        require_options(PPOConfig(output_dir="-", critic="shared", critic_warmup_iterations=2))
 
 
 def test_what_deepspeed_leaves_in_a_parameter_s_place_is_known() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rlhf.foundation.errors import InputError
-from rlhf.foundation.records import read_samples
+from rlhf.foundation.records import Sample, read_samples, write_records
 from rlhf.studies import stages
 from rlhf.studies import study as module
 from rlhf.studies.config import StudyConfig
@@ -32,6 +32,30 @@ def test_what_cells_share_is_made_once(options: dict[str, Any], done: list[str])
     # 2 noises x 2 seeds are 4 label sets and reward models; beta changes neither: 8 cells.
     assert Counter(done) == {"model": 1, "pool": 1, "labels": 4, "reward": 4, "cell": 8}
     assert done == sorted(done, key=["model", "pool", "labels", "reward", "cell"].index)
+
+
+def test_the_watched_reward_is_of_other_labels_and_has_no_weight(options: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "corpus.txt").write_text("A good day.")  # a text of one's own is judged by the lexicon
+    options = {**options, "corpus": str(tmp_path / "corpus.txt")}
+    every = plan(StudyConfig(**options, watch=True))
+    assert Counter(stage.kind for stage in every) == {"model": 1, "pool": 1, "labels": 8, "reward": 8, "cell": 8}
+    plain = {stage.place for stage in plan(StudyConfig(**options)) if stage.kind != "cell"}
+    assert plain < {stage.place for stage in every}  # a study that was made without goes on with what it has
+    cell = next(stage for stage in every if stage.kind == "cell")
+    assert cell.options["reward_weights"] == [1.0, 0.0]
+    texts = [f"A {word} day {i}." for i in range(50) for word in ("good", "sad")]
+    pool = cell.needs["reward"].needs["pool"]
+    rows = [Sample(f"s{i}", "", text, "model") for i, text in enumerate(texts)]
+    (tmp_path / pool.place).mkdir(parents=True)
+    write_records(tmp_path / pool.place / "samples.jsonl", rows)
+    of = {}
+    for role in ("reward", "watched"):
+        stages.do(tmp_path, (labels := cell.needs[role].needs["labels"]))
+        of[role] = {row.uid for row in read_samples(tmp_path / labels.place / "samples.jsonl")}
+    assert [len(own) for own in of.values()] == [40, 40]
+    assert not of["reward"] & of["watched"]
+    with pytest.raises(InputError, match="expected 20 to half of --num_samples with --watch, 50"):
+        plan(StudyConfig(**{**options, "fixed": ["num_labels=60"]}, watch=True))
 
 
 def test_a_finished_study_does_nothing_and_a_changed_option_only_its_own(

@@ -1,6 +1,6 @@
-"""The case of docs/cases/sentiment.md again, from the page itself: its files are written, its commands run in order.
+"""A case of docs/cases/ again, from the page itself: its files are written, its commands run in order.
 
-    .venv/bin/python benchmarks/sentiment_case.py MODEL_DIRECTORY [--work DIR]
+    .venv/bin/python benchmarks/case.py docs/cases/sentiment.md MODEL_DIRECTORY [--work DIR]
 
 Prints of each command the wall clock and CPU time in seconds and the peak memory in GiB.
 """
@@ -21,7 +21,6 @@ sys.path.insert(0, str(ROOT))
 
 from tests.pages import RLHF, blocks
 
-PAGE = "docs/cases/sentiment.md"
 MODEL = "SmolLM2-135M-Instruct"
 QUIET = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -43,14 +42,15 @@ def call(words: list[str], folder: Path) -> None:
 def main() -> None:
     """Do the whole page in a folder where the model stands under the name that the page calls it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", help="docs/cases/NAME.md")
     parser.add_argument("model")
     parser.add_argument("--work", default="")
     options = parser.parse_args()
-    work = Path(options.work or tempfile.mkdtemp(prefix="sentiment-case-"))
+    work = Path(options.work or tempfile.mkdtemp(prefix="case-"))
     work.mkdir(parents=True, exist_ok=True)
     (work / MODEL).symlink_to(Path(options.model).resolve())
     print(f"in {work}")
-    for one in blocks(PAGE):
+    for one in blocks(options.page):
         if one.mark.startswith("file "):
             (work / one.mark.split()[1]).write_text(one.code, encoding="utf-8")
         for words in one.commands() if one.language == "bash" else []:
