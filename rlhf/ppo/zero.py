@@ -85,7 +85,7 @@ class ZeroOptimizer:
 
     def __init__(self, engine: Any) -> None:
         """`engine` was given an AdamW."""
-        self.engine = engine
+        self.engine, self._linked = engine, False
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -106,6 +106,7 @@ class ZeroOptimizer:
         steps = [self.engine.optimizer.state[flat].get("step") for flat in self._masters()]
         if not parameter.requires_grad or steps[0] is None:
             return {}
+        self._link()
         return {"step": steps[0], **{key: safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}}
 
     def restore(self, parameter: Tensor, moments: Mapping[str, Tensor]) -> None:
@@ -129,9 +130,16 @@ class ZeroOptimizer:
         return masters
 
     def _link(self) -> None:
-        """At stage 2 a parameter finds its moments only after the first step, or after this."""
-        if self._stage == 2:
-            self.engine.optimizer._lazy_init_hp_params_optimizer_state()
+        """At stage 2 a parameter finds its moments only after this; DeepSpeed's first step (0.19.8) does it for the first
+        group alone."""
+        if self._stage == 3 or self._linked:
+            return
+        from deepspeed.utils.mixed_precision_linkage import lazy_init_hp_params_optimizer_state
+
+        inner = self.engine.optimizer
+        for group, flat in zip(inner.bit16_groups, self._masters(), strict=True):
+            lazy_init_hp_params_optimizer_state(group, flat, inner.state)
+        self._linked = True
 
     @property
     def _stage(self) -> int:

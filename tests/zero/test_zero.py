@@ -15,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from rlhf.foundation.model_directory import load_causal_lm
+from tests.rlhf.ppo.conftest import without
 from tests.rlhf.ppo.test_processes import ROOT, launch
 from tests.rlhf.ppo.test_sharding import apart, tensors_of
 
@@ -39,7 +40,8 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def start(
     model: Path, output: Path, file: Path, processes: int, *words: str, reward: str = "full_stop"
 ) -> subprocess.CompletedProcess[str]:
-    return launch(model, output, processes=processes, reward=reward, extra=(*OPTIONS, *words), file=str(file))
+    options = (*without(OPTIONS, words), *words)
+    return launch(model, output, processes=processes, reward=reward, extra=options, file=str(file))
 
 
 def run(model: Path, output: Path, file: Path, processes: int, *words: str) -> None:
