@@ -130,8 +130,10 @@ class ZeroOptimizer:
         return masters
 
     def _link(self) -> None:
-        """At stage 2 a parameter finds its moments only after this; DeepSpeed's first step (0.19.8) does it for the first
-        group alone."""
+        """At stage 2 a parameter finds its moments only after this.
+
+        DeepSpeed (0.19.8) does it after the first step, for the first group alone.
+        """
         if self._stage == 3 or self._linked:
             return
         from deepspeed.utils.mixed_precision_linkage import lazy_init_hp_params_optimizer_state
