@@ -76,6 +76,7 @@ for place in (Path(folder, "labelling"), Path(blind)):
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_cell_runs_twice_and_takes_answers_in(tmp_path: Path) -> None:
     """Once as it is; then a person has labelled and rated; then every cell again, in the same kernel."""

@@ -169,6 +169,7 @@ def test_a_real_run_with_colours_and_side_effects(trained_run: Path, tmp_path: P
     assert watched.faults == []
 
 
+@pytest.mark.long
 @pytest.mark.real
 @pytest.mark.slow
 def test_fifty_rungs_of_a_thousand_samples_open_fast(make_run: MakeRun, watched: Watched) -> None:
