@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install label-studio demo test test-ci test-all test-vllm campaign audit check check-trl docs bench clean
+.PHONY: install label-studio demo test test-ci test-all test-vllm test-deepspeed campaign audit check check-trl docs bench clean
 
 install: .venv/.installed
 
@@ -33,6 +33,18 @@ test-vllm:
 	.venv-vllm/bin/python -m pip install -q --no-deps --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu
 	.venv-vllm/bin/python -m pip install -q --no-deps -r constraints-vllm.txt
 	RLHF_VLLM=1 .venv-vllm/bin/python -m pytest -s tests/vllm
+
+# ZeRO-2 and ZeRO-3 on two processes of this machine's CPU: DeepSpeed in an environment of its own, which sees .venv's
+# packages. Its communication for CPUs is compiled first (a minute; g++), where two processes would wait for each other.
+test-deepspeed: install
+	test -x .venv-deepspeed/bin/python || $(BIN)/python -m venv .venv-deepspeed
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	  > "$$(.venv-deepspeed/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/toolkit.pth"
+	DS_BUILD_OPS=0 .venv-deepspeed/bin/python -m pip install -q --no-deps -r constraints-deepspeed.txt
+	TORCH_EXTENSIONS_DIR=$(CURDIR)/.venv-deepspeed/ops PATH="$(CURDIR)/.venv-deepspeed/bin:$$PATH" \
+	  .venv-deepspeed/bin/python -c "from deepspeed.comm.torch import build_shm_op; build_shm_op()"
+	RLHF_DEEPSPEED=1 TORCH_EXTENSIONS_DIR=$(CURDIR)/.venv-deepspeed/ops PATH="$(CURDIR)/.venv-deepspeed/bin:$$PATH" \
+	  .venv-deepspeed/bin/python -m pytest tests/zero
 
 # Hundreds of kills, full disks and bad inputs over every command (docs/reliability.md has the figures of the last one).
 campaign: install
@@ -71,7 +83,7 @@ bench: install .venv-trl112/.installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-trl .venv-trl112 .venv-vllm .venv-audit .pytest_cache .mypy_cache .ruff_cache docs/_build runs build *.egg-info
+	rm -rf .venv .venv-trl .venv-trl112 .venv-vllm .venv-deepspeed .venv-audit .pytest_cache .mypy_cache .ruff_cache docs/_build runs build *.egg-info
 
 # The contract with TRL and the full-stop run on another version: make check-trl TRL=1.14.2, or TRL=latest.
 TRL ?= latest

@@ -36,15 +36,21 @@ def language_model_in(model: Any) -> Any:
     return next((module for module in model.modules() if isinstance(module, PreTrainedModel)), model)
 
 
+def shape_of(parameter: Tensor) -> torch.Size:
+    """The shape of the whole of it: what DeepSpeed's ZeRO-3 leaves in a parameter's place is empty, and tells it."""
+    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
+    return shape
+
+
 def vocabulary_rows(model: Any) -> int:
     """How many ids the model can read: rows of its input embedding."""
-    return int(language_model_in(model).get_input_embeddings().weight.shape[0])
+    return shape_of(language_model_in(model).get_input_embeddings().weight)[0]
 
 
 def width(model: Any) -> int:
     """The hidden width as the config calls it; of a class of one's own, whose config may not, that of its embedding."""
     inner = language_model_in(model)
-    return int(getattr(inner.config, "hidden_size", None) or inner.get_input_embeddings().weight.shape[1])
+    return int(getattr(inner.config, "hidden_size", None) or shape_of(inner.get_input_embeddings().weight)[1])
 
 
 def layer_count(model: Any) -> int:

@@ -349,8 +349,9 @@ class PPOConfig(Options):
                 fix="pip install 'trl[vllm]' in an environment of its own, or leave --use_vllm out",
             )
 
-    def require_four_bit(self) -> None:
-        """Raise InputError where four bits are asked for and bitsandbytes is not installed; loads nothing."""
+    def require_packages(self) -> None:
+        """Raise InputError where what the options ask for is not installed, vLLM or bitsandbytes; loads nothing."""
+        self.require_vllm()
         if self.load_in_4bit:
             require_bitsandbytes("--load_in_4bit")
 

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlhf.foundation.errors import InputError, Told
-from rlhf.ppo import sharding
+from rlhf.ppo import sharding, zero
 from rlhf.ppo.arrival import await_all, meeting_within
 from rlhf.ppo.company import Company, company
 from rlhf.ppo.failing_together import fail_together, of_rank, outcome_of
@@ -87,8 +87,8 @@ class Processes:
 
     @property
     def sharded(self) -> bool:
-        """Whether the models lie in parts on the processes (FSDP2), so that every forward pass is a collective."""
-        return self.distributed_type == "FSDP"
+        """Whether the models lie in parts on the processes (FSDP2, ZeRO), so that every pass is a collective."""
+        return self.distributed_type in ("FSDP", "DEEPSPEED")
 
     @property
     def saves(self) -> bool:
@@ -103,10 +103,21 @@ class Processes:
         """What the main process says, where others act on it; else what is so here."""
         return self.any(here and self.is_main) if self.sharded else here
 
-    def prepared(self, module: torch.nn.Module) -> Any:
-        """What the loss is taken of, so that gradients are joined: by DDP, or by itself where it is cut."""
+    def prepared(self, module: torch.nn.Module, optimizer: Any, original: Any, max_grad_norm: float) -> tuple[Any, Any]:
+        """What the loss is taken of, so that gradients are joined (by DDP, by DeepSpeed, or by itself where FSDP has
+        cut it), and the optimiser; DeepSpeed parts the frozen `original` as well."""
         with self.meeting():
-            return module if self.sharded else self.accelerator.prepare_model(module)
+            if self.distributed_type == "DEEPSPEED":
+                plugin = self.accelerator.state.deepspeed_plugin
+                return zero.start(module, optimizer, original, plugin, max_grad_norm)
+            return module if self.sharded else self.accelerator.prepare_model(module), optimizer
+
+    def backward(self, model: Any, loss: Tensor, *, last: bool) -> None:
+        """Add the gradients of one piece of a minibatch, of which it is the `last` or not."""
+        if self.distributed_type == "DEEPSPEED":
+            zero.backward(model, loss, last=last)
+        else:
+            self.accelerator.backward(loss)
 
     def main_does(self, action: Callable[[], None]) -> None:
         """Run `action` on the main process while the others wait; if it fails there, the others end quietly."""
@@ -281,20 +292,8 @@ def _processes_asked_for() -> int:
     return 1
 
 
-def _refuse_deepspeed() -> None:
-    """accelerate's `prepare_model` leaves gradients to DeepSpeed's engine, which a loop of its own steps never asks."""
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
-        raise InputError(
-            "accelerate launch",
-            got="DeepSpeed, which this loop does not drive",
-            expected="plain DDP, or parameters cut by FSDP2",
-            fix="take accelerate_fsdp2.yaml: it cuts what ZeRO-3 cuts (weights, gradients, Adam's moments)",
-        )
-
-
 def _start(use_cpu: bool, straggler_timeout: float) -> Processes:
     launched = _processes_asked_for()
-    _refuse_deepspeed()
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.distributed.is_initialized():
             await_all(straggler_timeout)
@@ -311,11 +310,16 @@ def _start(use_cpu: bool, straggler_timeout: float) -> Processes:
             expected="what the file asks for",
             fix="install or start what is missing, or take accelerate_config.yaml (plain DDP)",
         ) from error
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and launched > 1:
-        sharding.take_up_fsdp_on_cpu(accelerator)
+    asked = next(
+        (n for n in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{n}", "").lower() == "true"), None
+    )
+    if asked is not None and launched > 1:
+        (sharding.take_up_fsdp_on_cpu if asked == "FSDP" else zero.take_up_on_cpu)(accelerator)
     got = str(accelerator.distributed_type.value)
     if got == "FSDP":
         sharding.require_known_plan(accelerator.state.fsdp_plugin)
+    if got == "DEEPSPEED":
+        zero.take_plan(accelerator.state.deepspeed_plugin)
     if launched != accelerator.num_processes:
         alone = "WORLD_SIZE" not in os.environ
         raise InputError(
@@ -325,12 +329,12 @@ def _start(use_cpu: bool, straggler_timeout: float) -> Processes:
             fix="on a machine without GPUs set ACCELERATE_USE_CPU=true and take accelerate_config.yaml without "
             "--cpu, or start one process",
         )
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and got != "FSDP":
+    if asked is not None and got != asked:
         raise InputError(
             "accelerate launch",
             got=f"distributed type {got}",
-            expected="FSDP, as the file asks for",
-            fix="run it on GPUs, or take accelerate_config.yaml (plain DDP)",
+            expected=f"{asked}, as the file asks for",
+            fix="start two processes or more, or take accelerate_config.yaml (plain DDP)",
         )
     processes = Processes(accelerator)
     if processes.world_size > 1:

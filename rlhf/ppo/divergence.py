@@ -18,7 +18,7 @@ from rlhf.runs.ladder import Ladder
 
 def all_finite(model: torch.nn.Module) -> bool:
     """Whether every trained number of `model` (of this process's share of it) is finite."""
-    return all(bool(own_part(p.detach()).isfinite().all()) for p in model.parameters() if p.requires_grad)
+    return all(bool(own_part(p).detach().isfinite().all()) for p in model.parameters() if p.requires_grad)
 
 
 def what_to_lower(args: PPOConfig) -> str:

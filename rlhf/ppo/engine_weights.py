@@ -25,7 +25,7 @@ def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     """Name and tensor of each parameter, one at a time; tied ones once. Of a cut model every process must iterate."""
     if not is_adapter(model):
         for name, parameter in model.named_parameters():
-            yield name, whole(parameter.detach())
+            yield name, whole(parameter).detach()
         return
     from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -147,8 +147,7 @@ def tried_early(config: PPOCommandConfig) -> dict[str, RewardFunction]:
     from rewards.calling import call_rewards
     from rlhf.ppo.specimens import specimens
 
-    config.require_vllm()
-    config.require_four_bit()
+    config.require_packages()
     require_names(config.model_name_or_path)
     for reward in (*config.reward_model_path, *config.reward_func, config.critic_model_path):
         require_place(reward)

@@ -19,6 +19,7 @@ from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import Processes
 from rlhf.ppo.precision import require_frozen_base, require_precision
 from rlhf.ppo.sharding import WholeCopy
+from rlhf.ppo.zero import require_options
 
 
 class Learner(NamedTuple):
@@ -46,6 +47,7 @@ def load_learner(
     Raises InputError when the model cannot be used, nothing would be trained, or adapter or critic do not fit it.
     """
     cut_later, device = processes.sharded, processes.accelerator.device
+    by_zero = processes.distributed_type == "DEEPSPEED"
     require_precision(args, device)
     another = peft_config is not None
     require_frozen_base(args, adapter=another)
@@ -55,7 +57,9 @@ def load_learner(
         model, processing_class, dtype=args.dtype, another=another, four_bit=four_bit
     )
     args = dataclasses.replace(args, suppress_tokens=never_sampled(model, tokenizer, args.suppress_tokens))
-    model.to("cpu" if cut_later else device)
+    if by_zero:
+        require_options(args)
+    model.to("cpu" if cut_later and not by_zero else device)
     digests = model_inputs(model, tokenizer)
     trunk = critic.separate_trunk(model, tokenizer, args) if args.critic == "separate" else None
     if four_bit is not None:
@@ -70,7 +74,11 @@ def load_learner(
     shared = SharedTrunk.of(model, reference) if splits else None
     whole = model if args.critic == "none" else critic.add_critic(model, trunk, [beginning_token(tokenizer)])
     to_save = sharding.WholeCopy(model, cut=cut_later, is_main=processes.is_main)
-    if cut_later:
+    if by_zero:  # by `Processes.prepared`, once there is an optimiser
+        for read in [model, *([reference] if isinstance(reference, nn.Module) else [])]:
+            sharding.require_even_reading(read, "DeepSpeed")
+            sharding.meet_in_forward(read, processes.meeting)
+    elif cut_later:
         sharding.cut(model, reference, whole, device, processes.accelerator.state.fsdp_plugin, processes.meeting)
     return Learner(model, reference, whole, tokenizer, args, source, digests, to_save, shared)
 
@@ -80,7 +88,7 @@ def require_place_for(four_bit: FourBit | None, *, adapter: bool, cut: bool) -> 
     if four_bit is not None and not (adapter and not cut):
         raise InputError(
             "--load_in_4bit",
-            got="FSDP2" if cut else "no adapter",
+            got="FSDP2 or DeepSpeed" if cut else "no adapter",
             expected="whole copies on each process (plain DDP)" if cut else "an adapter: four bits cannot be trained",
             fix="take accelerate_config.yaml, or leave it out" if cut else "give --use_peft, or in Python peft_config",
         )

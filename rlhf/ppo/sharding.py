@@ -1,5 +1,7 @@
 """FSDP2: policy, original and critic cut over the processes, block by block, and put together again for what is saved.
 
+What is asked of a tensor or a model here is answered for DeepSpeed's parts too (zero.py).
+
 How this differs from accelerate's and TRL's preparation:
 1. Each model is a root of its own (policy, original, a critic's trunk, its head), since each is called by itself;
    TRL cuts its reference at the root alone, which gathers it whole.
@@ -13,7 +15,7 @@ How this differs from accelerate's and TRL's preparation:
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -25,8 +27,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from rlhf.foundation.causal_lm import cache_name, language_model_in, reads_left_padding
 from rlhf.foundation.errors import InputError
+from rlhf.ppo import zero
 from rlhf.ppo.critic import ActorCritic
 from rlhf.ppo.recomputing import required_blocks, trunk_of
+from rlhf.ppo.zero import ZeroOptimizer
 
 Meeting = Callable[[], AbstractContextManager[None]]
 
@@ -37,16 +41,23 @@ Meeting = Callable[[], AbstractContextManager[None]]
 def is_cut(model: Any) -> bool:
     """Whether a model, or what it wraps, lies in parts on several processes."""
     modules: Any = getattr(model, "modules", tuple)  # policy.AdapterOff has them too
-    return any(isinstance(module, FSDPModule) for module in modules())
+    return any(
+        isinstance(module, FSDPModule) or any(map(zero.is_parted, module.parameters(recurse=False)))
+        for module in modules()
+    )
 
 
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor; of one that is cut on every process (a collective)."""
+    if zero.is_parted(tensor):
+        return zero.whole(tensor)
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def own_part(tensor: Tensor) -> Tensor:
     """What of it lies on this process."""
+    if zero.is_parted(tensor):
+        return zero.own_part(tensor)
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
@@ -56,6 +67,32 @@ def cut_like(tensor: Tensor, parameter: Tensor) -> Tensor:
     if not isinstance(parameter, DTensor):
         return tensor
     return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
+
+
+@torch.no_grad()
+def put(parameter: Tensor, tensor: Tensor) -> None:
+    """Set a parameter, wherever it lies, to a whole tensor, the same on every process."""
+    if zero.in_engine(parameter):
+        zero.put(parameter, tensor)
+    else:
+        parameter.copy_(cut_like(tensor, parameter))
+
+
+def moments_of(optimizer: Any, parameter: Tensor) -> Mapping[str, Tensor]:
+    """Adam's state of a parameter; {} before the first step."""
+    if isinstance(optimizer, ZeroOptimizer):
+        return optimizer.moments(parameter)
+    state: Mapping[str, Tensor] = optimizer.state.get(parameter, {})
+    return state
+
+
+def put_moments(optimizer: Any, parameter: Tensor, moments: Mapping[str, Tensor]) -> None:
+    """Put whole moments back, on their parameter's device."""
+    if isinstance(optimizer, ZeroOptimizer):
+        optimizer.restore(parameter, moments)
+        return
+    own = {key: cut_like(tensor.clone(), parameter) for key, tensor in moments.items() if key != "step"}
+    optimizer.state[parameter] = {**own, "step": moments["step"].clone().to(parameter.device)}
 
 
 def clip_grad_norm(parameters: list[Tensor], most: float) -> float:
@@ -82,7 +119,7 @@ class WholeCopy:
         kept = dict(self.model.named_parameters()) if self.model is not self.source else {}
         for name, parameter in self.source.named_parameters():
             if parameter.requires_grad:
-                gathered = whole(parameter.detach())
+                gathered = whole(parameter).detach()
                 if name in kept:
                     kept[name].copy_(gathered)
 
@@ -95,7 +132,7 @@ def cut(policy: Any, reference: Any, learner: nn.Module, device: torch.device, p
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     offload = plugin.cpu_offload if isinstance(plugin.cpu_offload, OffloadPolicy) else OffloadPolicy()
     for model in [policy, *([reference] if isinstance(reference, nn.Module) else [])]:
-        _require_even_reading(model)
+        require_even_reading(model, "FSDP")
         _cut_by_block(model, trunk_of(model), mesh, offload, meeting)
     if isinstance(learner, ActorCritic):
         if learner.trunk is not None:
@@ -107,10 +144,10 @@ def _cut_by_block(root: Any, trunk: Any, mesh: DeviceMesh, offload: OffloadPolic
     for block in required_blocks(trunk, "accelerate launch, FSDP"):
         fully_shard(block, mesh=mesh, offload_policy=offload, reshard_after_forward=True)
     fully_shard(root, mesh=mesh, offload_policy=offload, reshard_after_forward=True)
-    _meet_in_forward(root, meeting)
+    meet_in_forward(root, meeting)
 
 
-def _meet_in_forward(root: nn.Module, meeting: Meeting) -> None:
+def meet_in_forward(root: nn.Module, meeting: Meeting) -> None:
     """Tell the watch over hanging processes that a forward pass is waited for by all."""
     stacks: list[ExitStack] = []
 
@@ -126,12 +163,12 @@ def _meet_in_forward(root: nn.Module, meeting: Meeting) -> None:
     root.register_forward_hook(end, always_call=True)
 
 
-def _require_even_reading(model: Any) -> None:
+def require_even_reading(model: Any, way: str) -> None:
     """Tried on the whole model, since processes would try it at different times; texts of several lengths at once."""
     cache_name(model)
     if not reads_left_padding(model):
         raise InputError(
-            "accelerate launch, FSDP",
+            f"accelerate launch, {way}",
             got=f"{type(language_model_in(model)).__name__}, which reads its padding",
             expected="a model that reads prompts of several lengths together, as all processes must in step",
             fix="take accelerate_config.yaml (plain DDP)",

@@ -18,11 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from rlhf.foundation.causal_lm import shape_of
 from rlhf.foundation.digests import SEAL, file_digest, write_sealed
 from rlhf.foundation.errors import InputError, write_failure
 from rlhf.foundation.files import read_as
 from rlhf.foundation.model_directory import replacing_directory
-from rlhf.ppo.sharding import cut_like, whole
+from rlhf.ppo.sharding import moments_of, put, put_moments, whole
 
 KEPT = 2
 ADAM_TENSORS = ("exp_avg", "exp_avg_sq", "step")
@@ -37,27 +38,25 @@ class State(NamedTuple):
     values: dict[str, Any]
 
 
-def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(model: torch.nn.Module, optimizer: Any) -> dict[str, Tensor]:
     """Adam's moments and step counts by parameter name: "NAME/exp_avg", ..."""
     return {
-        f"{name}/{key}": _on_cpu(optimizer.state[parameter][key])
+        f"{name}/{key}": _on_cpu(tensor)
         for name, parameter in model.named_parameters()
-        for key in ADAM_TENSORS
-        if parameter in optimizer.state
+        for key, tensor in moments_of(optimizer, parameter).items()
+        if key in ADAM_TENSORS
     }
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:
-    return whole(tensor.detach()).cpu().contiguous().clone()
+    return whole(tensor).detach().cpu().contiguous().clone()
 
 
-def restore_optimizer(model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def restore_optimizer(model: torch.nn.Module, optimizer: Any, tensors: Mapping[str, Tensor]) -> None:
     """Put `optimizer_tensors` back, on their parameter's device."""
     for name, parameter in model.named_parameters():
         if f"{name}/exp_avg" in tensors:
-            moments = {key: cut_like(tensors[f"{name}/{key}"].clone(), parameter) for key in ("exp_avg", "exp_avg_sq")}
-            step = tensors[f"{name}/step"].clone().to(parameter.device)
-            optimizer.state[parameter] = {**moments, "step": step}
+            put_moments(optimizer, parameter, {key: tensors[f"{name}/{key}"] for key in ADAM_TENSORS})
 
 
 def trained_parameters(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -68,16 +67,15 @@ def trained_parameters(model: torch.nn.Module) -> dict[str, Tensor]:
 def restore_parameters(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put `trained_parameters` back. Raises InputError when they belong to another model."""
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if own.keys() != tensors.keys() or any(own[n].shape != t.shape for n, t in tensors.items()):
+    if own.keys() != tensors.keys() or any(shape_of(own[n]) != t.shape for n, t in tensors.items()):
         raise InputError(
             "--resume",
             got="a state of another model",
             expected="the model the run began with",
             fix="give the same --model_name_or_path as the run's run.json",
         )
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(cut_like(tensors[name], parameter))
+    for name, parameter in own.items():
+        put(parameter, tensors[name])
 
 
 def save_state(directory: Path, state: State) -> None:

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlhf.foundation.causal_lm import shape_of
 from rlhf.ppo import state
 from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.landing import Landing
+from rlhf.ppo.zero import ZeroOptimizer
 
 MOST = 0.05  # of a run's time goes into saving its state
 SMALL = 64 * 2**20  # bytes; such states are saved after every iteration
@@ -30,7 +32,7 @@ class StateKeeper:
         self,
         directory: Path,
         learner: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | ZeroOptimizer,
         controller: ClipFractionController,
         kl_controller: KLController,
         landing: Landing,
@@ -43,7 +45,7 @@ class StateKeeper:
         self.controller, self.kl_controller, self.landing = controller, kl_controller, landing
         self._clock, self.writes = clock, writes
         trained = (p for p in learner.parameters() if p.requires_grad)
-        self.size = 3 * sum(p.numel() * p.element_size() for p in trained)  # bytes, with Adam's two moments
+        self.size = 3 * sum(shape_of(p).numel() * p.element_size() for p in trained)  # bytes, with Adam's two moments
         self.saved: int | None = None  # the iteration that the latest state of this process goes on with
         self._took = self._ended = 0.0
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from rewards.calling import RewardFunction
 from rewards.loading import as_reward_functions
-from rlhf.foundation.causal_lm import vocabulary_rows
+from rlhf.foundation.causal_lm import shape_of, vocabulary_rows
 from rlhf.foundation.encoding import beginning_token
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.progress import progress_bar
@@ -85,8 +85,7 @@ class PPOTrainer(AnswersToFormerNames):
         reward_processing_classes: Any = None,
     ) -> None:
         args.require_memory()
-        args.require_vllm()
-        args.require_four_bit()
+        args.require_packages()
         self.args, self.given = args, args.given()
         others = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "peft_config": peft_config}
         others |= {"processing_class": processing_class, "reward_processing_classes": reward_processing_classes}
@@ -111,8 +110,9 @@ class PPOTrainer(AnswersToFormerNames):
             self.processes.all_do(self._start_vllm, "starting vLLM")
         first = [beginning_token(self.tokenizer)] * 4
         self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=self.processes.is_main)
-        self.optimizer = optimizer_of(critic.parameter_groups(self.learner, self.model), args)
-        self.train_model = self.processes.prepared(chosen.ChosenTokens(self.learner, args, shared, self.ref_model))
+        adam = optimizer_of(critic.parameter_groups(self.learner, self.model), args)
+        module = chosen.ChosenTokens(self.learner, args, shared, self.ref_model)
+        self.train_model, self.optimizer = self.processes.prepared(module, adam, self.ref_model, args.max_grad_norm)
         self.controller = ClipFractionController.of(args)
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
@@ -221,10 +221,8 @@ class PPOTrainer(AnswersToFormerNames):
         """Every optimiser step of a rollout, at `share` of the rate. Raises InputError when weights are no numbers."""
         self.processes.begin("the update")
         rate = self.controller.learning_rate
-        rates = (
-            rate * share * (not critic.alone(self.args, self.iteration)),
-            (self.args.critic_learning_rate or rate) * share,
-        )
+        of_policy = rate * share * (not critic.alone(self.args, self.iteration))
+        rates = (of_policy, (self.args.critic_learning_rate or rate) * share)
         steps, learner, together = self.optimizer_steps, (self.train_model, self.optimizer), self.processes
         statistics = update(
             *learner, rollout, aims, self.args, together, self.iteration, learning_rates=rates, steps_before=steps
@@ -329,7 +327,7 @@ class PPOTrainer(AnswersToFormerNames):
         self.changed = self.run.check(self.args.resolved(), self.sources, accept=self.args.accept_changes)
 
     def _begin_files(self) -> None:
-        learnt = sum(p.numel() for p in self.learner.parameters() if p.requires_grad)
+        learnt = sum(shape_of(p).numel() for p in self.learner.parameters() if p.requires_grad)
         facts = {**self.sources, "made_from": self.made_from, "model": self.source, "trained_parameters": learnt}
         facts |= self.rewards.facts() | self.processes.facts()
         self.run.begin(self.args.resolved(), self.given, facts, iteration=self.iteration, changed=self.changed)
@@ -368,9 +366,8 @@ class PPOTrainer(AnswersToFormerNames):
     ) -> Rollout:
         encoded = [self.encode(row["prompt"]) for row in rows]
         key: dict[str, Any] = {"stream": stream, "iteration": iteration, "first_index": first}
-        return self.worker(
-            rows, encoded, **key, measure=measure, moved=self.iteration > self.args.critic_warmup_iterations
-        )
+        moved = self.iteration > self.args.critic_warmup_iterations
+        return self.worker(rows, encoded, **key, measure=measure, moved=moved)
 
     def _log(
         self, rollout: Rollout, aims: Targets, statistics: UpdateStatistics | None, move: Move | None

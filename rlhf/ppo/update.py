@@ -25,6 +25,7 @@ from rlhf.ppo.objective import ValueLoss, clipped_loss, clipped_value_loss, mask
 from rlhf.ppo.precision import is_half
 from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.sharding import clip_grad_norm
+from rlhf.ppo.zero import ZeroOptimizer
 
 
 class UpdateStatistics(NamedTuple):
@@ -70,7 +71,7 @@ def minibatches(count: int, config: PPOConfig, iteration: int, epoch: int) -> li
 
 def update(
     model: Any,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | ZeroOptimizer,
     rollout: Rollout,
     targets: Targets,
     config: PPOConfig,
@@ -95,12 +96,10 @@ def update(
             continue
         sums, deviation = accumulate(model, rollout, targets, rows, tokens, config, processes)
         let_stand(optimizer, learning_rates)
-        grad_norm = clip_grad_norm(list(model.parameters()), config.max_grad_norm)
         warm = warmup_factor(steps_before + len(steps), config.warmup_steps)
         for group, rate in zip(optimizer.param_groups, learning_rates, strict=False):
             group["lr"] = rate * warm
-        optimizer.step()
-        optimizer.zero_grad()
+        grad_norm = take_step(model, optimizer, config.max_grad_norm)
         if not steps:
             first_deviation = deviation
         outside, binding, approx_kl, of_values, clipped = processes.sum(sums).tolist()
@@ -118,8 +117,20 @@ def update(
     )
 
 
-def let_stand(optimizer: torch.optim.Optimizer, learning_rates: Sequence[float]) -> None:
+def take_step(model: Any, optimizer: Any, max_grad_norm: float) -> float:
+    """Clip the gradients, move the weights and forget the gradients; returns their norm before."""
+    if isinstance(optimizer, ZeroOptimizer):
+        return optimizer.step()
+    norm = clip_grad_norm(list(model.parameters()), max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return norm
+
+
+def let_stand(optimizer: torch.optim.Optimizer | ZeroOptimizer, learning_rates: Sequence[float]) -> None:
     """Drop the gradients of groups whose rate is 0: Adam would remember them, and clipping count them."""
+    if isinstance(optimizer, ZeroOptimizer):
+        return  # no group stands still there (zero.require_options)
     for group, rate in zip(optimizer.param_groups, learning_rates, strict=False):
         for parameter in group["params"] if rate == 0 else ():
             parameter.grad = None
@@ -182,7 +193,7 @@ def accumulate(
                 loss = loss + config.vf_coef * of_values.loss
             # DDP averages over processes; the loss is a mean over the tokens of all of them.
             with meeting():
-                processes.accelerator.backward(loss * processes.world_size / tokens)
+                processes.backward(model, loss * processes.world_size / tokens, last=number == len(pieces) - 1)
         policy_sums = torch.stack([result.outside, result.binding, result.approx_kl]).double().cpu()
         sums += torch.cat([policy_sums, torch.stack(of_values).detach().double().cpu()])
         deviation = torch.maximum(deviation, result.max_deviation.detach().float().cpu())

@@ -32,6 +32,7 @@ from rlhf.ppo.lockstep import in_step
 from rlhf.ppo.passing import PassingStates
 from rlhf.ppo.precision import forward_precision
 from rlhf.ppo.together import Together
+from rlhf.ppo.zero import gathered
 
 
 class Key(NamedTuple):
@@ -109,7 +110,8 @@ class OwnSampler:
         every = shares(count, config.per_device_generation_batch_size, self.processes.world_size)
         for chunk, is_own in in_step(every, self.processes.rank, together=together):
             numbers = uniforms(config.seed, key.stream, (key.first + i for i in chunk), length, iteration=key.iteration)
-            with self.passing.into(states, chunk, width), forward_precision(config, self.model, self.device):
+            gathering = gathered(list(self.model.parameters()))
+            with self.passing.into(states, chunk, width), gathering, forward_precision(config, self.model, self.device):
                 done = generate(
                     self.model,
                     [encoded[i] for i in chunk],

@@ -138,7 +138,7 @@ def test_a_tied_model_on_a_cpu(ppo: Any, server: Server, save_model: Any, words:
 def test_a_server_in_bfloat16_is_named(
     ppo: Any, server: Server, save_model: Callable[..., Path], words: list[Any], tmp_path: Path
 ) -> None:
-    # Heads of 80 numbers, since with a multiple of 32 its attention uses AMX where a CPU has it, and dies (docs/vllm.md).
+    # Heads of 80 numbers: with a multiple of 32 its attention uses AMX where a CPU has it, and dies (docs/vllm.md).
     words[1] = save_model(tied=False, width=160)
     one = Server(words[1], server.log.with_name("bf16"), "--dtype", "bfloat16")
     try:

@@ -448,7 +448,7 @@ def test_an_object_that_is_quantised_and_four_bits_without_an_adapter(
 
 
 def test_four_bits_are_not_cut_over_processes() -> None:
-    with pytest.raises(InputError, match="--load_in_4bit: got FSDP2"):
+    with pytest.raises(InputError, match="--load_in_4bit: got FSDP2 or DeepSpeed"):
         require_place_for(FourBit(), adapter=True, cut=True)
     require_place_for(FourBit(), adapter=True, cut=False)
     require_place_for(None, adapter=False, cut=True)

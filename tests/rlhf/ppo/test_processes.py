@@ -225,15 +225,15 @@ def test_accelerate_s_loader_parses_every_file(file: str) -> None:
 
 
 @pytest.mark.slow
-def test_deepspeed_is_refused_in_one_line_installed_or_not(model_directory: Path, tmp_path: Path) -> None:
+def test_deepspeed_that_is_not_there_is_one_line(model_directory: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "ACCELERATE_USE_DEEPSPEED": "true"}  # as the launcher sets it
     arguments = ["--model_name_or_path", str(model_directory), "--reward_func", "full_stop"]
     command = [sys.executable, "-m", "rlhf.ppo", *arguments, "--output_dir", str(tmp_path / "run")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("rlhf: accelerate launch: got DeepSpeed, which this loop does not drive")
-    assert "accelerate_fsdp2.yaml" in line
+    assert line.startswith("rlhf: accelerate launch: got DeepSpeed is not")
+    assert "install or start what is missing" in line
     assert not (tmp_path / "run").exists()
 
 
