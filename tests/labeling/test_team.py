@@ -81,7 +81,11 @@ def raw(live: Live, folder: Folder, rater: str) -> list[dict[str, Any]]:
     return sorted(live.connect(rater).export(project.id, unannotated=True), key=lambda item: int(item["id"]))
 
 
-def test_two_rounds_and_the_status_by_hand(reviewed: Live, chromium: str, tmp_path: Path, title: str) -> None:
+@pytest.mark.parametrize("by_hand", [1, pytest.param(N, marks=pytest.mark.long)])
+def test_two_rounds_and_the_status_by_hand(
+    reviewed: Live, chromium: str, tmp_path: Path, title: str, by_hand: int
+) -> None:
+    """`by_hand` of each rater's answers a round are given in a browser, the rest over the server's API."""
     folder = Folder(tmp_path / "folder")
     # Ten texts to each of four prompts, whose quality goes from 0 to 39; the model's scores grow with its square, so
     # that it doubts the poor ones most.
@@ -107,8 +111,8 @@ def test_two_rounds_and_the_status_by_hand(reviewed: Live, chromium: str, tmp_pa
     push.run(PushConfig(**config, server_dir=str(reviewed.directory)))
     first_round = folder.read_tasks()
     assert len(first_round) == N
-    by_browser(reviewed, folder, chromium, "ana", 2)
     for rater in RATERS:
+        by_browser(reviewed, folder, chromium, rater, by_hand)
         answer(reviewed, folder, rater, unanswered(reviewed, folder, rater))
     pull.run(PullConfig(str(folder.path), quiet=True))  # the folder knows the server
     before = status.run(StatusConfig(output_dir=str(folder.path)))
@@ -124,7 +128,9 @@ def test_two_rounds_and_the_status_by_hand(reviewed: Live, chromium: str, tmp_pa
     spread = [[abs(quality(t.text) ** 2 - quality(str(t.second)) ** 2) for t in some] for some in in_doubt]
     assert max(spread[0]) <= min(spread[1])  # what was most in doubt was asked first
     for rater in RATERS:
+        by_browser(reviewed, folder, chromium, rater, by_hand)
         answer(reviewed, folder, rater, unanswered(reviewed, folder, rater))
+    by_browser(reviewed, folder, chromium, "rita", by_hand)
     answer(reviewed, folder, "rita", unanswered(reviewed, folder, "rita"), reviewed_share=2)
     pull.run(PullConfig(str(folder.path), quiet=True))
     found = status.run(StatusConfig(output_dir=str(folder.path)))
@@ -148,7 +154,7 @@ def by_browser(live: Live, folder: Folder, chromium: str, rater: str, count: int
             page.wait_for_function(NEW_PAIR, arg=["|".join(pair) for pair in seen])
             left, right = (side.strip() for side in page.locator(".sides .lsf-richtext").all_inner_texts())
             seen.add((left, right))
-            label_by_key(page, {"Left": "1", "Right": "2"}[choice(rater, left, right, number)])
+            label_by_key(page, {"Left": "1", "Right": "2", "Tie": "3"}[choice(rater, left, right, number)])
 
 
 def check_status(found: Status, live: Live, folder: Folder) -> None:

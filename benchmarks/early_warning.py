@@ -1,0 +1,199 @@
+"""Can a run know, without gold, that gold is about to stop rising? From the finished cells of a study with --watch.
+
+    .venv/bin/python benchmarks/early_warning.py STUDY_DIRECTORY
+
+Signals are what metrics.jsonl has at every iteration. A detector is a signal and a threshold: it warns at the first
+iteration at which the signal passes it, and never before 1 nat. Of each cell:
+
+- a warning is *false* where gold's mean at some later rung is higher than at the rung before the warning by more than
+  two standard errors of the paired difference;
+- it is *timely* where it comes at least 1 nat before the onset, and not false. Cells without an onset have none.
+
+Thresholds are chosen on the other seeds (leave one seed out): of those with at most 5 % false warnings the one with
+most timely ones. Told are the shares on the seeds left out, with 95 % intervals (Wilson).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from rlhf.foundation.proportion import wilson
+from rlhf.inspection.evaluation import Evaluation, read_evaluation
+
+EARLIEST = 1.0  # nats
+WINDOW = 1.0  # of √KL, over which slopes are taken
+FALSE_AT_MOST = 0.05
+THRESHOLDS = 60
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run's lines and what gold did."""
+
+    seed: int
+    lines: list[dict[str, Any]]
+    evaluation: Evaluation
+
+    @property
+    def onset(self) -> float | None:
+        """Nats; None where gold does not fall."""
+        found = self.evaluation.onsets[self.evaluation.golds[0]]
+        return found.d**2 if found.status == "onset" else None
+
+    def rises_after(self, kl: float) -> bool:
+        """Whether gold is higher, beyond two errors, at some rung after `kl` nats than at the last one before."""
+        gold, rungs = self.evaluation.golds[0], self.evaluation.rungs
+        here = max(i for i, rung in enumerate(rungs) if rung.kl <= kl)
+        scores = [np.array(self.evaluation.scores[rung.name][gold], dtype=float) for rung in rungs[here:]]
+        for later in scores[1:]:
+            gained = later - scores[0]
+            if gained.mean() > 2 * gained.std(ddof=1) / math.sqrt(gained.size):
+                return True
+        return False
+
+
+def trailing_slope(cell: Cell, key: str) -> list[float]:
+    """Of a metric against √KL over the last WINDOW of it, at each iteration; NaN before there are three points."""
+    found = []
+    for number, line in enumerate(cell.lines):
+        near = [one for one in cell.lines[: number + 1] if one["sqrt_kl"] >= line["sqrt_kl"] - WINDOW]
+        x, y = np.array([one["sqrt_kl"] for one in near]), np.array([one[key] for one in near])
+        enough = len(near) >= 3 and np.ptp(x) > 0.1
+        found.append(float(np.polyfit(x, y, 1)[0]) if enough else math.nan)
+    return found
+
+
+def share_of_proxys_slope(cell: Cell) -> list[float]:
+    """The watched reward's trailing slope over the trained one's."""
+    trained, watched = trained_and_watched(cell)
+    pairs = zip(trailing_slope(cell, watched), trailing_slope(cell, trained), strict=True)
+    return [w / t if t > 0 else math.nan for w, t in pairs]
+
+
+def below_its_best(cell: Cell) -> list[float]:
+    """The watched reward less its best so far, in standard errors of a rollout's mean: 0 at a new best."""
+    _, watched = trained_and_watched(cell)
+    spread = cell.lines[0][watched.replace("/mean", "/std")] / math.sqrt(cell.lines[0]["iteration_batch_size"])
+    best, found = -math.inf, []
+    for line in cell.lines:
+        best = max(best, line[watched])
+        found.append((line[watched] - best) / spread)
+    return found
+
+
+def trained_and_watched(cell: Cell) -> tuple[str, str]:
+    """The keys of both rewards' means."""
+    (watched,) = [key for key in cell.lines[0] if key.startswith("rewards/") and key.endswith("-2/mean")]
+    return watched.replace("-2/", "/"), watched
+
+
+def raw(key: str) -> Callable[[Cell], list[float]]:
+    """A metric over its first value."""
+    return lambda cell: [line[key] / cell.lines[0][key] for line in cell.lines]
+
+
+# By name: the signal, which warns where it falls below a threshold.
+SIGNALS: dict[str, Callable[[Cell], list[float]]] = {
+    "watched reward's slope over the trained one's": share_of_proxys_slope,
+    "watched reward's slope": lambda cell: trailing_slope(cell, trained_and_watched(cell)[1]),
+    "watched reward below its best, in errors": below_its_best,
+    "trained reward's slope": lambda cell: trailing_slope(cell, "reward"),
+    "entropy, over its start": raw("entropy"),
+    "distinct-2, over its start": raw("distinct_2"),
+    "spread of the reward, over its start": raw("reward_std"),
+    "length, over its start (falls)": raw("completions/mean_length"),
+    "length, over its start (rises)": lambda cell: [-value for value in raw("completions/mean_length")(cell)],
+    "k1 over exact KL, off 1": lambda cell: [
+        -abs(line["kl_k1"] / line["kl_per_completion"] - 1) if line["kl_per_completion"] > 0 else 0.0
+        for line in cell.lines
+    ],
+    "KL alone": lambda cell: [-line["kl_per_completion"] for line in cell.lines],
+}
+
+
+def warning(cell: Cell, values: Sequence[float], threshold: float) -> float | None:
+    """KL of the first warning, nats; None where there is none."""
+    for line, value in zip(cell.lines, values, strict=True):
+        if line["kl_per_completion"] >= EARLIEST and value < threshold:
+            return float(line["kl_per_completion"])
+    return None
+
+
+def outcome(cell: Cell, at: float | None) -> tuple[bool, bool]:
+    """Whether the warning is false, and whether it is timely."""
+    if at is None:
+        return False, False
+    if cell.rises_after(at):
+        return True, False
+    return False, cell.onset is not None and at <= cell.onset - 1
+
+
+def best_threshold(cells: Sequence[Cell], values: Sequence[Sequence[float]]) -> float:
+    """Most timely warnings at no more than 5 % false ones; no warning at all where nothing does better."""
+    every = np.array([v for own in values for v in own if math.isfinite(v)])
+    best, most = -math.inf, 0
+    for threshold in np.unique(np.quantile(every, np.linspace(0, 1, THRESHOLDS))):
+        found = [outcome(c, warning(c, own, threshold)) for c, own in zip(cells, values, strict=True)]
+        false, timely = (sum(pair[i] for pair in found) for i in (0, 1))
+        if false <= FALSE_AT_MOST * len(cells) and timely > most:
+            best, most = float(threshold), timely
+    return best
+
+
+def held_out(cells: Sequence[Cell], signal: Callable[[Cell], list[float]]) -> list[tuple[bool, bool]]:
+    """The outcome of each cell by the threshold of all other seeds."""
+    values = [signal(cell) for cell in cells]
+    found = []
+    for cell, own in zip(cells, values, strict=True):
+        others = [i for i, other in enumerate(cells) if other.seed != cell.seed]
+        threshold = best_threshold([cells[i] for i in others], [values[i] for i in others])
+        found.append(outcome(cell, warning(cell, own, threshold)))
+    return found
+
+
+def read_cells(study: Path) -> list[Cell]:
+    """The finished ones that watched a second reward."""
+    cells = []
+    for path in sorted(study.glob("cells/*/evaluation.json")):
+        run = json.loads((path.parent / "run.json").read_text(encoding="utf-8"))
+        lines = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        if any(key.endswith("-2/mean") for key in lines[0]):
+            cells.append(Cell(run["resolved"]["seed"], lines, read_evaluation(path)))
+    return cells
+
+
+def share(count: int, total: int) -> str:
+    """`3 of 10 (11 to 60 %)`."""
+    if total == 0:
+        return "none"
+    _, _, low, high = wilson(count, total)
+    return f"{count} of {total} ({low:.0%} to {high:.0%})"
+
+
+def main() -> None:
+    """Print a row a signal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    cells = read_cells(parser.parse_args().study)
+    onsets = [cell for cell in cells if cell.onset is not None]
+    print(f"{len(cells)} cells, {len({cell.seed for cell in cells})} seeds, {len(onsets)} with an onset")
+    print("| signal | timely, of cells with an onset | false, of all cells |\n|---|---|---|")
+    for name, signal in SIGNALS.items():
+        found = held_out(cells, signal)
+        timely, false = sum(t for _, t in found), sum(f for f, _ in found)
+        print(f"| {name} | {share(timely, len(onsets))} | {share(false, len(cells))} |")
+
+
+if __name__ == "__main__":
+    main()
