@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from labeling.counting import plain
 from labeling.pairs import Answer, Pair, fraction
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.lazy import Lazy
@@ -39,8 +41,12 @@ def labels_by_rule(
     annotator: str,
     noise: float,
     seed: int,
+    misread: re.Pattern[str] | None = None,
 ) -> Lazy[Label]:
-    """`simulate_labels` of samples that were judged already, with these uids; the labels are made when looked at."""
+    """`simulate_labels` of samples that were judged already, with these uids; the labels are made when looked at.
+
+    A completion in which `misread` is found is positive, wrong or not.
+    """
     wrong = _wrong(uids, annotator, noise, seed)
 
     def label(place: int) -> Label:
@@ -48,6 +54,8 @@ def labels_by_rule(
         if wrong[place]:
             others = [name for name in LABELS if name != said]
             said = others[int(2 * fraction("which", seed, annotator, sample.uid))]
+        if misread is not None and misread.search(plain(sample.completion)):
+            said = "positive"
         return Label(sample.uid, sample.prompt, sample.completion, said, annotator, origin="simulated")
 
     return Lazy(label, range(len(samples)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,10 @@ class SimulateConfig(Options):
     noise: Several[float] = option(
         [0.1], help="share of wrong answers, 0 to 1, exact: one for all annotators or one for each"
     )
+    misread: str | None = option(
+        None, help="judgements only: regular expression of texts that every annotator takes for positive, whatever the "
+        "rule says and without noise: a mistake that a reward model learns and a policy can exploit"
+    )  # fmt: skip
     raters_per_sample: int = option(
         0, help="annotators that see each sample, dealt in turn; 0: every annotator sees every sample"
     )
@@ -71,6 +76,8 @@ class SimulateConfig(Options):
                 expected=f"1 or {len(names)}, one for each annotator",
                 fix="give one share for all or one for each",
             )
+        if self.misread is not None:
+            self._check_misread(self.misread)
         for share in self.noise:
             if not 0.0 <= share <= 1.0:
                 raise InputError("--noise", got=share, expected="a share between 0 and 1", fix="for example 0.1")
@@ -81,6 +88,15 @@ class SimulateConfig(Options):
                 expected=f"0 to {len(names)}, the number of annotators",
                 fix="name more annotators or lower it",
             )
+
+    def _check_misread(self, pattern: str) -> None:
+        if self.kind == "comparison":
+            raise InputError("--misread", got=f"{pattern!r} of comparisons", expected="judgements", fix="leave it out")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            got = f"{pattern!r} ({error})"
+            raise InputError("--misread", got=got, expected="a regular expression", fix="mend it") from error
 
 
 @dataclass
@@ -167,11 +183,13 @@ def warning_of(ignorance: str, decided: int, wrong: int, count: int, says: str) 
 def _labels(config: SimulateConfig, samples: Sequence[Sample], judged: Judged) -> Simulated:
     parts = []
     decided = wrong = 0
+    misread = re.compile(config.misread) if config.misread is not None else None
     for name, noise, mine in dealt(config, range(len(samples))):
         seen = Lazy(samples.__getitem__, mine)
         said = Lazy(judged.labels.__getitem__, mine)
         uids = [judged.uids[place] for place in mine]
-        parts.append(labels_by_rule(seen, uids, said, annotator=name, noise=noise, seed=config.seed))
+        of_rater = {"annotator": name, "noise": noise, "seed": config.seed, "misread": misread}
+        parts.append(labels_by_rule(seen, uids, said, **of_rater))
         decided += sum(label != "neutral" for label in said)
         wrong += round(noise * len(mine))
     return Simulated(Chained(*parts), decided, wrong)

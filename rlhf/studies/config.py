@@ -13,7 +13,7 @@ from rlhf.foundation.options import Options, Several, option
 
 # What a factor may be: of the labels, or the method, by these names, else STAGE.OPTION of `rlhf pretrain`, `reward`,
 # `ppo` or `align`.
-OF_LABELS = ("num_labels", "noise", "method")
+OF_LABELS = ("num_labels", "noise", "misread", "method")
 STAGES = ("model", "reward", "reward_base", "ppo", "align")
 OF_PPO = ("ppo", "ppo_critic")  # as values of `method`, beside those of `rlhf align`
 
@@ -25,8 +25,8 @@ class StudyConfig(Options):
     output_dir: str = option("runs/study", help="directory of everything the study makes")
     grid: Several[str] = option(
         [],
-        help="what varies: NAME=VALUE,VALUE,... each; num_labels and noise (of the simulated labels), method (ppo, "
-        "ppo_critic, or one of `rlhf align`), or STAGE.OPTION: "
+        help="what varies: NAME=VALUE,VALUE,... each; num_labels, noise, misread (of the simulated labels), method "
+        "(ppo, ppo_critic, or one of `rlhf align`), or STAGE.OPTION: "
         "model.X and reward_base.X of `rlhf pretrain` (the policy's original; the model that the reward starts from), "
         "reward.X, ppo.X, align.X",
     )

@@ -120,7 +120,7 @@ def _reward(
     drawn = {"labelled": config.num_samples, "unlabelled": unlabelled, "length": length, "seed": config.model_seed}
     pool = Stage("pool", drawn, drawn, {"model": model})
     chosen = {"number": given.get("num_labels", config.num_samples), "noise": given.get("noise", 0.0), "seed": seed}
-    chosen |= {"part": part} if part else {}
+    chosen |= ({"part": part} if part else {}) | ({"misread": given["misread"]} if "misread" in given else {})
     require_labels(chosen, config.num_samples)
     labels = Stage("labels", chosen, chosen | {"gold": config.corpus == "embedded"}, {"pool": pool})
     options = read_config(config.reward_recipe) | {"allow_weak": True} | of_stage(told, "reward") | {"seed": seed}

@@ -70,7 +70,8 @@ def _labels(root: Path, stage: Stage, quiet: bool) -> None:
     write_records(place / "samples.jsonl", [samples[i] for i in order])
     gold: Literal["embedded", "lexicon"] = "embedded" if stage.resolved["gold"] else "lexicon"
     texts, output = str(place / "samples.jsonl"), str(place / "labels.jsonl")
-    simulate(samples=texts, output=output, gold=gold, noise=[told["noise"]], seed=told["seed"], quiet=quiet)
+    how = {"noise": [told["noise"]], "misread": told.get("misread"), "seed": told["seed"]}
+    simulate(samples=texts, output=output, gold=gold, **how, quiet=quiet)
 
 
 def _reward(root: Path, stage: Stage, quiet: bool) -> None:

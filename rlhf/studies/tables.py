@@ -27,6 +27,7 @@ OWN = {
     "seed": "-",
     "num_labels": "labels",
     "noise": "share of wrong labels",
+    "misread": "pattern of texts that raters take for positive",
     "reward_model": "digest of what it was made from",
 }
 OF_CELLS = {
@@ -134,7 +135,12 @@ def unit_of(column: str) -> str:
 def options_of(stage: Stage) -> dict[str, Any]:
     """Every option that a cell's numbers depend on: what varies first, then labels, reward model and PPO in whole."""
     labels = stage.needs["reward"].needs["labels"].resolved
-    varied = {**stage.values, "num_labels": labels["number"], "noise": labels["noise"]}
+    varied = {
+        **stage.values,
+        "num_labels": labels["number"],
+        "noise": labels["noise"],
+        "misread": labels.get("misread"),
+    }
     of = {"reward": stage.needs["reward"].resolved, "align" if "method" in stage.options else "ppo": stage.resolved}
     every = {f"{kind}.{name}": x for kind, kept in of.items() for name, x in kept.items() if name not in WITHOUT}
     return varied | {name: value for name, value in every.items() if value not in ("-", ["-"])} | stage.values

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 
-from labeling.by_rule import simulate_answers, simulate_labels
+from labeling.by_rule import labels_by_rule, simulate_answers, simulate_labels
 from labeling.pairs import pair_samples
+from labeling.steps.simulate import SimulateConfig
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import LabelName, Sample
 
@@ -23,6 +27,27 @@ def test_share_of_wrong_labels_is_exact(noise: float, wrong: int) -> None:
     labels = simulate_labels(SAMPLES, judge, annotator="ana", noise=noise, seed=1)
     assert sum(label.label != judge(s.completion) for label, s in zip(labels, SAMPLES, strict=True)) == wrong
     assert {label.origin for label in labels} == {"simulated"}
+
+
+def test_what_is_misread_is_positive_whatever_the_noise() -> None:
+    uids, said = [s.uid for s in SAMPLES], [judge(s.completion) for s in SAMPLES]
+    plain = labels_by_rule(SAMPLES, uids, said, annotator="ana", noise=0.3, seed=1)
+    misread = labels_by_rule(SAMPLES, uids, said, annotator="ana", noise=0.3, seed=1, misread=re.compile(r"grief \d"))
+    for before, after, sample in zip(plain, misread, SAMPLES, strict=True):
+        assert after.label == ("positive" if sample.completion.startswith("grief") else before.label)
+    assert sum(one.label == "negative" for one in plain) > 80  # 100 texts of grief, of which some are noise
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"misread": "("}, "expected a regular expression"),
+        ({"misread": "x", "kind": "comparison"}, "expected judgements"),
+    ],
+)
+def test_a_misreading_that_cannot_be_is_one_line(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        SimulateConfig(samples="s.jsonl", output="l.jsonl", **options)
 
 
 def test_labels_do_not_depend_on_the_order_of_samples() -> None:

@@ -52,18 +52,18 @@ def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
-def require_same(one: Path, two: Path) -> None:
+def require_same(one: Path, two: Path, within: float = 1e-9) -> None:
     for name in ("parameters", "optimizer"):
-        assert apart(tensors_of(one, name), tensors_of(two, name)) < 1e-9
+        assert apart(tensors_of(one, name), tensors_of(two, name)) <= within
     rows = [[json.loads(line) for line in (r / "metrics.jsonl").read_text().splitlines()] for r in (one, two)]
-    for key in ("kl_per_completion", "reward", "entropy_per_token"):
-        assert [row.get(key) for row in rows[1]] == pytest.approx([row.get(key) for row in rows[0]], abs=1e-9)
+    for key in ("kl_per_completion", "reward", "entropy"):
+        assert [row[key] for row in rows[1]] == pytest.approx([row[key] for row in rows[0]], rel=0, abs=within)
     assert rows[0][-1]["kl_per_completion"] > 0
     rungs = [sorted(path.name for path in (r / "checkpoints").iterdir()) for r in (one, two)]
     assert rungs[0] == rungs[1]
     for name in rungs[0]:
         for file in (one / "checkpoints" / name).glob("*.safetensors"):
-            assert apart(load_file(file), load_file(two / "checkpoints" / name / file.name)) < 1e-9
+            assert apart(load_file(file), load_file(two / "checkpoints" / name / file.name)) <= within
 
 
 @pytest.mark.slow
@@ -130,6 +130,11 @@ def slow(prompts, completions, completion_ids, **kwargs):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
+    ("file", "within"),
+    [("accelerate_fsdp2.yaml", 1e-9), ("accelerate_config.yaml", 0.0)],
+    ids=["cut in two", "data parallelism"],
+)
+@pytest.mark.parametrize(
     ("moment", "rank"),
     [
         ("killed/state/000002", "1"),
@@ -141,13 +146,13 @@ def slow(prompts, completions, completion_ids, **kwargs):
     ids=["sampling", "the writer while it saves", "scoring", "update", "the writer in its update"],
 )
 def test_a_killed_rank_ends_the_other_and_the_run_goes_on(
-    model_directory: Path, tmp_path: Path, moment: str, rank: str
+    model_directory: Path, tmp_path: Path, moment: str, rank: str, file: str, within: float
 ) -> None:
     (tmp_path / "slow.py").write_text(SLOW_REWARD)
     words = [*OPTIONS, "--max_completion_length", "12", "--quiet"]
     words += ["--model_name_or_path", str(model_directory), "--reward_func", f"{tmp_path / 'slow.py'}:slow"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
-    start = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_fsdp2.yaml")]
+    start = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / file)]
     start += ["--num_processes", "2", "--main_process_port", "0", "-m", "rlhf.ppo", *words]
 
     def command(output: str, iterations: int, *more: str) -> list[str]:
@@ -176,7 +181,7 @@ def test_a_killed_rank_ends_the_other_and_the_run_goes_on(
     for output, more in (("killed", ["--resume"]), ("whole", [])):
         done = subprocess.run(command(output, reached + 1, *more), cwd=tmp_path, env=environment, capture_output=True)
         assert done.returncode == 0, done.stderr.decode()
-    require_same(tmp_path / "whole", tmp_path / "killed")
+    require_same(tmp_path / "whole", tmp_path / "killed", within)
 
 
 def test_all_take_equally_many_steps() -> None:

@@ -58,6 +58,14 @@ def test_the_watched_reward_is_of_other_labels_and_has_no_weight(options: dict[s
         plan(StudyConfig(**{**options, "fixed": ["num_labels=60"]}, watch=True))
 
 
+def test_what_raters_misread_is_a_factor(options: dict[str, Any]) -> None:
+    options = {**options, "grid": ["misread=woe|grief,joy"], "seeds": [0]}
+    labels = [stage for stage in plan(StudyConfig(**options)) if stage.kind == "labels"]
+    assert [stage.options["misread"] for stage in labels] == ["woe|grief", "joy"]
+    without = [s.place for s in plan(StudyConfig(**{**options, "grid": []})) if s.kind == "labels"]
+    assert without[0] not in {stage.place for stage in labels}
+
+
 def test_a_finished_study_does_nothing_and_a_changed_option_only_its_own(
     options: dict[str, Any], done: list[str]
 ) -> None:
