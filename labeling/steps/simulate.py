@@ -188,7 +188,7 @@ def _labels(config: SimulateConfig, samples: Sequence[Sample], judged: Judged) -
         seen = Lazy(samples.__getitem__, mine)
         said = Lazy(judged.labels.__getitem__, mine)
         uids = [judged.uids[place] for place in mine]
-        of_rater = {"annotator": name, "noise": noise, "seed": config.seed, "misread": misread}
+        of_rater: dict[str, Any] = {"annotator": name, "noise": noise, "seed": config.seed, "misread": misread}
         parts.append(labels_by_rule(seen, uids, said, **of_rater))
         decided += sum(label != "neutral" for label in said)
         wrong += round(noise * len(mine))
