@@ -76,13 +76,30 @@ for place in (Path(folder, "labelling"), Path(blind)):
 """
 
 
+def small_notebook() -> Any:
+    """The notebook with little work."""
+    source = SOURCE.read_text(encoding="utf-8")
+    assert source.count("small = False") == 1
+    return script().notebook_of(source.replace("small = False", "small = True"))
+
+
+def printed(done: Any) -> str:
+    return "".join(output.get("text", "") for cell in code_of(done) for output in cell.outputs)
+
+
+@pytest.mark.slow
+def test_every_cell_runs(tmp_path: Path) -> None:
+    done = script().execute(small_notebook(), tmp_path)
+    assert [line for line in script().warnings_in(done) if "samples in memory" not in line] == []
+    assert printed(done).count("not rated yet") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+
+
 @pytest.mark.long
 @pytest.mark.slow
 def test_every_cell_runs_twice_and_takes_answers_in(tmp_path: Path) -> None:
     """Once as it is; then a person has labelled and rated; then every cell again, in the same kernel."""
-    source = SOURCE.read_text(encoding="utf-8")
-    assert source.count("small = False") == 1
-    notebook = script().notebook_of(source.replace("small = False", "small = True"))
+    notebook = small_notebook()
     first = [cell.copy() for cell in notebook.cells]
     step_9 = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("ratings = ["))
     person = nbformat.v4.new_code_cell(ANSWER)
@@ -91,7 +108,7 @@ def test_every_cell_runs_twice_and_takes_answers_in(tmp_path: Path) -> None:
         cell["id"] = str(number)
     done = script().execute(notebook, tmp_path)
     assert [line for line in script().warnings_in(done) if "samples in memory" not in line] == []
-    text = "".join(o.get("text", "") for cell in code_of(done) for o in cell.outputs)
+    text = printed(done)
     assert text.count("not rated yet") == 1
     assert "0 ratings are missing" in text
     assert "  ana: 40 labels" in text
