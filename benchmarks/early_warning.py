@@ -1,16 +1,16 @@
 """Can a run know, without gold, that gold is about to stop rising? From the finished cells of a study with --watch.
 
-    .venv/bin/python benchmarks/early_warning.py STUDY_DIRECTORY
+    .venv/bin/python benchmarks/early_warning.py STUDY_DIRECTORY [--false_at_most 0.05]
 
 Signals are what metrics.jsonl has at every iteration. A detector is a signal and a threshold: it warns at the first
 iteration at which the signal passes it, and never before 1 nat. Of each cell:
 
-- a warning is *false* where gold's mean at some later rung is higher than at the rung before the warning by more than
-  two standard errors of the paired difference;
+- a warning is *false* where a later rung's gold is higher than that of the rung before the warning, by more than two
+  standard errors of the paired difference and by more than a tenth of all that gold gained on the ladder;
 - it is *timely* where it comes at least 1 nat before the onset, and not false. Cells without an onset have none.
 
-Thresholds are chosen on the other seeds (leave one seed out): of those with at most 5 % false warnings the one with
-most timely ones. Told are the shares on the seeds left out, with 95 % intervals (Wilson).
+Thresholds are chosen on the other seeds (leave one seed out): of those with at most 5 % false warnings (or the
+share given) the one with most timely ones. Told are the shares on the seeds left out, with 95 % intervals (Wilson).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rlhf.inspection.evaluation import Evaluation, read_evaluation
 
 EARLIEST = 1.0  # nats
 WINDOW = 1.0  # of √KL, over which slopes are taken
-FALSE_AT_MOST = 0.05
+LITTLE = 0.1  # of all that gold gained: less is no rise
 THRESHOLDS = 60
 
 
@@ -56,9 +56,11 @@ class Cell:
         gold, rungs = self.evaluation.golds[0], self.evaluation.rungs
         here = max(i for i, rung in enumerate(rungs) if rung.kl <= kl)
         scores = [np.array(self.evaluation.scores[rung.name][gold], dtype=float) for rung in rungs[here:]]
+        means = [float(np.mean(self.evaluation.scores[rung.name][gold])) for rung in rungs]
+        matters = LITTLE * (max(means) - means[0])
         for later in scores[1:]:
             gained = later - scores[0]
-            if gained.mean() > 2 * gained.std(ddof=1) / math.sqrt(gained.size):
+            if gained.mean() > max(2 * gained.std(ddof=1) / math.sqrt(gained.size), matters):
                 return True
         return False
 
@@ -139,25 +141,27 @@ def outcome(cell: Cell, at: float | None) -> tuple[bool, bool]:
     return False, cell.onset is not None and at <= cell.onset - 1
 
 
-def best_threshold(cells: Sequence[Cell], values: Sequence[Sequence[float]]) -> float:
-    """Most timely warnings at no more than 5 % false ones; no warning at all where nothing does better."""
+def best_threshold(cells: Sequence[Cell], values: Sequence[Sequence[float]], false_at_most: float) -> float:
+    """Most timely warnings at no more than this share of false ones; no warning at all where nothing does better."""
     every = np.array([v for own in values for v in own if math.isfinite(v)])
     best, most = -math.inf, 0
     for threshold in np.unique(np.quantile(every, np.linspace(0, 1, THRESHOLDS))):
         found = [outcome(c, warning(c, own, threshold)) for c, own in zip(cells, values, strict=True)]
         false, timely = (sum(pair[i] for pair in found) for i in (0, 1))
-        if false <= FALSE_AT_MOST * len(cells) and timely > most:
+        if false <= false_at_most * len(cells) and timely > most:
             best, most = float(threshold), timely
     return best
 
 
-def held_out(cells: Sequence[Cell], signal: Callable[[Cell], list[float]]) -> list[tuple[bool, bool]]:
+def held_out(
+    cells: Sequence[Cell], signal: Callable[[Cell], list[float]], false_at_most: float = 0.05
+) -> list[tuple[bool, bool]]:
     """The outcome of each cell by the threshold of all other seeds."""
     values = [signal(cell) for cell in cells]
     found = []
     for cell, own in zip(cells, values, strict=True):
         others = [i for i, other in enumerate(cells) if other.seed != cell.seed]
-        threshold = best_threshold([cells[i] for i in others], [values[i] for i in others])
+        threshold = best_threshold([cells[i] for i in others], [values[i] for i in others], false_at_most)
         found.append(outcome(cell, warning(cell, own, threshold)))
     return found
 
@@ -185,12 +189,14 @@ def main() -> None:
     """Print a row a signal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
-    cells = read_cells(parser.parse_args().study)
+    parser.add_argument("--false_at_most", type=float, default=0.05)
+    options = parser.parse_args()
+    cells = read_cells(options.study)
     onsets = [cell for cell in cells if cell.onset is not None]
     print(f"{len(cells)} cells, {len({cell.seed for cell in cells})} seeds, {len(onsets)} with an onset")
     print("| signal | timely, of cells with an onset | false, of all cells |\n|---|---|---|")
     for name, signal in SIGNALS.items():
-        found = held_out(cells, signal)
+        found = held_out(cells, signal, options.false_at_most)
         timely, false = sum(t for _, t in found), sum(f for f, _ in found)
         print(f"| {name} | {share(timely, len(onsets))} | {share(false, len(cells))} |")
 

@@ -55,7 +55,7 @@ class Group:
     def onset(self) -> Onset:
         """Of the gold, over all cells."""
         first = self.cells[0]
-        names = [rung.name for rung in first.evaluation.rungs]
+        names = [rung.name for rung in first.rungs]
         return find_onset(first.gold, names, self.courses(), self.courses(PROXY)[0])
 
 

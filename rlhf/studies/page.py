@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from rlhf.inspection.overoptimisation import Course, Onset
 
 BAND = "over seeds and samples, over samples alone where a group has one cell"
+DASHES = ("solid", "dash", "dot", "dashdot")
 ROOT_KL = "√KL(policy ‖ original), √nats per completion"
 
 
 def study_charts(groups: Sequence[Group]) -> dict[str, Chart]:
-    """By name: a chart a factor, all groups coloured by its value; then of each group its gold and its proxies."""
-    factors = [name for name, _ in groups[0].values] if groups else []
+    """By name: a chart a factor that varies, groups coloured by its value; then of each its gold and its proxies."""
+    factors = [name for name, _ in groups[0].values if len({dict(group.values)[name] for group in groups}) > 1]
     bands = [gold_band(group) for group in groups]
     charts = {f"gold by {name}": _by_factor(name, groups, bands) for name in factors}
     charts |= {f"coefficients by {name}": chart for name in factors if (chart := coefficients_by(name, groups))}
@@ -38,14 +39,20 @@ def study_charts(groups: Sequence[Group]) -> dict[str, Chart]:
 
 def _by_factor(name: str, groups: Sequence[Group], bands: Sequence[Any]) -> Chart:
     figure, values = go.Figure(), list(dict.fromkeys(dict(group.values)[name] for group in groups))
+    rests = list(dict.fromkeys(_others(name, group) for group in groups))
     for group, band in zip(groups, bands, strict=True):
-        value = dict(group.values)[name]
-        colour = PALETTE[values.index(value) % len(PALETTE)]
+        colour = PALETTE[values.index(dict(group.values)[name]) % len(PALETTE)]
+        line = {"color": colour, "dash": DASHES[rests.index(_others(name, group)) % len(DASHES)]}
         _shade(figure, band, colour)
-        figure.add_scatter(x=band.d, y=band.mean, mode="lines", line={"color": colour}, name=group.name)
+        figure.add_scatter(x=band.d, y=band.mean, mode="lines", line=line, name=group.name)
     titled(figure, ROOT_KL, "gold")
-    note = f"a line a group, coloured by {name}; bands: 95 % {BAND}"
+    note = f"a line a group, coloured by {name}, dashed by the other factors; bands: 95 % {BAND}"
     return Chart(f"by-{name}", f"Gold along √KL by {name}", note, figure, by_iteration=False, quantity="gold")
+
+
+def _others(name: str, group: Group) -> str:
+    """A group's values of the other factors, in words."""
+    return ", ".join(f"{other} {value}" for other, value in group.values if other != name)
 
 
 def coefficients_by(name: str, groups: Sequence[Group]) -> Chart | None:
@@ -53,12 +60,11 @@ def coefficients_by(name: str, groups: Sequence[Group]) -> Chart | None:
     lines for each combination of the others. None where the factor is no such, or no line has two points."""
     lines: dict[str, list[tuple[float, CurveFit]]] = {}
     for group in groups:
-        values = dict(group.values)
-        value, fit = values.pop(name), group.onset().fit
+        value, fit = dict(group.values)[name], group.onset().fit
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
             return None
         if fit and fit.form == "rl":
-            lines.setdefault(", ".join(f"{n} {v}" for n, v in values.items()), []).append((float(value), fit))
+            lines.setdefault(_others(name, group), []).append((float(value), fit))
     figure = go.Figure()
     for number, (others, points) in enumerate(one for one in lines.items() if len(one[1]) > 1):
         at, fits = [value for value, _ in sorted(points, key=_first)], [fit for _, fit in sorted(points, key=_first)]
@@ -142,7 +148,7 @@ def group_row(group: Group) -> dict[str, Any]:
     """A line of the table of groups."""
     onset = group.onset()
     collapsed = [cell.collapsed_from for cell in group.cells if cell.collapsed_from is not None]
-    seen = sum(cell.evaluation.onsets[cell.gold].status == "onset" for cell in group.cells)
+    seen = sum(cell.onset().status == "onset" for cell in group.cells)
     return {
         "name": group.name,
         "cells": len(group.cells),

@@ -13,8 +13,8 @@ from typing import Any
 
 from rlhf.foundation.files import read_json, write_json, write_text
 from rlhf.inspection.estimates import Estimate
-from rlhf.inspection.evaluation import Evaluation, course, read_evaluation
-from rlhf.inspection.overoptimisation import Course
+from rlhf.inspection.evaluation import Evaluation, RungEvaluation, course, read_evaluation
+from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.inspection.overoptimisation_degree import Degree, overoptimisation_degree
 from rlhf.inspection.scoring import PROXY
 from rlhf.inspection.table_files import rows_as_csv
@@ -42,15 +42,15 @@ OF_CELLS = {
     "gold_final_se": "gold's own",
     "gold_highest": "gold's own, the highest rung's mean",
     "gold_highest_kl": "nats per completion",
-    "onset_status": "onset, none_seen, not_resolved, too_few_rungs or constant",
+    "onset_status": "onset, none_seen, not_resolved, too_few_rungs or constant, of the rungs before a collapse",
     "onset_kl": "nats per completion",
     "onset_kl_low": "nats per completion, of the 95 % interval",
     "onset_kl_high": "nats per completion, of the 95 % interval",
-    "fall": "gold's own, from the onset to the last rung",
+    "fall": "gold's own, from the onset to the last rung before a collapse",
     "fall_se": "gold's own",
     "overoptimisation_degree": "area between gold and proxy over area under gold, along root KL",
     "overoptimisation_degree_se": "the same, over samples",
-    "collapsed_from_kl": "nats per completion, of the first rung of which one text is more than half",
+    "collapsed_from_kl": "nats per completion, of the first rung that says one text or one template",
     "proxy_alpha": "proxy's own per root nat, of d(a - b log d)",
     "proxy_beta": "proxy's own per root nat",
     "gold_alpha": "gold's own per root nat, of d(a - b log d)",
@@ -67,13 +67,16 @@ OF_RUNGS = {
     "gold": "gold's own",
     "gold_se": "gold's own",
     "n": "samples",
+    "collapsed": "whether it says one text or one template",
     "distinct_2": "share of pairs of words",
     "top_completion_share": "share of the commonest completion",
     "length": "characters",
 }
 UNITS = OWN | OF_CELLS | OF_RUNGS
 DEGREE = "overoptimisation_degree"
-COLLAPSED = 0.5  # share of the commonest completion: gold is that text's luck from here on
+# A policy has collapsed where the commonest completion is more than half of all, or where distinct-2 is below such a
+# share of the original's: it says one text, or one template, and gold is that text's luck from here on.
+COLLAPSED, TEMPLATE = 0.5, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +93,34 @@ class Cell:
         return self.evaluation.golds[0]
 
     def course(self, reward: str | None = None) -> Course:
-        """Of gold, or another reward, along the cell's ladder."""
-        return course(self.evaluation.rungs, self.evaluation.scores, reward or self.gold)
+        """Of gold, or another reward, along the cell's ladder up to its collapse."""
+        return course(self.rungs, self.evaluation.scores, reward or self.gold)
+
+    def onset(self) -> Onset:
+        """Where gold stops rising, of the rungs before a collapse."""
+        return find_onset(self.gold, [rung.name for rung in self.rungs], [self.course()], self.course(PROXY))
 
     def degree(self) -> Degree | None:
         """Area between gold and proxy over area under gold; None where gold gained nothing."""
         return overoptimisation_degree(self.course(), self.course(PROXY))
 
     @property
+    def rungs(self) -> list[RungEvaluation]:
+        """Those before a collapse, the original at least."""
+        first, every = self.collapsed_from, self.evaluation.rungs
+        return [rung for rung in every if first is None or rung.kl < first] or every[:1]
+
+    @property
     def collapsed_from(self) -> float | None:
-        """KL of the first rung from which on one text is more than half of all, nats; None where none is."""
-        beyond = [rung.kl for rung in self.evaluation.rungs if rung.top_completion_share > COLLAPSED]
-        return min(beyond, default=None)
+        """KL of the first rung of a policy that says one text or one template, nats; None where none does."""
+        return min((rung.kl for rung in self.evaluation.rungs if self.is_collapsed(rung)), default=None)
+
+    def is_collapsed(self, rung: RungEvaluation) -> bool:
+        """Whether its samples are one text for more than half, or a quarter as varied as the original's."""
+        start, now = self.evaluation.rungs[0].distinct_2, rung.distinct_2
+        return rung.top_completion_share > COLLAPSED or (
+            start is not None and now is not None and now < TEMPLATE * start
+        )
 
 
 def read_cells(root: Path, stages: Sequence[Stage]) -> list[Cell]:
@@ -154,7 +173,7 @@ def cell_row(stage: Stage, cell: Cell | None) -> dict[str, Any]:
 
 
 def _measured(cell: Cell) -> dict[str, Any]:
-    evaluation, gold, onset = cell.evaluation, cell.gold, cell.evaluation.onsets[cell.gold]
+    evaluation, gold, onset = cell.evaluation, cell.gold, cell.onset()
     rungs = evaluation.rungs
     scored = [rung for rung in rungs if rung.gold[gold] is not None]
     best = max(scored, key=lambda rung: _mean(rung.gold[gold]) or 0.0)
@@ -180,8 +199,8 @@ def rung_rows(cell: Cell) -> list[dict[str, Any]]:
             "cell": cell.stage.name, **options_of(cell.stage), "reward_model": cell.stage.needs["reward"].key,
             "rung": rung.name, "kl": rung.kl, "kl_se": rung.kl_se, "sqrt_kl": rung.sqrt_kl,
             **_both("proxy", rung.proxy), **_both("gold", rung.gold[cell.gold]), "n": rung.proxy and rung.proxy.n,
-            "distinct_2": rung.distinct_2, "top_completion_share": rung.top_completion_share,
-            "length": _mean(rung.length),
+            "collapsed": cell.is_collapsed(rung), "distinct_2": rung.distinct_2,
+            "top_completion_share": rung.top_completion_share, "length": _mean(rung.length),
         }
         for rung in cell.evaluation.rungs
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.inspection.table_files import rows_as_csv
 from rlhf.studies.groups import Group, gold_band
 from rlhf.studies.page import coefficients_by
+from rlhf.studies.tables import Cell
 
 D = np.array([0.0, 1.0, 2.0])
 
@@ -82,3 +84,31 @@ def test_coefficients_are_those_of_the_planted_curves() -> None:
     assert list(lines["β noise 0.0"].y) == pytest.approx([0.3, 0.2], abs=0.01)
     assert coefficients_by("num_labels", [group(300, 0.5, 0.2)]) is None  # one point is no line
     assert coefficients_by("num_labels", [group("many", 0.5, 0.2), group("few", 0.4, 0.3)]) is None
+
+
+def cell_of(gold: list[float], variety: list[float], share: float = 0.01) -> Cell:
+    """Rungs at 0, 1, 4, 9, ... nats with these means of gold and distinct-2; the proxy always rises."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal((len(gold), 300))
+    rungs = [
+        SimpleNamespace(name=f"r{i}", kl=float(i * i), sqrt_kl=float(i), distinct_2=v, top_completion_share=share)
+        for i, v in enumerate(variety)
+    ]
+    scores = {
+        f"r{i}": {"gold": (mean + noise[i]).tolist(), "proxy": (i + noise[i]).tolist()} for i, mean in enumerate(gold)
+    }
+    evaluation: Any = SimpleNamespace(rungs=rungs, scores=scores, golds=["gold"])
+    stage: Any = None
+    return Cell(stage, evaluation, None)
+
+
+def test_a_collapse_onto_a_template_is_no_part_of_the_curve() -> None:
+    gold, varied = [0.0, 0.3, 0.5, 0.55, 0.4, 0.3, 1.5, 1.5], [0.5, 0.45, 0.4, 0.35, 0.3, 0.2, 0.1, 0.02]
+    collapsed = cell_of(gold, varied)
+    assert collapsed.collapsed_from == 36.0  # 0.1 is below a quarter of 0.5, 0.2 is not
+    assert [rung.name for rung in collapsed.rungs] == [f"r{i}" for i in range(6)]
+    assert collapsed.onset().status == "onset"
+    assert 4 < collapsed.onset().d ** 2 < 12
+    whole = cell_of(gold, [0.5] * 8)  # the same gold by varied texts: it is highest at the end
+    assert whole.collapsed_from is None
+    assert whole.onset().status == "none_seen"
+    assert [rung.name for rung in cell_of(gold, varied, share=0.9).rungs] == ["r0"]
