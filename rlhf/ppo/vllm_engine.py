@@ -69,7 +69,8 @@ class Colocated:
         require_groups(self.size, processes.world_size)
         self.even, self.own_seed = self.size > 1, processes.rank // self.size
         device = processes.accelerator.device
-        self.on_cpu, self.on = device.type == "cpu", [] if device.index is None else [device.index]
+        self.on_cpu = device.type == "cpu"  # whose index, with several processes, is no GPU's
+        self.on = [] if self.on_cpu or device.index is None else [device.index]
         # The engine is to live in this process: its weights are set, and its random numbers seeded, from here.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 
 from rlhf import cli
@@ -19,7 +20,7 @@ from rlhf.ppo import vllm_server
 from rlhf.ppo.__main__ import parse_command
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.distributed import start
-from rlhf.ppo.engine_start import require_processes
+from rlhf.ppo.engine_start import require_whole_adapter
 from rlhf.ppo.vllm_engine import (
     LAUNCHERS,
     NEUTRAL,
@@ -105,8 +106,11 @@ def test_what_cannot_be_treated_is_one_line() -> None:
         require_named(gone)
     with pytest.raises(InputError, match="a divisor of the 3 processes"):
         require_groups(2, 3)
-    with pytest.raises(InputError, match="DeepSpeed"):
-        require_processes(SimpleNamespace(distributed_type="DEEPSPEED"))  # type: ignore[arg-type]
+    parted: Any = SimpleNamespace(distributed_type="DEEPSPEED")
+    require_whole_adapter(llama(), parted)
+    adapted = get_peft_model(llama(), LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+    with pytest.raises(InputError, match="an adapter under DeepSpeed"):
+        require_whole_adapter(adapted, parted)
 
 
 @pytest.mark.parametrize(
