@@ -55,11 +55,8 @@ def smaller(words: Sequence[str]) -> list[str]:
     return [*kept, *(word for pair in less.items() for word in pair)]
 
 
-@pytest.mark.long
-@pytest.mark.slow
-def test_sentiment_runs_as_the_page_has_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/cases/sentiment.md"""
-    for one in blocks("docs/cases/sentiment.md"):
+def run_page(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for one in blocks(page):
         if one.mark.startswith("file "):
             Path(one.mark.split()[1]).write_text(one.code, encoding="utf-8")
         for words in one.commands() if one.language == "bash" else []:
@@ -69,7 +66,25 @@ def test_sentiment_runs_as_the_page_has_it(folder: Path, monkeypatch: pytest.Mon
             else:
                 assert words[0] == "rlhf"
                 assert main(smaller(words[1:])) == 0, words
+
+
+@pytest.mark.long
+@pytest.mark.slow
+def test_sentiment_runs_as_the_page_has_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/cases/sentiment.md"""
+    run_page("docs/cases/sentiment.md", monkeypatch)
     for run in ("plain", "chat"):
         evaluation = json.loads(Path(f"runs/{run}_ppo/evaluation.json").read_text(encoding="utf-8"))
         assert "lexicon" in json.dumps(evaluation)
         assert Path(f"runs/{run}_ppo/report.html").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_full_stops_run_as_the_page_has_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/cases/full_stop.md"""
+    run_page("docs/cases/full_stop.md", monkeypatch)
+    for run in ("last_layer", "lora", "all"):
+        lines = Path(f"runs/{run}/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        assert json.loads(lines[-1])["kl_per_completion"] > 0
+    assert Path("runs/report.html").stat().st_size > 100_000
+    assert Path("runs/figures/proxy-along-kl.png").exists()
