@@ -124,17 +124,24 @@ ENGINES = {
 }
 
 
+REWARDS = (IDS == 3).sum(-1).double()[:, None] + torch.arange(len(IDS))[:, None] % 3
+
+
+def exact_gradient(policy: Any, kept: Tensor) -> Tensor:
+    """Of the loss -Σ p r over the completions that `kept` (N,) is 1 of."""
+    return gradient(-(log_probability(policy).exp()[:, None] * REWARDS * kept[:, None]).sum(), policy)
+
+
 def bias(policy: Any, logq: Tensor, mode: str, clip_max: float = 3.0) -> float:
     """|E_q[gradient of the update's loss] - the exact gradient| / |the exact gradient|, of rewards of my own."""
-    rewards = (IDS == 3).sum(-1).double()[:, None] + torch.arange(len(IDS))[:, None] % 3
-    exact = gradient(-(log_probability(policy).exp()[:, None] * rewards).sum(), policy)
+    exact = exact_gradient(policy, torch.ones(len(IDS)))
     x = policy(torch.cat([START, IDS[:, :-1]], 1)).logits.log_softmax(-1)
     logprobs = gathered(x, IDS)
     old = torch.where(MASK, logprobs.detach(), 0.0)
     weights = importance_weights(old, torch.where(MASK, logq, 0.0), MASK, mode, clip_max).used
     shares = torch.where(MASK, logq, 0.0).sum(-1).exp()[:, None]  # how often the engine writes each completion
     assert float(shares.sum()) == pytest.approx(1.0, abs=1e-6)
-    advantages = torch.where(MASK, rewards * shares, 0.0)
+    advantages = torch.where(MASK, REWARDS * shares, 0.0)
     found = gradient(clipped_loss(logprobs, old, advantages, MASK, 0.2, weights).loss, policy)
     return float((found - exact).norm() / exact.norm())
 
@@ -160,5 +167,9 @@ def test_what_an_engine_never_writes_no_weight_brings_back() -> None:
     policy, _ = two_models()
     logq = logprobs_of_engine(policy, Sampler(top_p=0.9))
     plain, token, whole = (bias(policy, logq, mode) for mode in ("none", "token_truncate", "sequence_truncate"))
-    print(f"top-p 0.9: {plain:.2e} without, {token:.2e} by token, {whole:.2e} of completions")
+    unwritten = torch.where(MASK, logq, 0.0).sum(-1).isneginf().double()
+    missing = exact_gradient(policy, unwritten).norm() / exact_gradient(policy, torch.ones(len(IDS))).norm()
+    print(f"top-p 0.9: {plain:.2e} without, {token:.2e} by token, {whole:.2e} of completions, {missing:.2e} is missing")
     assert min(plain, token, whole) > 0.3
+    # Right weights leave exactly what lies on completions that are never written: no weights of the others have it.
+    assert whole == pytest.approx(float(missing), rel=1e-6)
