@@ -83,7 +83,7 @@ def test_sentiment_runs_as_the_page_has_it(folder: Path, monkeypatch: pytest.Mon
 def test_full_stops_run_as_the_page_has_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/cases/full_stop.md"""
     run_page("docs/cases/full_stop.md", monkeypatch)
-    for run in ("last_layer", "lora", "all"):
+    for run in ("last_layer", "lora", "all", "bf16"):
         lines = Path(f"runs/{run}/metrics.jsonl").read_text(encoding="utf-8").splitlines()
         assert json.loads(lines[-1])["kl_per_completion"] > 0
     assert Path("runs/report.html").stat().st_size > 100_000
