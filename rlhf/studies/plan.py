@@ -131,7 +131,7 @@ def _reward(
 
 
 def require_labels(chosen: dict[str, Any], there: int) -> None:
-    """Raise InputError where so many labels, or such a share of wrong ones, cannot be."""
+    """Raise InputError where so many labels, such a share of wrong ones, or what is misread cannot be."""
     number, noise, parts = chosen["number"], chosen["noise"], 1 + chosen.get("part", 0)
     if not isinstance(number, int) or not 20 <= number <= there // parts:
         fix = "raise --num_samples or lower num_labels"
@@ -139,3 +139,8 @@ def require_labels(chosen: dict[str, Any], there: int) -> None:
         raise InputError("num_labels", got=number, expected=f"20 to {most}", fix=fix)
     if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise < 1:
         raise InputError("noise", got=noise, expected="0 to less than 1", fix="choose another value")
+    try:
+        re.compile(chosen.get("misread", ""))
+    except (re.error, TypeError) as error:
+        got = f"{chosen['misread']!r} ({error})"
+        raise InputError("misread", got=got, expected="a regular expression", fix="mend or quote it") from error

@@ -136,6 +136,8 @@ def test_the_time_left_is_of_the_study_s_own_seconds(options: dict[str, Any], tm
         ({"grid": ["noise=0", "noise=0.1"]}, "expected each name once"),
         ({"grid": ["noise=0,1.5"]}, "noise: got 1.5"),
         ({"grid": ["num_labels=2000"], "fixed": []}, "num_labels: got 2000; expected 20 to --num_samples, 100"),
+        ({"grid": ["misread=("]}, "misread: got '('"),
+        ({"grid": ["misread=7"]}, "misread: got 7"),
         ({"grid": ["ppo.beat=1"]}, "beat"),
         ({"grid": ["ppo.beta=-1"]}, "--beta: got -1"),
         ({"fixed": ["noise=0,1"], "grid": []}, "--fixed: got noise=0,1; expected one value"),
