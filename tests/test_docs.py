@@ -20,7 +20,7 @@ from tests.pages import ROOT, blocks, commands, pages, run
 # Pages whose code needs more than a folder with a demo's files in it; their tests are elsewhere.
 OWN = "tests/rlhf/ppo/test_own_model.py"
 ELSEWHERE = {"docs/labeling.md": "tests/labeling/test_docs.py", "docs/own_model.md": OWN, "docs/own_loop.md": OWN}
-ELSEWHERE |= {"docs/cases/sentiment.md": "tests/test_cases.py"}
+ELSEWHERE |= dict.fromkeys(("docs/cases/sentiment.md", "docs/cases/full_stop.md"), "tests/test_cases.py")
 ELSEWHERE |= {"docs/judge.md": "tests/rewards/judging/test_docs.py"}
 ELSEWHERE |= {f"docs/tutorials/{name}.md": "tests/test_tutorials.py" for name in ("command_line", "own_gpt")}
 WITH_CODE = [
