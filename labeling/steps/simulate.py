@@ -19,7 +19,7 @@ from rlhf.foundation.given_records import Samples, watched_samples
 from rlhf.foundation.held import place_of
 from rlhf.foundation.lazy import Chained, Lazy
 from rlhf.foundation.locks import sole_writer
-from rlhf.foundation.options import REQUIRED, Options, Several, check_ranges, option
+from rlhf.foundation.options import REQUIRED, Options, Several, check_pattern, check_ranges, option
 from rlhf.foundation.outputs import check_output
 from rlhf.foundation.progress import counted, reading
 from rlhf.foundation.records import LABELS, Comparison, Label, LabelName, Sample, write_records
@@ -76,8 +76,10 @@ class SimulateConfig(Options):
                 expected=f"1 or {len(names)}, one for each annotator",
                 fix="give one share for all or one for each",
             )
-        if self.misread is not None:
-            self._check_misread(self.misread)
+        check_pattern("--misread", self.misread)
+        if self.misread is not None and self.kind == "comparison":
+            got = f"{self.misread!r} of comparisons"
+            raise InputError("--misread", got=got, expected="judgements", fix="leave it out")
         for share in self.noise:
             if not 0.0 <= share <= 1.0:
                 raise InputError("--noise", got=share, expected="a share between 0 and 1", fix="for example 0.1")
@@ -88,15 +90,6 @@ class SimulateConfig(Options):
                 expected=f"0 to {len(names)}, the number of annotators",
                 fix="name more annotators or lower it",
             )
-
-    def _check_misread(self, pattern: str) -> None:
-        if self.kind == "comparison":
-            raise InputError("--misread", got=f"{pattern!r} of comparisons", expected="judgements", fix="leave it out")
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            got = f"{pattern!r} ({error})"
-            raise InputError("--misread", got=got, expected="a regular expression", fix="mend it") from error
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from rlhf.foundation.files import read_text
 from rlhf.foundation.locks import sole_writer
 from rlhf.foundation.long_texts import require_short
 from rlhf.foundation.memory import of_completions, require_memory
-from rlhf.foundation.options import Options, Several, option
+from rlhf.foundation.options import Options, Several, check_pattern, option
 from rlhf.foundation.outputs import check_own
 from rlhf.foundation.steps import step
 from rlhf.inspection.opened_run import OpenedRun, open_run
@@ -108,16 +107,7 @@ class EvaluateConfig(Options):
             value = getattr(self, name)
             if value is not None and value < low:
                 raise InputError(f"--{name}", got=value, expected=f"at least {low}", fix="choose another value")
-        if self.rewarded_words is not None:
-            try:
-                re.compile(self.rewarded_words)
-            except re.error as error:
-                raise InputError(
-                    "--rewarded_words",
-                    got=f"{self.rewarded_words} ({error})",
-                    expected="a regular expression",
-                    fix="mend it",
-                ) from error
+        check_pattern("--rewarded_words", self.rewarded_words)
         if not 0 < self.relative_error < 1:
             raise InputError(
                 "--relative_error", got=self.relative_error, expected="between 0 and 1", fix="choose another value"

@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -251,6 +252,15 @@ def check_ranges(config: object, ranges: list[tuple[str, float, float]]) -> None
                     expected=f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}",
                     fix="choose one in the range",
                 )
+
+
+def check_pattern(name: str, pattern: object) -> None:
+    """Raise InputError, about `name`, for what is no regular expression; None is none given."""
+    try:
+        re.compile(typing.cast(str, "" if pattern is None else pattern))
+    except (re.error, TypeError) as error:
+        got = f"{pattern!r} ({error})"
+        raise InputError(name, got=got, expected="a regular expression", fix="mend or quote it") from error
 
 
 def recipe_values(config: type[Any], name: str) -> dict[str, Any]:

@@ -22,7 +22,8 @@ DRAWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Degree:
-    """γ and its standard error by the bootstrap over samples, joint over rungs and both rewards."""
+    """γ and its standard error by the bootstrap over samples, joint over rungs and both rewards; the original's
+    standard deviations are taken as known."""
 
     value: float
     se: float

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from rlhf.foundation.errors import InputError
 from rlhf.foundation.steps import step
 from rlhf.planning.config import PlanConfig
 
@@ -105,23 +106,25 @@ def changes(config: PlanConfig) -> Iterator[dict[str, Any]]:
     again = {} if config.gradient_checkpointing else {"gradient_checkpointing": True}
     adapter = {} if config.use_peft or config.train_scope != "all" else {"use_peft": True}
     counts = [n for n in (2, 4, 8, 16, 32, 64) if n > config.num_processes and config.minibatch_size % n == 0]
-    counts = [] if config.load_in_4bit else counts
     cuts = [{"num_processes": n, "sharding": "fsdp2"} for n in counts]
-    if config.num_processes > 1 and config.sharding == "none" and not config.load_in_4bit:
+    if config.num_processes > 1 and config.sharding == "none":
         cuts.insert(0, {"sharding": "fsdp2"})
     steps: list[dict[str, Any]] = [smaller, again, {**smaller, **again}]
     steps += [{**smaller, **again, **one} for one in cuts]
     if adapter:
         steps += [adapter, {**adapter, **smaller, **again}, {**adapter, **smaller, **again, "dtype": "bfloat16"}]
-    if may_be_quantised(config):
+    if not config.load_in_4bit:
         steps.append({**adapter, **smaller, **again, "load_in_4bit": True})
     if adapter:
         steps += [{**adapter, **smaller, **again, "dtype": "bfloat16", **one} for one in cuts]
-    yield from (step for number, step in enumerate(steps) if step and step not in steps[:number])
+    new = (step for number, step in enumerate(steps) if step and step not in steps[:number])
+    yield from (step for step in new if _goes_with(config, step))
 
 
-def may_be_quantised(config: PlanConfig) -> bool:
-    """Whether --load_in_4bit may be put beside the options, with an adapter."""
-    free = config.dtype == "float32" and not config.use_vllm and config.sharding == "none" and not config.load_in_4bit
-    own_copy = config.critic == "separate" and config.critic_model_path is None
-    return free and config.train_scope == "all" and not own_copy
+def _goes_with(config: PlanConfig, change: dict[str, Any]) -> bool:
+    """Whether the options with the change are such as a run takes."""
+    try:
+        dataclasses.replace(config, **change)
+    except InputError:
+        return False
+    return True

@@ -13,6 +13,7 @@ from typing import Any
 from rewards.steps.reward_config import RewardConfig
 from rlhf.foundation.digests import file_digest, value_digest
 from rlhf.foundation.errors import InputError
+from rlhf.foundation.options import check_pattern
 from rlhf.foundation.recipes import read_config
 from rlhf.language_model.pretrain_config import PretrainConfig
 from rlhf.methods.config import OFFLINE, ONLY_OF, AlignConfig
@@ -139,8 +140,4 @@ def require_labels(chosen: dict[str, Any], there: int) -> None:
         raise InputError("num_labels", got=number, expected=f"20 to {most}", fix=fix)
     if isinstance(noise, bool) or not isinstance(noise, (int, float)) or not 0 <= noise < 1:
         raise InputError("noise", got=noise, expected="0 to less than 1", fix="choose another value")
-    try:
-        re.compile(chosen.get("misread", ""))
-    except (re.error, TypeError) as error:
-        got = f"{chosen['misread']!r} ({error})"
-        raise InputError("misread", got=got, expected="a regular expression", fix="mend or quote it") from error
+    check_pattern("misread", chosen.get("misread"))

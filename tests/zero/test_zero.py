@@ -12,12 +12,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 from rlhf.foundation.model_directory import load_causal_lm
 from tests.rlhf.ppo.conftest import without
 from tests.rlhf.ppo.test_processes import ROOT, launch
-from tests.rlhf.ppo.test_sharding import apart, tensors_of
+from tests.rlhf.ppo.test_sharding import require_same
 
 pytestmark = pytest.mark.deepspeed
 ROUNDING = 5e-6
@@ -51,24 +50,10 @@ def run(model: Path, output: Path, file: Path, processes: int, *words: str) -> N
         assert json.loads((output / "run.json").read_text())["distributed_type"] == "DEEPSPEED"
 
 
-def require_same(one: Path, two: Path) -> None:
-    for name in ("parameters", "optimizer"):
-        assert apart(tensors_of(one, name), tensors_of(two, name)) < ROUNDING
-    rows = [[json.loads(line) for line in (r / "metrics.jsonl").read_text().splitlines()] for r in (one, two)]
-    for key in ("kl_per_completion", "reward", "grad_norm"):
-        assert [row.get(key) for row in rows[1]] == pytest.approx([row.get(key) for row in rows[0]], abs=ROUNDING)
-    assert rows[0][-1]["kl_per_completion"] > 0
-    rungs = [sorted(path.name for path in (r / "checkpoints").iterdir()) for r in (one, two)]
-    assert rungs[0] == rungs[1]
-    for name in rungs[0]:
-        for written in (one / "checkpoints" / name).glob("*.safetensors"):
-            assert apart(load_file(written), load_file(two / "checkpoints" / name / written.name)) < ROUNDING
-
-
 def test_two_processes_are_one_run(model_directory: Path, tmp_path: Path, file: Path) -> None:
     for processes, name in ((1, "one"), (2, "two")):
         run(model_directory, tmp_path / name, file, processes, "--max_iterations", "4")
-    require_same(tmp_path / "one", tmp_path / "two")
+    require_same(tmp_path / "one", tmp_path / "two", ROUNDING)
     rung = max((tmp_path / "two" / "checkpoints").iterdir())
     assert load_causal_lm(str(rung)).num_parameters() == load_causal_lm(str(model_directory)).num_parameters()
 
@@ -79,7 +64,7 @@ def test_resuming_with_another_number_of_processes(model_directory: Path, tmp_pa
         output = tmp_path / f"{first}-{then}"
         run(model_directory, output, file, first, "--max_iterations", "2")
         run(model_directory, output, file, then, "--max_iterations", "4", "--resume")
-        require_same(tmp_path / "one", output)
+        require_same(tmp_path / "one", output, ROUNDING)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +81,7 @@ def test_resuming_with_another_number_of_processes(model_directory: Path, tmp_pa
 def test_adapters_scopes_critics_and_the_landing(model_directory: Path, tmp_path: Path, file: Path, words: str) -> None:
     for processes, name in ((1, "one"), (2, "two")):
         run(model_directory, tmp_path / name, file, processes, "--max_iterations", "3", *words.split())
-    require_same(tmp_path / "one", tmp_path / "two")
+    require_same(tmp_path / "one", tmp_path / "two", ROUNDING)
 
 
 # While a chunk is sampled the policy is whole on each process, at the reward and in between it lies in parts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shlex
@@ -17,6 +18,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from tests.conftest import need_real
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz .,\n!"
 
@@ -138,3 +141,9 @@ def launch_two(tmp_path: Path) -> Callable[..., Launched]:
         return Launched(done.returncode, done.stderr, time.time())
 
     return run
+
+
+@pytest.fixture
+def bitsandbytes() -> None:
+    """Skips a test, or under RLHF_REQUIRE_REAL=1 fails it, where the library is missing."""
+    need_real(importlib.util.find_spec("bitsandbytes") is not None, "bitsandbytes (the extra `4bit`)")
