@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -58,6 +59,9 @@ class StudyConfig(Options):
         for line in self.fixed:
             if len(factor(line, "--fixed").values) > 1:
                 raise InputError("--fixed", got=line, expected="one value", fix="give several in --grid")
+        if self.corpus != "embedded" and not Path(self.corpus).is_file():
+            expected = "embedded, or a UTF-8 text file"
+            raise InputError("--corpus", got=f"{self.corpus}, no such file", expected=expected, fix="check the path")
         names = [factor(line, "--grid").name for line in [*self.grid, *self.fixed]]
         if len(set(names)) < len(names):
             raise InputError("--grid", got=", ".join(names), expected="each name once", fix="join their values")

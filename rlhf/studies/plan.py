@@ -102,7 +102,7 @@ def _name(values: dict[str, Any], seed: int) -> str:
 def _model(config: StudyConfig, options: dict[str, Any]) -> Stage:
     given = {"corpus": config.corpus, "seed": config.model_seed, **options}
     resolved = PretrainConfig(**given, output_dir="-").recorded()
-    if Path(config.corpus).is_file():
+    if config.corpus != "embedded":
         resolved["corpus"] = file_digest(Path(config.corpus))
     return Stage("model", given, resolved)
 

@@ -141,6 +141,7 @@ def test_the_time_left_is_of_the_study_s_own_seconds(options: dict[str, Any], tm
         ({"grid": ["ppo.beat=1"]}, "beat"),
         ({"grid": ["ppo.beta=-1"]}, "--beta: got -1"),
         ({"fixed": ["noise=0,1"], "grid": []}, "--fixed: got noise=0,1; expected one value"),
+        ({"corpus": "./nope.txt"}, "--corpus: got ./nope.txt, no such file"),
         ({"seeds": [1, 1]}, "--seeds"),
         ({"jobs": 0}, "--jobs"),
         ({"group": ["seed"]}, "--group"),
