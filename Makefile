@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/rlhf demo
 
 test: install
-	$(BIN)/python -m pytest -m "not slow and not campaign"
+	$(BIN)/python -m pytest -m "not slow and not long and not campaign"
 
 # Two files at a time: much of the slow tests is waiting for servers and browsers.
 test-ci: install
