@@ -44,6 +44,17 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         return super().construct_scalar(node)
 
 
+# Without a dot or a sign YAML 1.1 takes 1e-4 for text; YAML 1.2 and everyone who writes it mean a number.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def plain_value(text: str) -> Any:
+    """One value as a YAML file would hold it. Raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
+
+
 def read_yaml(path: Path, place: str) -> dict[str, Any]:
     """The keys and values of a YAML file, {} of an empty one. Raises InputError naming `place`, and the line."""
     try:

@@ -11,6 +11,7 @@ import yaml
 
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.options import Options, Several, option
+from rlhf.foundation.yaml_files import plain_value
 
 # What a factor may be: of the labels, or the method, by these names, else STAGE.OPTION of `rlhf pretrain`, `reward`,
 # `ppo` or `align`.
@@ -92,7 +93,7 @@ def factor(line: str, where: str) -> Factor:
         expected = f"NAME=VALUE,VALUE with a name of {', '.join(OF_LABELS)}, {stages}"
         raise InputError(where, got=line, expected=expected, fix="check the name")
     try:
-        read = [yaml.safe_load(value) for value in values.split(",")]
+        read = [plain_value(value) for value in values.split(",")]
     except yaml.YAMLError as error:
         raise InputError(where, got=line, expected="plain values", fix="check the commas and quotes") from error
     if len(set(map(repr, read))) < len(read) or any(isinstance(value, (list, dict)) or value is None for value in read):

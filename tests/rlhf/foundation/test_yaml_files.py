@@ -35,9 +35,12 @@ def test_what_could_mean_something_else_is_refused(tmp_path: Path, text: str, me
 
 
 def test_ordinary_values_are_read(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("n: 10\nrate: 1.0e-4\nzero: 0\nname: '010'\nlist: [1, 2]\nnone:\nhost: a:30\n")
+    (tmp_path / "a.yaml").write_text(
+        "n: 10\nrate: 1.0e-4\nbare: 5e-4\nhash: 1e5a\nzero: 0\nname: '010'\nlist: [1, 2]\nnone:\nhost: a:30\n"
+    )
     assert read_yaml(tmp_path / "a.yaml", "a") == {
-        "n": 10, "rate": 1e-4, "zero": 0, "name": "010", "list": [1, 2], "none": None, "host": "a:30",
+        "n": 10, "rate": 1e-4, "bare": 5e-4, "hash": "1e5a", "zero": 0, "name": "010",
+        "list": [1, 2], "none": None, "host": "a:30",
     }  # fmt: skip
     (tmp_path / "empty.yaml").write_text("")
     assert read_yaml(tmp_path / "empty.yaml", "a") == {}

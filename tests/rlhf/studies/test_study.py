@@ -66,6 +66,14 @@ def test_what_raters_misread_is_a_factor(options: dict[str, Any]) -> None:
     assert without[0] not in {stage.place for stage in labels}
 
 
+def test_a_number_of_a_grid_is_one_however_it_is_written(options: dict[str, Any]) -> None:
+    options = {**options, "grid": ["ppo.learning_rate=5e-4,1.5e-3"], "seeds": [0]}
+    cells = [stage for stage in plan(StudyConfig(**options)) if stage.kind == "cell"]
+    assert [cell.options["learning_rate"] for cell in cells] == [5e-4, 1.5e-3]
+    with pytest.raises(InputError, match="plain values"):
+        plan(StudyConfig(**{**options, "grid": ["ppo.max_iterations=010,20"]}))  # YAML 1.1 reads 8
+
+
 def test_a_finished_study_does_nothing_and_a_changed_option_only_its_own(
     options: dict[str, Any], done: list[str]
 ) -> None:
