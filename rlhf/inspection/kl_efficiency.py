@@ -15,23 +15,23 @@ from rlhf.inspection.scoring import PROXY
 
 @dataclass(frozen=True, slots=True)
 class KLShare:
-    """At `kl` nats: the proxy's gain of a run over the original, the frontier's, and their ratio, with errors."""
+    """At `kl` nats: the proxy's gain of a run over the original, the frontier's, and their ratio, with standard errors.
+
+    Both gains are over the mean of the original's samples that the frontier is made of: its error moves run and
+    frontier alike, and hardly moves a share near 1.
+    """
 
     kl: float
     gain: float
     gain_se: float
     frontier: float
     frontier_se: float
+    share_se: float
 
     @property
     def share(self) -> float:
         """Of the frontier's gain; 1 is the best that any policy can do."""
         return self.gain / self.frontier
-
-    @property
-    def share_se(self) -> float:
-        """Standard error by the delta method, as if run and frontier were independent."""
-        return math.hypot(self.gain_se, self.share * self.frontier_se) / abs(self.frontier)
 
     def text(self) -> str:
         """`57 ± 3 % at 2 nats`."""
@@ -46,8 +46,7 @@ def kl_shares(evaluation: Evaluation) -> list[KLShare]:
 
 
 def _share(evaluation: Evaluation, point: GibbsPoint) -> KLShare | None:
-    """Between two rungs the run is interpolated along √KL; the error is of the paired difference to the original, and
-    of the rungs' KL."""
+    """Between two rungs the run is interpolated along √KL; the error is of its mean reward and of the rungs' KL."""
     rungs = [rung for rung in evaluation.rungs if rung.proxy is not None]
     roots = [rung.sqrt_kl for rung in rungs]
     root = math.sqrt(point.kl)
@@ -55,15 +54,22 @@ def _share(evaluation: Evaluation, point: GibbsPoint) -> KLShare | None:
         return None
     upper = next(i for i in range(1, len(roots)) if roots[i] >= root)
     along = (root - roots[upper - 1]) / (roots[upper] - roots[upper - 1])
-    scores = score_matrix([evaluation.scores[rung.name][PROXY] for rung in rungs])
-    between = (1 - along) * scores[upper - 1] + along * scores[upper] - scores[0]
+    scores = score_matrix([evaluation.scores[rung.name][PROXY] for rung in rungs[upper - 1 : upper + 1]])
+    between = (1 - along) * scores[0] + along * scores[1]
     between = between[np.isfinite(between)]
     if between.size < 2:
         return None
-    slope = (np.nanmean(scores[upper]) - np.nanmean(scores[upper - 1])) / (rungs[upper].kl - rungs[upper - 1].kl)
+    slope = (np.nanmean(scores[1]) - np.nanmean(scores[0])) / (rungs[upper].kl - rungs[upper - 1].kl)
     of_kl = slope * ((1 - along) * (rungs[upper - 1].kl_se or 0.0) + along * (rungs[upper].kl_se or 0.0))
-    error = math.hypot(float(between.std(ddof=1)) / math.sqrt(between.size), float(of_kl))
-    return KLShare(point.kl, float(between.mean()), error, point.gain, point.gain_se)
+    of_run = float(between.var(ddof=1)) / between.size + float(of_kl) ** 2
+    of_original = evaluation.best_of_n[0].proxy_se ** 2  # n = 1: the mean of the samples behind the frontier
+    gain = float(between.mean()) - (point.proxy - point.gain)
+    share = gain / point.gain
+    # Cov(-original, frontier - original), from the three variances that are known
+    together = (of_original + point.gain_se**2 - point.proxy_se**2) / 2
+    of_gains = max(0.0, of_original + (share * point.gain_se) ** 2 - 2 * share * together)
+    error = math.sqrt(of_run + of_gains) / abs(point.gain)
+    return KLShare(point.kl, gain, math.sqrt(of_run + of_original), point.gain, point.gain_se, error)
 
 
 def statement(evaluation: Evaluation) -> str | None:
