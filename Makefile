@@ -24,7 +24,7 @@ test: install
 test-ci: install
 	$(BIN)/python -m pytest -m "not campaign and not long" -n 2 --dist loadfile
 
-test-all: install
+test-all: install label-studio
 	$(BIN)/python -m pytest -m "not campaign" -n 2 --dist loadfile
 
 # A live vLLM on this machine's CPU, in an environment of its own (Python 3.11; its transformers is another version).

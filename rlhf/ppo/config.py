@@ -36,6 +36,7 @@ class PPOConfig(Options):
         "vf_coef": "critic",
         "cliprange_value": "critic",
         "kl_horizon": "kl_target",
+        "guard_action": "guard",
         "overlong_penalty_factor": "overlong_buffer_length",
         "bnb_4bit_quant_type": "load_in_4bit",
         "vllm_mode": "use_vllm",
@@ -175,6 +176,16 @@ class PPOConfig(Options):
     max_iterations: int = option(200, help="iterations at most")
     kl_budget: float = option(
         10.0, help="stop at this KL(policy || original), nats per completion, within 2 %; the last update is shortened"
+    )
+    guard: str | None = option(
+        None,
+        help="name of a reward function, such as one of weight 0, that is watched at every rung: where it has turned "
+        "down along the ladder (beyond noise) the run does what --guard_action says",
+    )
+    guard_action: str = option(
+        "halt",
+        help="end the run, its ladder whole, or double --beta (from at least 0.02)",
+        choices=["halt", "raise_beta"],
     )
     clip_ratio_low: float = option(0.01, help="clip fraction below which the iteration batch doubles")
     clip_ratio_high: float = option(0.20, help="clip fraction above which the learning rate halves")

@@ -17,6 +17,7 @@ from torch import nn
 from rlhf.foundation.causal_lm import shape_of
 from rlhf.ppo import state
 from rlhf.ppo.controller import ClipFractionController
+from rlhf.ppo.guard import Guard
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.landing import Landing
 from rlhf.ppo.zero import ZeroOptimizer
@@ -36,13 +37,14 @@ class StateKeeper:
         controller: ClipFractionController,
         kl_controller: KLController,
         landing: Landing,
+        guard: Guard,
         *,
         writes: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """`directory` holds the states; `clock` tells seconds; one that does not write helps to gather a cut model."""
         self.directory, self.learner, self.optimizer = directory, learner, optimizer
-        self.controller, self.kl_controller, self.landing = controller, kl_controller, landing
+        self.controller, self.kl_controller, self.landing, self.guard = controller, kl_controller, landing, guard
         self._clock, self.writes = clock, writes
         trained = (p for p in learner.parameters() if p.requires_grad)
         self.size = 3 * sum(shape_of(p).numel() * p.element_size() for p in trained)  # bytes, with Adam's two moments
@@ -57,7 +59,7 @@ class StateKeeper:
         """Write what goes on with `iteration`; `values` are the trainer's own, as JSON has them."""
         started = self._clock()
         kept = {**values, "controller": self.controller.state(), "beta": self.kl_controller.beta}
-        kept["landing"] = self.landing.state()
+        kept |= {"landing": self.landing.state(), "guard": self.guard.state()}
         tensors = {**state.optimizer_tensors(self.learner, self.optimizer), **self.landing.tensors()}
         parameters = state.trained_parameters(self.learner)
         if self.writes:
@@ -72,3 +74,4 @@ class StateKeeper:
         self.controller.restore(saved.values["controller"])
         self.kl_controller.beta = saved.values["beta"]
         self.landing.restore(saved.values.get("landing"), saved.optimizer)
+        self.guard.restore(saved.values)

@@ -37,6 +37,7 @@ from rlhf.ppo.controller import ClipFractionController
 from rlhf.ppo.doctor import Doctor
 from rlhf.ppo.engine_start import start_engine
 from rlhf.ppo.former_names import AnswersToFormerNames
+from rlhf.ppo.guard import Guard
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.landing import Landing, Move, way_of
 from rlhf.ppo.learner import load_learner
@@ -108,8 +109,8 @@ class PPOTrainer(AnswersToFormerNames):
         self.worker = RolloutWorker(*pair, args, self.rewards, processes=self.processes, critic=valued, shared=shared)
         if args.use_vllm:
             self.processes.all_do(self._start_vllm, "starting vLLM")
-        first = [beginning_token(self.tokenizer)] * 4
-        self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=self.processes.is_main)
+        first, speaks = [beginning_token(self.tokenizer)] * 4, self.processes.is_main
+        self.doctor = Doctor(self.model, self.ref_model, first, args, speaks=speaks)
         adam = optimizer_of(critic.parameter_groups(self.learner, self.model), args)
         module = chosen.ChosenTokens(self.learner, args, shared, self.ref_model)
         self.train_model, self.optimizer = self.processes.prepared(module, adam, self.ref_model, args.max_grad_norm)
@@ -117,12 +118,12 @@ class PPOTrainer(AnswersToFormerNames):
         self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
         self.run = RunDirectory(args.output_dir)
         self.landing = Landing(args.kl_budget)
-        of_run = (self.learner, self.optimizer, self.controller, self.kl_controller, self.landing)
+        of_run = (self.learner, self.optimizer, self.controller, self.kl_controller, self.landing, self.guard)
         self.keeper = StateKeeper(self.run.state, *of_run, writes=self.processes.is_main)
         self.ladder = Ladder(self.run.ladder, step=args.ladder_step, budget=args.kl_budget)
         self.checkpoints = Checkpoints(self.to_save.model, self.tokenizer, args.save_dtype)
         self.normalization, self._begun = reward_constants, False
-        wanted = self.processes.is_main and (callbacks or args.report_to)
+        wanted = speaks and (callbacks or args.report_to)
         self.tracking = Tracking(callbacks, args, self.model, self.tokenizer) if wanted else None
         self.iteration = self.completions_seen = self.optimizer_steps = 0
         self.stop_reason: str | None = None
@@ -131,6 +132,7 @@ class PPOTrainer(AnswersToFormerNames):
         """Rewards and prompts, tried on each other before a model is loaded. Raises InputError."""
         self.reward_funcs, self.reward_log = rewards, RewardLog(self.args.max_iterations)
         self.rewards = Rewards.of(rewards, self.args, self.reward_log.extras())
+        self.guard = Guard.of(self.args, self.rewards.names)
         self.train_rows, self.eval_rows = as_both_rows(train_dataset, eval_dataset)
         self.rewards.values(*specimens(self.train_rows, self.eval_rows))
 
@@ -271,11 +273,11 @@ class PPOTrainer(AnswersToFormerNames):
         name = self.ladder.name_for(target, float(evaluation.kl.mean()))
         require_scores(evaluation.scored, f"the evaluation samples of rung {name}")
         rung = rungs.describe(name, target, evaluation, **self._counters())
+        self.stop_reason = self.stop_reason or self.guard.read(rung, evaluation, self.kl_controller)
         self.to_save.renew()
         self.processes.begin(f"saving rung {name}", alone=True)
         if not self.processes.is_main:
-            self.ladder.rungs.append(rung)
-            return
+            return self.ladder.rungs.append(rung)
         samples = rungs.keep(self.run, self.ladder, self.checkpoints, rung, evaluation, self.args.seed)
         if self.tracking:
             self.tracking.rung(name, self.iteration, samples, self.logged_aside)
@@ -355,8 +357,6 @@ class PPOTrainer(AnswersToFormerNames):
             self.run.finish("finished", self.stop_reason)
         self.processes.wait()
 
-    # -- small parts -----------------------------------------------------------------------------------------------
-
     def _counters(self) -> dict[str, int]:
         seen, steps = self.completions_seen, self.optimizer_steps
         return {"iteration": self.iteration, "completions_seen": seen, "optimizer_steps": steps}
@@ -377,7 +377,7 @@ class PPOTrainer(AnswersToFormerNames):
         warming_up = self.optimizer_steps < self.args.warmup_steps or critic.alone(self.args, self.iteration)
         whole = statistics if move is None else None  # a shortened update says nothing of the batch and the rate
         decision = self.controller.read(whole.outside_mean, warming_up=warming_up) if whole else None
-        line = {
+        numbers = {
             **self._counters(),
             **iteration_statistics(rollout, aims, self.normalization, self.rewards, statistics, self.args),
             **self.reward_log.means(self.processes),
@@ -386,12 +386,12 @@ class PPOTrainer(AnswersToFormerNames):
             "learning_rate": self.optimizer.param_groups[0]["lr"] if statistics else None,
             "controller": decision.to_json() if decision else None,
             "kl_landing": move._asdict() if move else None,
+            "guard": self.guard.told(),
             "doctor": self.doctor.report(self.iteration, statistics and statistics.ratio_first_update_max_dev),
             "step_too_large": divergence.step_too_large(rollout, self.ladder, self.iteration, self.args, move),
             "accepted_changes": self.run.accepted_at(self.iteration),
         }
-        line = finite_or_null(line)
-        self.reward_log.state.log_history.append(line)
+        self.reward_log.state.log_history.append(line := finite_or_null(numbers))
         if self.processes.is_main:
             self.run.append_metrics(line)
             divergence.tell(line)
