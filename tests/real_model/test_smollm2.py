@@ -87,18 +87,9 @@ def test_the_kl_in_bf16_is_that_of_float64(smollm2: str) -> None:
     assert trial.kl(done, *pair, trial.config(bf16=True)) == pytest.approx(exact, rel=0.02)
 
 
-@pytest.mark.parametrize("setting", ["last layer", "gradient checkpointing"])
-def test_the_plan_of_memory_is_what_a_run_takes(smollm2: str, setting: str) -> None:
-    found = plan_benchmark.compare(smollm2, setting)
-    assert abs(found["error"]) < 0.15, found
-
-
-def test_checkpointing_makes_the_update_smaller(smollm2: str) -> None:
-    update = {
-        name: plan_benchmark.compare(smollm2, name)["phases"]["update"]["measured_gib"]
-        for name in ("all weights", "gradient checkpointing")
-    }
-    assert update["gradient checkpointing"] < 0.95 * update["all weights"]
+def test_the_plan_of_memory_is_what_a_run_takes(smollm2: str) -> None:
+    found = {name: plan_benchmark.compare(smollm2, name) for name in ("last layer", "gradient checkpointing")}
+    assert all(abs(one["error"]) < 0.15 for one in found.values()), found
 
 
 def test_from_its_own_samples_to_a_reward_and_a_policy(smollm2: str, tmp_path: Path) -> None:
@@ -106,7 +97,7 @@ def test_from_its_own_samples_to_a_reward_and_a_policy(smollm2: str, tmp_path: P
     samples, labels, prompts = tmp_path / "samples.jsonl", tmp_path / "labels.jsonl", tmp_path / "prompts.jsonl"
     prompts.write_text(json.dumps({"prompt": CHAT}) + "\n", encoding="utf-8")
     told = rlhf.sample(
-        smollm2, prompts=str(prompts), num_samples=64, max_new_tokens=16, output_path=str(samples), quiet=True
+        smollm2, prompts=str(prompts), num_return_sequences=64, max_new_tokens=16, output_path=str(samples), quiet=True
     )
     assert len(told) == 64
     simulate(samples=str(samples), output=str(labels), gold="lexicon", noise=[0.0], quiet=True)
