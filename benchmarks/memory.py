@@ -53,13 +53,14 @@ def stored_bytes(batch: int) -> int:
 def bound_bytes(batch: int, vocabulary: int) -> int:
     """What a run whose vocabulary leaves room for one row at a time may add to the memory before it, bytes.
 
-    Ten copies of the parameters, which are almost all embedding (the reference, gradients, Adam's two moments, and the
-    state and a rung while they are saved); the larger of eight copies of a generation step's logits and eight of one
-    row's logits while it is scored or updated; what the rollout stores; 64 MiB for everything else.
+    Eleven copies of the parameters, which are almost all embedding (the reference, gradients, Adam's two moments, the
+    weights before an update that may have to be taken back, and the state and a rung while they are saved); the larger
+    of eight copies of a generation step's logits and eight of one row's logits while it is scored or updated; what the
+    rollout stores; 64 MiB for everything else.
     """
     parameters = 4 * vocabulary * WIDTH
     logits = 8 * 4 * vocabulary * max(batch, LENGTH)
-    return 10 * parameters + logits + stored_bytes(batch) + 64 * 2**20
+    return 11 * parameters + logits + stored_bytes(batch) + 64 * 2**20
 
 
 def train(batch: int, iterations: int, directory: Path, vocabulary: int) -> list[int]:
