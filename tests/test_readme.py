@@ -58,7 +58,7 @@ def test_every_recipe_is_a_mapping() -> None:
         assert isinstance(yaml.safe_load((RECIPES / f"{name}.yaml").read_text()), dict)
 
 
-@pytest.mark.parametrize("name", ["demo", "chapter7", "full_stop", "gpt2_full_stop"])
+@pytest.mark.parametrize("name", ["demo", "chapter7", "full_stop", "gpt2_full_stop", "frontier"])
 def test_ppo_recipes_parse(name: str, tmp_path: Path) -> None:
     from rlhf.commands.command_line import parse
     from rlhf.ppo.finetune import PPOCommandConfig
@@ -69,7 +69,7 @@ def test_ppo_recipes_parse(name: str, tmp_path: Path) -> None:
     if "full_stop" not in name:
         required += ["--reward_func", "full_stop"]
     config = parse(PPOCommandConfig, ["--config", name, *required], prog="rlhf ppo", description="")
-    assert config.kl_budget == 10.0
+    assert config.kl_budget == (4.2 if name == "frontier" else 10.0)
 
 
 def test_exported_names_can_be_imported() -> None:
