@@ -16,6 +16,7 @@ from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.ppo import state_keeper
 from rlhf.ppo.controller import ClipFractionController
+from rlhf.ppo.guard import Guard
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.landing import Landing
 from rlhf.ppo.state_keeper import MOST, StateKeeper
@@ -37,7 +38,7 @@ class Clock:
 def keeper(tmp_path: Path, clock: Clock, width: int) -> StateKeeper:
     learner = nn.Linear(width, 1, bias=False)
     args = PPOConfig(output_dir="-")
-    kl = (KLController(args.beta, args.kl_target, args.kl_horizon), Landing(args.kl_budget))
+    kl = (KLController(args.beta, args.kl_target, args.kl_horizon), Landing(args.kl_budget), Guard.of(args, []))
     controllers = (ClipFractionController.of(args), *kl)
     return StateKeeper(tmp_path, learner, torch.optim.AdamW(learner.parameters()), *controllers, clock=clock)
 
