@@ -110,4 +110,4 @@ def test_from_its_own_samples_to_a_reward_and_a_policy(smollm2: str, tmp_path: P
     first, *_, last = lines(tmp_path / "run")
     assert first["kl_per_completion"] == 0
     assert last["kl_per_completion"] > 0
-    assert -20 < first["reward_mean"] < 0  # log P(positive), nats
+    assert -20 < first["reward"] < 0  # log P(positive), nats
