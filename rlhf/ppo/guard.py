@@ -10,13 +10,14 @@ is optimised, such as the mistakes of the same raters, it cannot see.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from rlhf.foundation.errors import InputError
+from rlhf.inspection.estimates import score_matrix
 from rlhf.inspection.overoptimisation import Course, find_onset
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.kl_control import KLController
@@ -33,7 +34,9 @@ class Guard:
     name: str | None
     place: int | None
     action: str  # "halt" or "raise_beta"
-    courses: list[dict[str, Any]] = field(default_factory=list)  # of each rung: name, √KL, both rewards of each sample
+    courses: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # of each rung, as a state keeps it: name, √KL, both rewards
     said: dict[str, Any] | None = None  # of the rung that was saved last in this iteration
 
     @classmethod
@@ -52,43 +55,31 @@ class Guard:
         """Take note of a rung; raises `beta` where asked to. Returns why the run halts, None where it goes on."""
         if self.place is None or evaluation.reward_values is None:
             return None
-        watched, paid = evaluation.reward_values[self.place].tolist(), evaluation.rewards.tolist()
-        rungs = {"name": rung.name, "d": math.sqrt(max(rung.kl_per_completion, 0.0)), "watched": watched, "paid": paid}
-        self.courses = sorted([*self.courses, rungs], key=lambda course: float(course["d"]))
-        found = find_onset(
-            str(self.name), [c["name"] for c in self.courses], [self._course("watched")], self._course("paid")
+        scores = {"watched": evaluation.reward_values[self.place], "paid": evaluation.rewards}
+        of_rung = {of: [x if math.isfinite(x) else None for x in values.tolist()] for of, values in scores.items()}
+        root = math.sqrt(max(rung.kl_per_completion, 0.0))
+        self.courses = sorted(
+            [*self.courses, {"of": self.name, "name": rung.name, "d": root, **of_rung}], key=lambda one: float(one["d"])
         )
+        names = [course["name"] for course in self.courses]
+        found = find_onset(str(self.name), names, [self._course("watched")], self._course("paid"))
         self.said = {"status": found.status, "kl": found.d**2, "fall": found.fall, "fall_se": found.fall_se}
         if found.status != "onset":
             return None
-        last_good = f"the rung nearest to it is {found.rung}"
         if self.action == "halt":
-            return f"guard: {found.statement()} {last_good[0].upper()}{last_good[1:]}"
+            return f"guard: {found.statement()} The rung nearest to it is {found.rung}"
         beta.beta = max(2 * beta.beta, LEAST_BETA)
         self.said["beta"] = beta.beta
         return None
 
     def _course(self, of: str) -> Course:
-        scores = [[math.nan if x is None else x for x in rung[of]] for rung in self.courses]
-        return Course(np.array([rung["d"] for rung in self.courses]), np.array(scores, dtype=np.float64))
+        return Course(np.array([rung["d"] for rung in self.courses]), score_matrix([rung[of] for rung in self.courses]))
+
+    def restore(self, courses: Sequence[dict[str, Any]]) -> None:
+        """Go on from what a state has; a run may go on with another guard, or none, which begins anew."""
+        self.courses = [rung for rung in courses if rung["of"] == self.name]
 
     def told(self) -> dict[str, Any] | None:
         """What the iteration's line says of it, once."""
         said, self.said = self.said, None
         return said
-
-    # -- what a resumed run needs ----------------------------------------------------------------------------------
-
-    def state(self) -> list[dict[str, Any]]:
-        """The courses as JSON can hold them: NaN is null."""
-        return [
-            {**rung, **{of: [x if math.isfinite(x) else None for x in rung[of]] for of in ("watched", "paid")}}
-            for rung in self.courses
-        ]
-
-    def restore(self, values: Mapping[str, Any]) -> None:
-        """Continue from `state()`; a state of an earlier version has none."""
-        self.courses = [
-            {**rung, **{of: [math.nan if x is None else x for x in rung[of]] for of in ("watched", "paid")}}
-            for rung in values.get("guard") or []
-        ]

@@ -59,7 +59,7 @@ class StateKeeper:
         """Write what goes on with `iteration`; `values` are the trainer's own, as JSON has them."""
         started = self._clock()
         kept = {**values, "controller": self.controller.state(), "beta": self.kl_controller.beta}
-        kept |= {"landing": self.landing.state(), "guard": self.guard.state()}
+        kept |= {"landing": self.landing.state(), "guard": self.guard.courses}
         tensors = {**state.optimizer_tensors(self.learner, self.optimizer), **self.landing.tensors()}
         parameters = state.trained_parameters(self.learner)
         if self.writes:
@@ -74,4 +74,4 @@ class StateKeeper:
         self.controller.restore(saved.values["controller"])
         self.kl_controller.beta = saved.values["beta"]
         self.landing.restore(saved.values.get("landing"), saved.optimizer)
-        self.guard.restore(saved.values)
+        self.guard.restore(saved.values.get("guard", []))

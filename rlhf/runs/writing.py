@@ -24,9 +24,9 @@ from rlhf.runs.provenance import changed_since, told
 # Options that may differ when a run is continued.
 FREE_ON_RESUME = {"resume", "overwrite", "quiet", "output_dir", "max_iterations", "kl_budget", "use_cpu", "report_to"}
 FREE_ON_RESUME |= {"accept_changes", "straggler_timeout", "vllm_server_base_url", "vllm_server_timeout"}
-FREE_ON_RESUME |= {"vllm_group_port", "vllm_gpu_memory_utilization"}
+FREE_ON_RESUME |= {"vllm_group_port", "vllm_gpu_memory_utilization", "guard", "guard_action"}
 # Those of them that decide what the run does.
-SESSION_OPTIONS = {"max_iterations", "kl_budget", "use_cpu"}
+SESSION_OPTIONS = {"max_iterations", "kl_budget", "use_cpu", "guard", "guard_action"}
 
 
 class RunDirectory:

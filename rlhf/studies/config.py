@@ -94,7 +94,7 @@ def factor(line: str, where: str) -> Factor:
         raise InputError(where, got=line, expected=expected, fix="check the name")
     try:
         read = [plain_value(value) for value in values.split(",")]
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none, a number of thousands of digits
         raise InputError(where, got=line, expected="plain values", fix="check the commas and quotes") from error
     if len(set(map(repr, read))) < len(read) or any(isinstance(value, (list, dict)) or value is None for value in read):
         raise InputError(where, got=line, expected="different plain values", fix="give each value once")

@@ -66,6 +66,23 @@ def test_a_run_cut_in_half_halts_at_the_same_rung(build_model: Any, tokenizer: A
     assert cut == whole
 
 
+def test_a_halted_run_goes_on_without_a_guard_as_one_that_never_had_it(
+    build_model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    free, facts = train(build_model(), tokenizer, tmp_path / "free", guard=None)
+    halted, _ = train(build_model(), tokenizer, tmp_path / "run")
+    assert len(halted) < len(free)
+    gone_on, again = train(build_model(), tokenizer, tmp_path / "run", guard=None, resume=True)
+    assert again["stop_reason"] == facts["stop_reason"]
+    assert [{**line, "guard": None} for line in gone_on] == free
+    other, _ = train(build_model(), tokenizer, tmp_path / "run", guard="full_stop", resume=True, max_iterations=16)
+    said = [line["guard"] for line in other[len(free) - 1 :] if line["guard"]]
+    assert {one["status"] for one in said} <= {
+        "too_few_rungs",
+        "none_seen",
+    }  # nothing of a_few's course is taken for its
+
+
 def test_beta_doubles_at_every_rung_beyond_the_turn(build_model: Any, tokenizer: Any, tmp_path: Path) -> None:
     lines, facts = train(build_model(), tokenizer, tmp_path / "run", guard_action="raise_beta")
     assert not facts["stop_reason"].startswith("guard")
@@ -105,17 +122,21 @@ def test_chance_seldom_halts_a_run_and_a_fall_does() -> None:
     assert halted["fallen"] >= 39, halted
 
 
-def test_what_is_missing_is_left_out_and_survives_a_state() -> None:
-    first = guard()
-    along(first, KLController(0.0, None, 1), [0.0, 1.0], 0)
-    first.courses[0]["watched"][3] = math.nan
-    again = guard()
-    again.restore({"guard": json.loads(json.dumps(first.state()))})
-    assert math.isnan(again.courses[0]["watched"].pop(3))
-    first.courses[0]["watched"].pop(3)
-    assert again.courses == first.courses
-    again.restore({})  # of a version before
-    assert again.courses == []
+def test_what_has_no_score_is_left_out_and_a_state_can_hold_it() -> None:
+    holed, whole = guard(), guard()
+    rewards = torch.arange(128, dtype=torch.float64)
+    for number in range(5):
+        scores = torch.stack([rewards, -(((number - 2) * rewards) ** 2)])
+        rung: Any = SimpleNamespace(name=f"kl-{number}", kl_per_completion=float(number))
+        for one, values in ((whole, scores), (holed, torch.where(torch.arange(128) == 3, math.nan, scores))):
+            rollout: Any = SimpleNamespace(reward_values=values, rewards=rewards)
+            one.read(rung, rollout, KLController(0.0, None, 1))
+    assert [course["watched"][3] for course in holed.courses] == [None] * 5
+    assert json.loads(json.dumps(holed.courses, allow_nan=False)) == holed.courses
+    assert holed.said is not None
+    assert whole.said is not None
+    assert holed.said["status"] == whole.said["status"]
+    assert math.isfinite(holed.said["fall"])
 
 
 def test_a_guard_that_is_no_reward_is_refused(build_model: Any, tokenizer: Any, tmp_path: Path) -> None:

@@ -70,8 +70,9 @@ def test_a_number_of_a_grid_is_one_however_it_is_written(options: dict[str, Any]
     options = {**options, "grid": ["ppo.learning_rate=5e-4,1.5e-3"], "seeds": [0]}
     cells = [stage for stage in plan(StudyConfig(**options)) if stage.kind == "cell"]
     assert [cell.options["learning_rate"] for cell in cells] == [5e-4, 1.5e-3]
-    with pytest.raises(InputError, match="plain values"):
-        plan(StudyConfig(**{**options, "grid": ["ppo.max_iterations=010,20"]}))  # YAML 1.1 reads 8
+    for line in ("ppo.max_iterations=010,20", "noise=2026-99-99"):  # 8 by YAML 1.1; a date that is none
+        with pytest.raises(InputError, match="plain values"):
+            plan(StudyConfig(**{**options, "grid": [line]}))
 
 
 def test_a_finished_study_does_nothing_and_a_changed_option_only_its_own(
