@@ -205,7 +205,7 @@ class RunDirectory:
         iteration: int, resolved: Mapping[str, Any], facts: Mapping[str, Any], host: Mapping[str, Any]
     ) -> dict[str, Any]:
         """What one process (or launch of several) made the iterations from `iteration` on with."""
-        options = {key: resolved[key] for key in sorted(SESSION_OPTIONS)}
+        options = {key: resolved[key] for key in sorted(SESSION_OPTIONS & resolved.keys())}  # `align` has no guard
         processes = {key: facts.get(key) for key in ("world_size", "distributed_type")}
         return {"iteration": iteration, "options": options, **processes, **host}
 
