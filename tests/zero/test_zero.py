@@ -16,7 +16,7 @@ import pytest
 from rlhf.foundation.model_directory import load_causal_lm
 from tests.rlhf.ppo.conftest import without
 from tests.rlhf.ppo.test_processes import ROOT, launch
-from tests.rlhf.ppo.test_sharding import require_same
+from tests.rlhf.ppo.test_sharding import MOMENTS, kill_and_go_on, require_same
 
 pytestmark = pytest.mark.deepspeed
 ROUNDING = 5e-6
@@ -65,6 +65,14 @@ def test_resuming_with_another_number_of_processes(model_directory: Path, tmp_pa
         run(model_directory, output, file, first, "--max_iterations", "2")
         run(model_directory, output, file, then, "--max_iterations", "4", "--resume")
         require_same(tmp_path / "one", output, ROUNDING)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_rank_ends_the_other_and_the_run_goes_on(
+    model_directory: Path, tmp_path: Path, file: Path, moment: str
+) -> None:
+    kill_and_go_on(tmp_path, file, [*OPTIONS, "--model_name_or_path", str(model_directory)], *MOMENTS[moment])
+    require_same(tmp_path / "whole", tmp_path / "killed", ROUNDING)
 
 
 @pytest.mark.parametrize(

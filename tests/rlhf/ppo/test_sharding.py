@@ -129,60 +129,69 @@ def slow(prompts, completions, completion_ids, **kwargs):
 """
 
 
+# When which of two ranks is killed: what appears in the folder then, by SLOW_REWARD or of the run, and the rank.
+MOMENTS = {
+    "sampling": ("killed/state/000002", "1"),
+    "the writer while it saves": ("killed/state/.*.tmp", "0"),
+    "scoring": ("at-1-*", "1"),
+    "update": ("in-update-1-*", "1"),
+    "the writer in its update": ("in-update-0-*", "0"),
+}
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("file", "within"),
     [("accelerate_fsdp2.yaml", 1e-9), ("accelerate_config.yaml", 0.0)],
     ids=["cut in two", "data parallelism"],
 )
-@pytest.mark.parametrize(
-    ("moment", "rank"),
-    [
-        ("killed/state/000002", "1"),
-        ("killed/state/.*.tmp", "0"),
-        ("at-1-*", "1"),
-        ("in-update-1-*", "1"),
-        ("in-update-0-*", "0"),
-    ],
-    ids=["sampling", "the writer while it saves", "scoring", "update", "the writer in its update"],
-)
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_rank_ends_the_other_and_the_run_goes_on(
-    model_directory: Path, tmp_path: Path, moment: str, rank: str, file: str, within: float
+    model_directory: Path, tmp_path: Path, moment: str, file: str, within: float
 ) -> None:
-    (tmp_path / "slow.py").write_text(SLOW_REWARD)
-    words = [*OPTIONS, "--max_completion_length", "12", "--quiet"]
-    words += ["--model_name_or_path", str(model_directory), "--reward_func", f"{tmp_path / 'slow.py'}:slow"]
+    words = [*OPTIONS, "--model_name_or_path", str(model_directory)]
+    kill_and_go_on(tmp_path, ROOT / file, words, *MOMENTS[moment])
+    require_same(tmp_path / "whole", tmp_path / "killed", within)
+
+
+def kill_and_go_on(folder: Path, file: Path, options: list[str], moment: str, rank: str) -> None:
+    """Kill one of two ranks as the moment appears in the folder; leaves `killed`, gone on with, and `whole` to compare.
+
+    The other rank must end within a minute, with one line that names the dead one.
+    """
+    (folder / "slow.py").write_text(SLOW_REWARD)
+    words = [*options, "--max_completion_length", "12", "--quiet", "--reward_func", f"{folder / 'slow.py'}:slow"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
-    start = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / file)]
+    start = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file)]
     start += ["--num_processes", "2", "--main_process_port", "0", "-m", "rlhf.ppo", *words]
 
     def command(output: str, iterations: int, *more: str) -> list[str]:
-        return [*start, "--output_dir", str(tmp_path / output), "--max_iterations", str(iterations), *more]
+        return [*start, "--output_dir", str(folder / output), "--max_iterations", str(iterations), *more]
 
-    with (tmp_path / "said").open("w") as said:
-        launched = subprocess.Popen(command("killed", 300), cwd=tmp_path, env=environment, stderr=said)
+    with (folder / "said").open("w") as said:
+        launched = subprocess.Popen(command("killed", 300), cwd=folder, env=environment, stderr=said)
         deadline = time.monotonic() + 120
-        while not (tmp_path / "killed" / "state" / "000002").exists() and time.monotonic() < deadline:
+        while not (folder / "killed" / "state" / "000002").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        for path in [*tmp_path.glob("at-*"), *tmp_path.glob("in-update-*")]:
+        for path in [*folder.glob("at-*"), *folder.glob("in-update-*")]:
             path.unlink(missing_ok=True)
-        while not any(tmp_path.glob(moment)) and time.monotonic() < deadline:
+        while not (come := any(folder.glob(moment))) and time.monotonic() < deadline:
             time.sleep(0.001)
+        assert come
         ranks = [p for p in psutil.Process(launched.pid).children(recursive=True) if "rlhf.ppo" in p.cmdline()]
         victim = next(p for p in ranks if p.environ().get("RANK") == rank)
         victim.send_signal(signal.SIGKILL)
         killed = time.monotonic()
         assert launched.wait(60) != 0
         assert time.monotonic() - killed < 60
-    lines = [line for line in (tmp_path / "said").read_text().splitlines() if "got the end of rank" in line]
+    lines = [line for line in (folder / "said").read_text().splitlines() if "got the end of rank" in line]
     assert len(lines) == 1
     assert f"got the end of rank {rank}" in lines[0]
     assert "--resume" in lines[0]
-    reached = int(max((tmp_path / "killed" / "state").glob("[0-9]*")).name)
+    reached = int(max((folder / "killed" / "state").glob("[0-9]*")).name)
     for output, more in (("killed", ["--resume"]), ("whole", [])):
-        done = subprocess.run(command(output, reached + 1, *more), cwd=tmp_path, env=environment, capture_output=True)
+        done = subprocess.run(command(output, reached + 1, *more), cwd=folder, env=environment, capture_output=True)
         assert done.returncode == 0, done.stderr.decode()
-    require_same(tmp_path / "whole", tmp_path / "killed", within)
 
 
 def test_all_take_equally_many_steps() -> None:
