@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from work import LEARNING_RATE, PROMPT, Meter, characters, from_command_line
+from work import LEARNING_RATE, PROMPT, Meter, characters, from_command_line, train_only
 
 CLIP, BETA = 0.2, 0.04
 
@@ -41,7 +41,8 @@ def main() -> None:
     work = from_command_line()
     tokenizer = AutoTokenizer.from_pretrained(work.model)
     policy, original = (AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32).eval() for _ in "po")
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=LEARNING_RATE, fused=True)
+    train_only(policy, work.train_scope)
+    optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=LEARNING_RATE, fused=True)
     prompt = torch.tensor([tokenizer(PROMPT).input_ids] * work.completions)
     meter = Meter()
     for _ in range(work.iterations):

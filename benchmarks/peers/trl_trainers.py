@@ -9,8 +9,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from laps import Laps
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
-from work import LEARNING_RATE, Work, characters, from_command_line, one_prompt
+from work import LEARNING_RATE, Work, characters, from_command_line, one_prompt, train_only
 
 BETA = {"grpo": 0.04, "grpo_no_kl": 0.0, "rloo": 0.05}
 
@@ -43,10 +44,13 @@ def main() -> None:
     torch.set_num_threads(1)
     work = from_command_line()
     trainer_class, config_class = (RLOOTrainer, RLOOConfig) if work.contender == "rloo" else (GRPOTrainer, GRPOConfig)
+    model = AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.float32)
+    train_only(model, work.train_scope)
     trainer = trainer_class(
-        model=work.model,
+        model=model,
         reward_funcs=characters,
-        args=config_class(**arguments(work), model_init_kwargs={"dtype": torch.float32}),
+        args=config_class(**arguments(work)),
+        processing_class=AutoTokenizer.from_pretrained(work.model),
         train_dataset=one_prompt(work.completions * work.iterations),
         callbacks=[Laps(work.steps)],
     )

@@ -86,6 +86,14 @@ class Meter:
         self.start()
 
 
+def train_only(model: Any, scope: str) -> None:
+    """Freeze what is not trained: the toolkit's own choice, so that all train the same."""
+    if scope == "last_layer":
+        from rlhf.ppo.policy import train_last_layer_only
+
+        train_last_layer_only(model)
+
+
 def one_prompt(rows: int) -> Any:
     """A datasets.Dataset of as many rows of the one prompt."""
     from datasets import Dataset

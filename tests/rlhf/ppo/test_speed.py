@@ -28,5 +28,5 @@ def measured(output: Path, *, rounds: int) -> dict[str, Any]:
     command = [sys.executable, str(ROOT / "benchmarks" / "speed.py"), "--contenders", "ours", "plain_loop", *sizes]
     done = subprocess.run([*command, "--output", str(output)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+    result: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))["1M"]
     return result
