@@ -4,7 +4,7 @@
         [--contenders ours grpo rloo trl_ppo] [--trl_ppo_python PYTHON] [--output benchmarks/quality.json]
 
 The task `full_stop` pays full stops after the packaged recipe's prompt, `sentiment` the demo's reward model after none.
-Model and reward model are the demo's, made once in the directory. `ours` is the recipe `full_stop` or `demo`; the others
+Model and reward model are the demo's, made once in the directory. `ours` is the recipe `full_stop` or `demo`; others
 take the rate and the batch of the recipe `demo_align`, and none was tuned here. Every KL is ours, exact on fresh
 samples, of peers every eight steps; what that costs counts for nobody. Between measurements all figures are linear in
 sqrt(KL). Told are means ± standard errors over seeds, of those that got there.
