@@ -85,6 +85,7 @@ def done(place: Place, task: str, contender: str, seed: int, python: str) -> lis
         timed.write_text("".join(f"{line}\n" for line in out.stdout.splitlines() if line.startswith('{"iteration"')))
         print(f"{task}, {contender}, seed {seed}: done", flush=True)
     seconds = {line["iteration"]: line["cpu_seconds"] for line in map(json.loads, timed.read_text().splitlines())}
+    seconds.setdefault(0, 0.0)  # the original, which nothing was spent on
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [line | {"cpu_seconds": seconds[line["iteration"]]} for line in lines if line["iteration"] in seconds]
 
