@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -102,12 +103,21 @@ def _outcomes(root: Path, stages: Sequence[Stage], jobs: int) -> Iterator[Outcom
 
 
 def _prepare() -> None:
-    """A worker has one thread, as every worker beside it; its output goes nowhere, the parent tells."""
+    """A worker has one thread, as every worker beside it, and ends with its parent, however that ends: who gives the
+    command again would find its cell in use."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["OMP_WAIT_POLICY"] = "passive"
     import torch
 
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def attempt(root: Path, stage: Stage) -> Outcome:

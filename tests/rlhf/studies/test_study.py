@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from rlhf.foundation.errors import InputError
@@ -129,6 +133,39 @@ def test_an_interrupted_cell_leaves_the_others(
     done.clear()
     run(options)
     assert done == ["cell"] * 5
+
+
+AT_WORK = """
+import multiprocessing, os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from rlhf.studies.running import _prepare
+
+def work(folder):
+    open(f"{folder}/{os.getpid()}", "w").close()
+    time.sleep(120)
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), initializer=_prepare) as pool:
+        list(pool.map(work, [sys.argv[1]] * 2))
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "study.py").write_text(AT_WORK)
+    study = subprocess.Popen([sys.executable, str(tmp_path / "study.py"), str(tmp_path / "workers")])
+    deadline = time.monotonic() + 60
+    while len(workers := list((tmp_path / "workers").iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    at_work = [psutil.Process(int(worker.name)) for worker in workers]
+    study.kill()
+    study.wait()
+    _, alive = psutil.wait_procs(at_work, timeout=20)
+    for process in alive:
+        process.kill()
+    assert len(at_work) == 2
+    assert not alive
 
 
 def test_the_time_left_is_of_the_study_s_own_seconds(options: dict[str, Any], tmp_path: Path) -> None:
