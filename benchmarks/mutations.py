@@ -70,16 +70,17 @@ EQUATIONS = [
         "constant_advantages", "mask dropped", "torch.where(mask, advantages[:, None], 0.0)",
         "advantages[:, None].expand(mask.shape)",
     ),
-    Fault("whiten", "not centred in the spread", "(advantages - mean) ** 2", "advantages**2"),
+    Fault("standard_deviation", "not centred", "(x - masked_mean(x, mask)) ** 2", "x**2"),
     Fault("whiten", "mean over padding", "mean = masked_mean(advantages, mask)", "mean = advantages.mean()"),
     Fault("whiten", "divided by no spread", "centred / std if std > 0 else centred", "centred / std"),
     Fault("clipped_loss", "ratio upside down", "logprobs - old_logprobs", "old_logprobs - logprobs"),
     Fault("clipped_loss", "max for min", "torch.minimum", "torch.maximum"),
     Fault("clipped_loss", "sign flipped", "loss = -masked_sum", "loss = masked_sum"),
     Fault(
-        "clipped_loss", "mask dropped", "masked_sum(torch.minimum(unclipped, clipped), mask)",
-        "torch.minimum(unclipped, clipped).sum()",
+        "clipped_loss", "mask dropped", "masked_sum(gains if weights is None else weights * gains, mask)",
+        "(gains if weights is None else weights * gains).sum()",
     ),
+    Fault("clipped_loss", "importance weights forgotten", "gains if weights is None else weights * gains", "gains"),
     Fault("clipped_loss", "mean for sum", "loss = -masked_sum", "loss = -masked_mean"),
     Fault("clipped_loss", "clipped above only", "clamp(1 - epsilon, 1 + epsilon)", "clamp(max=1 + epsilon)"),
     Fault("clipped_loss", "clipped below only", "clamp(1 - epsilon, 1 + epsilon)", "clamp(min=1 - epsilon)"),
@@ -176,17 +177,21 @@ class Outcome:
             self.failed = report.nodeid.split("/")[-1]
 
 
+def both(function: Any, fault: Fault) -> tuple[str, str]:
+    """The function's source, and with the fault. Raises ValueError when the piece is not there."""
+    source = inspect.getsource(function)
+    place = source.rindex('"""') if '"""' in source else 0  # formulas in the docstring stay
+    body = source[:place] + source[place:].replace(fault.right, fault.wrong)
+    if body == source:
+        raise ValueError(f"{fault.function}: {fault.right!r} is not in its source; bring the list of faults up to date")
+    return source, body
+
+
 @contextlib.contextmanager
 def planted(module: ModuleType, fault: Fault) -> Iterator[None]:
     """The function with the fault in it. Raises ValueError when the piece is not there."""
     function = inspect.unwrap(attrgetter(fault.function)(module))
-    source = inspect.getsource(function)
-    if fault.right not in source:
-        raise ValueError(f"{fault.function}: {fault.right!r} is not in its source; bring the list of faults up to date")
-    place = source.rindex('"""') if '"""' in source else 0  # formulas in the docstring stay
-    body = source[:place] + source[place:].replace(fault.right, fault.wrong)
-    if body == source:
-        raise ValueError(f"{fault.function}: {fault.right!r} stands in its docstring only")
+    source, body = both(function, fault)
     names = dict(vars(module))
     exec(compile(inspect.getsource(module).replace(source, body), str(module.__file__), "exec"), names)
     healthy, faulty = function.__code__, inspect.unwrap(attrgetter(fault.function)(SimpleNamespace(**names))).__code__

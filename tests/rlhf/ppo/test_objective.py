@@ -123,6 +123,15 @@ def test_clipped_loss_by_hand() -> None:
     assert logprobs.grad.flatten().tolist() == pytest.approx([0.0, -1.0, 0.0, 1.1, 0.0, 0.0], abs=TOLERANCE)
 
 
+def test_importance_weights_multiply_what_is_gained_and_nothing_else() -> None:
+    ratios = torch.tensor([[1.5, 0.5, 7.0], [1.1, 7.0, 7.0]])
+    advantages = torch.tensor([[2.0, 2.0, 5.0], [-1.0, 5.0, 5.0]])
+    weights = torch.tensor([[0.5, 2.0, 9.0], [3.0, 9.0, 9.0]])
+    got = clipped_loss(ratios.log(), torch.zeros(2, 3), advantages, MASK, 0.2, weights)
+    assert got.loss.item() == pytest.approx(-(0.5 * 2.4 + 2.0 * 1.0 - 3.0 * 1.1), abs=TOLERANCE)
+    assert (got.outside.item(), got.binding.item()) == (2, 1)
+
+
 def test_clipped_loss_below_the_range_with_a_negative_advantage_binds() -> None:
     one = torch.ones(1, 1, dtype=torch.bool)
     got = clipped_loss(torch.tensor([[0.5]]).log(), torch.zeros(1, 1), torch.tensor([[-1.0]]), one, 0.2)
