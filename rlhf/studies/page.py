@@ -47,7 +47,7 @@ def _by_factor(name: str, groups: Sequence[Group], bands: Sequence[Any]) -> Char
         figure.add_scatter(x=band.d, y=band.mean, mode="lines", line=line, name=group.name)
     titled(figure, ROOT_KL, "gold")
     note = f"a line a group, coloured by {name}, dashed by the other factors; bands: 95 % {BAND}"
-    return Chart(f"by-{name}", f"Gold along √KL by {name}", note, figure, by_iteration=False, quantity="gold")
+    return Chart(f"by-{name}", f"Gold along √KL by {name}", note, figure, by_iteration=False)
 
 
 def _others(name: str, group: Group) -> str:
@@ -97,7 +97,7 @@ def _gold_of(group: Group, band: Any) -> Chart:
     _each(figure, group, group.courses())
     titled(figure, ROOT_KL, "gold")
     note = f"thin: each cell; band: 95 % {BAND}"
-    return Chart(f"gold-{group.name}", f"Gold: {group.name}", note, figure, by_iteration=False, quantity="gold")
+    return Chart(f"gold-{group.name}", f"Gold: {group.name}", note, figure, by_iteration=False)
 
 
 def _proxies_of(group: Group) -> Chart:
@@ -105,7 +105,7 @@ def _proxies_of(group: Group) -> Chart:
     _each(figure, group, group.courses(PROXY))
     titled(figure, ROOT_KL, "proxy")
     note = "each cell by its own reward model, whose scale no other has"
-    return Chart(f"proxy-{group.name}", f"Proxies: {group.name}", note, figure, by_iteration=False, quantity="proxy")
+    return Chart(f"proxy-{group.name}", f"Proxies: {group.name}", note, figure, by_iteration=False)
 
 
 def _each(figure: go.Figure, group: Group, courses: Sequence[Course]) -> None:

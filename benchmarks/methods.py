@@ -1,0 +1,94 @@
+"""Methods of a study side by side: gold at 1, 4 and 10 nats, and the share of the frontier's proxy at 2 and 4.
+
+    rlhf study --grid method=ppo,ppo_critic,dpo,kto,grpo,rloo,rejection,sft --seeds 0 1 2 3 4 --output_dir STUDY
+    python benchmarks/methods.py STUDY
+
+Gold of a cell lies between its rungs, linear in sqrt(KL). Told are means ± standard errors over seeds, of seeds whose
+ladder goes so far (within 3 %), and how many did; shares are a mean of each seed's. Completions are those that a cell
+drew or read up to its last rung.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from rlhf import environment
+
+environment.prepare()
+
+from rlhf.inspection.evaluation import read_evaluation
+from rlhf.inspection.kl_efficiency import kl_shares
+
+NATS, SHARES_AT = (1.0, 4.0, 10.0), (2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Of one run: its ladder's KL and gold, its shares of the frontier by nats, completions, nats at the end."""
+
+    roots: list[float]
+    gold: list[float]
+    shares: dict[float, float]
+    completions: int
+
+    def gold_at(self, nats: float) -> float | None:
+        """None beyond the ladder."""
+        if self.roots[-1] ** 2 < 0.97 * nats:
+            return None
+        return float(np.interp(math.sqrt(nats), self.roots, self.gold))
+
+
+def read(study: Path) -> dict[str, list[Cell]]:
+    """Cells by method, in the order of the study's table."""
+    rungs = pandas.read_csv(study / "rungs.csv", dtype={"method": str})
+    found: dict[str, list[Cell]] = defaultdict(list)
+    for (method, name), own in rungs.groupby(["method", "cell"], sort=False):
+        [place] = (study / "cells").glob(f"{name}.*")
+        shares = {one.kl: one.share for one in kl_shares(read_evaluation(place / "evaluation.json"))}
+        last = json.loads((place / "ladder.json").read_text(encoding="utf-8"))["rungs"][-1]
+        own = own.sort_values("kl")
+        found[method].append(Cell(list(own["sqrt_kl"]), list(own["gold"]), shares, last["completions_seen"]))
+    return found
+
+
+def told(values: Sequence[float | None], form: str = ".3f", unit: str = "") -> str:
+    """Mean ± standard error, and of how many if not of all."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return "-"
+    error = f" ± {statistics.stdev(there) / math.sqrt(len(there)):{form}}" if len(there) > 1 else ""
+    few = "" if len(there) == len(values) else f" ({len(there)} of {len(values)})"
+    return f"{statistics.mean(there):{form}}{error}{unit}{few}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    given = parser.parse_args()
+    heads = [f"gold at {n:g}" for n in NATS] + [f"frontier's share at {n:g}" for n in SHARES_AT]
+    print(f"| method | seeds | {' | '.join(heads)} | completions | last rung, nats |")
+    print("|" + "---|" * (len(heads) + 4))
+    for method, cells in sorted(read(given.study).items(), key=lambda item: -(item[1][0].gold_at(4.0) or -1.0)):
+        row = [told([cell.gold_at(n) for cell in cells]) for n in NATS]
+        row += [
+            told([100 * s if (s := cell.shares.get(n)) else None for cell in cells], ".0f", " %") for n in SHARES_AT
+        ]
+        ends = [cell.roots[-1] ** 2 for cell in cells]
+        counts = [cell.completions for cell in cells]
+        row += [f"{min(counts):,} to {max(counts):,}", f"{min(ends):.1f} to {max(ends):.1f}"]
+        print(f"| {method} | {len(cells)} | {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()
