@@ -1,8 +1,9 @@
-"""Can a run know, without gold, that gold is about to stop rising? From the finished cells of a study with --watch.
+"""Can a run know, without gold, that gold is about to stop rising? From the finished cells of studies.
 
-    .venv/bin/python benchmarks/early_warning.py STUDY_DIRECTORY [--false_at_most 0.05]
+    .venv/bin/python benchmarks/early_warning.py STUDY_DIRECTORY ... [--false_at_most 0.05]
 
-Signals are what metrics.jsonl has at every iteration. A detector is a signal and a threshold: it warns at the first
+Signals are what metrics.jsonl has at every iteration (of a second reward, with --watch, where a cell has one), and the
+share of held-out labels that its reward model had wrong. A detector is a signal and a threshold: it warns at the first
 iteration at which the signal passes it, and never before 1 nat. Of each cell:
 
 - a warning is *false* where a later rung's gold is higher than that of the rung before the warning, by more than two
@@ -21,16 +22,19 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from rlhf.foundation.proportion import wilson
 from rlhf.inspection.evaluation import Evaluation, read_evaluation
 
+Floats = NDArray[np.float64]
 EARLIEST = 1.0  # nats
 WINDOW = 1.0  # of √KL, over which slopes are taken
 LITTLE = 0.1  # of all that gold gained: less is no rise
@@ -44,8 +48,9 @@ class Cell:
     seed: int
     lines: list[dict[str, Any]]
     evaluation: Evaluation
+    held_out_error: float | None = None  # share of labels
 
-    @property
+    @cached_property
     def onset(self) -> float | None:
         """Nats; None where gold does not fall."""
         found = self.evaluation.onsets[self.evaluation.golds[0]]
@@ -53,16 +58,21 @@ class Cell:
 
     def rises_after(self, kl: float) -> bool:
         """Whether gold is higher, beyond two errors, at some rung after `kl` nats than at the last one before."""
+        return self._rises[max(i for i, rung in enumerate(self.evaluation.rungs) if rung.kl <= kl)]
+
+    @cached_property
+    def _rises(self) -> list[bool]:
+        """After each rung."""
         gold, rungs = self.evaluation.golds[0], self.evaluation.rungs
-        here = max(i for i, rung in enumerate(rungs) if rung.kl <= kl)
-        scores = [np.array(self.evaluation.scores[rung.name][gold], dtype=float) for rung in rungs[here:]]
-        means = [float(np.mean(self.evaluation.scores[rung.name][gold])) for rung in rungs]
+        scores = [np.array(self.evaluation.scores[rung.name][gold], dtype=float) for rung in rungs]
+        means = [float(one.mean()) for one in scores]
         matters = LITTLE * (max(means) - means[0])
-        for later in scores[1:]:
-            gained = later - scores[0]
-            if gained.mean() > max(2 * gained.std(ddof=1) / math.sqrt(gained.size), matters):
-                return True
-        return False
+        return [any(_more(scores[here], later, matters) for later in scores[here + 1 :]) for here in range(len(rungs))]
+
+
+def _more(here: Floats, later: Floats, matters: float) -> bool:
+    gained = later - here
+    return bool(gained.mean() > max(2 * gained.std(ddof=1) / math.sqrt(gained.size), matters))
 
 
 def trailing_slope(cell: Cell, key: str) -> list[float]:
@@ -106,6 +116,7 @@ def raw(key: str) -> Callable[[Cell], list[float]]:
 
 
 # By name: the signal, which warns where it falls below a threshold.
+OF_THE_WATCHED = "watched"
 SIGNALS: dict[str, Callable[[Cell], list[float]]] = {
     "watched reward's slope over the trained one's": share_of_proxys_slope,
     "watched reward's slope": lambda cell: trailing_slope(cell, trained_and_watched(cell)[1]),
@@ -121,6 +132,9 @@ SIGNALS: dict[str, Callable[[Cell], list[float]]] = {
         for line in cell.lines
     ],
     "KL alone": lambda cell: [-line["kl_per_completion"] for line in cell.lines],
+    "KL times the reward model's held-out error": lambda cell: [
+        -line["kl_per_completion"] * (cell.held_out_error or math.nan) for line in cell.lines
+    ],
 }
 
 
@@ -139,6 +153,11 @@ def outcome(cell: Cell, at: float | None) -> tuple[bool, bool]:
     if cell.rises_after(at):
         return True, False
     return False, cell.onset is not None and at <= cell.onset - 1
+
+
+def timely_at_all(cell: Cell) -> bool:
+    """Whether a warning at some iteration would be both: what an oracle could do, which knows all of gold."""
+    return any(outcome(cell, kl)[1] for line in cell.lines if (kl := line["kl_per_completion"]) >= EARLIEST)
 
 
 def best_threshold(cells: Sequence[Cell], values: Sequence[Sequence[float]], false_at_most: float) -> float:
@@ -166,15 +185,26 @@ def held_out(
     return found
 
 
-def read_cells(study: Path) -> list[Cell]:
-    """The finished ones that watched a second reward."""
+def read_cells(studies: Sequence[Path]) -> list[Cell]:
+    """The finished ones."""
     cells = []
-    for path in sorted(study.glob("cells/*/evaluation.json")):
+    for path in (path for study in studies for path in sorted(study.glob("cells/*/evaluation.json"))):
         run = json.loads((path.parent / "run.json").read_text(encoding="utf-8"))
         lines = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        if any(key.endswith("-2/mean") for key in lines[0]):
-            cells.append(Cell(run["resolved"]["seed"], lines, read_evaluation(path)))
+        cells.append(Cell(run["resolved"]["seed"], lines, read_evaluation(path), held_out_error(run)))
     return cells
+
+
+def held_out_error(run: dict[str, Any]) -> float | None:
+    """Of the reward model that the run was paid by."""
+    report = json.loads((Path(run["resolved"]["reward_model_path"][0]) / "reward_model.json").read_text("utf-8"))
+    accuracy = (report.get("held_out") or {}).get("accuracy") or {}
+    return 1 - accuracy["share"] if "share" in accuracy else None
+
+
+def knows(cell: Cell, signal: str) -> bool:
+    """Whether the cell has what the signal is read from."""
+    return not signal.startswith(OF_THE_WATCHED) or any(key.endswith("-2/mean") for key in cell.lines[0])
 
 
 def share(count: int, total: int) -> str:
@@ -188,14 +218,18 @@ def share(count: int, total: int) -> str:
 def main() -> None:
     """Print a row a signal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
+    parser.add_argument("studies", type=Path, nargs="+")
     parser.add_argument("--false_at_most", type=float, default=0.05)
     options = parser.parse_args()
-    cells = read_cells(options.study)
-    onsets = [cell for cell in cells if cell.onset is not None]
-    print(f"{len(cells)} cells, {len({cell.seed for cell in cells})} seeds, {len(onsets)} with an onset")
+    every = read_cells(options.studies)
+    with_onset = sum(cell.onset is not None for cell in every)
+    print(f"{len(every)} cells, {len({cell.seed for cell in every})} seeds, {with_onset} with an onset")
+    possible = sum(timely_at_all(cell) for cell in every)
+    print(f"a warning that is timely and not false exists in {share(possible, with_onset)} of them")
     print("| signal | timely, of cells with an onset | false, of all cells |\n|---|---|---|")
     for name, signal in SIGNALS.items():
+        cells = [cell for cell in every if knows(cell, name)]
+        onsets = [cell for cell in cells if cell.onset is not None]
         found = held_out(cells, signal, options.false_at_most)
         timely, false = sum(t for _, t in found), sum(f for f, _ in found)
         print(f"| {name} | {share(timely, len(onsets))} | {share(false, len(cells))} |")
