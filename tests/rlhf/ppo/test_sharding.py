@@ -117,12 +117,12 @@ def test_in_bf16_the_first_kl_is_0_and_the_first_ratio_1(model_directory: Path, 
 SLOW_REWARD = """
 import os, time
 from rlhf.ppo import update
-clip = update.clip_grad_norm
-def slow_clip(*given):
+take = update.take_step
+def slow_step(*given):
     open(f"in-update-{os.environ.get('RANK', '0')}-{time.time()}", "w").close()
     time.sleep(0.02)
-    return clip(*given)
-update.clip_grad_norm = slow_clip
+    return take(*given)
+update.take_step = slow_step
 def slow(prompts, completions, completion_ids, **kwargs):
     open(f"at-{os.environ.get('RANK', '0')}-{time.time()}", "w").close()
     return [float(c.count(".")) for c in completions]
