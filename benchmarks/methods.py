@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from rlhf import environment
 
 environment.prepare()
 
-from rlhf.inspection.evaluation import read_evaluation
+from rlhf.inspection.evaluation import Evaluation, read_evaluation
 from rlhf.inspection.kl_efficiency import kl_shares
 
 NATS, SHARES_AT = (1.0, 4.0, 10.0), (2.0, 4.0)
@@ -53,12 +54,23 @@ def read(study: Path) -> dict[str, list[Cell]]:
     rungs = pandas.read_csv(study / "rungs.csv", dtype={"method": str})
     found: dict[str, list[Cell]] = defaultdict(list)
     for (method, name), own in rungs.groupby(["method", "cell"], sort=False):
-        [place] = (study / "cells").glob(f"{name}.*")
-        shares = {one.kl: one.share for one in kl_shares(read_evaluation(place / "evaluation.json"))}
-        last = json.loads((place / "ladder.json").read_text(encoding="utf-8"))["rungs"][-1]
         own = own.sort_values("kl")
+        place, evaluation = of_the_table(study, name, list(own["kl"]))
+        shares = {one.kl: one.share for one in kl_shares(evaluation)}
+        last = json.loads((place / "ladder.json").read_text(encoding="utf-8"))["rungs"][-1]
         found[method].append(Cell(list(own["sqrt_kl"]), list(own["gold"]), shares, last["completions_seen"]))
     return found
+
+
+def of_the_table(study: Path, name: str, kls: list[float]) -> tuple[Path, Evaluation]:
+    """The cell's directory and evaluation: of those by its name (another grid's options make another) the one whose
+    rungs the table has."""
+    for place in (study / "cells").glob(f"{name}.*"):
+        evaluation = read_evaluation(place / "evaluation.json")
+        found = sorted(rung.kl for rung in evaluation.rungs)
+        if len(found) == len(kls) and np.allclose(found, kls):
+            return place, evaluation
+    sys.exit(f"{study}: no cell {name} with the rungs of rungs.csv")
 
 
 def told(values: Sequence[float | None], form: str = ".3f", unit: str = "") -> str:
