@@ -3,9 +3,10 @@
     rlhf study --grid method=ppo,ppo_critic,dpo,kto,grpo,rloo,rejection,sft --seeds 0 1 2 3 4 --output_dir STUDY
     python benchmarks/methods.py STUDY
 
-Gold of a cell lies between its rungs, linear in sqrt(KL). Told are means ± standard errors over seeds, of seeds whose
-ladder goes so far (within 3 %), and how many did; shares are a mean of each seed's. Completions are those that a cell
-drew or read up to its last rung.
+Gold of a cell lies between its rungs in the order of their KL, linear in sqrt(KL); what stands at the end of training
+is told beside it, since a method may stay at one KL and gain. Told are means ± standard errors over seeds, of seeds
+whose ladder goes so far (within 3 %), and how many did; shares are a mean of each seed's. Completions are those that a
+cell drew or read up to its last rung.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ NATS, SHARES_AT = (1.0, 4.0, 10.0), (2.0, 4.0)
 
 @dataclass(frozen=True)
 class Cell:
-    """Of one run: its ladder's KL and gold, its shares of the frontier by nats, completions, nats at the end."""
+    """Of one run: its ladder's KL and gold, shares of the frontier by nats; completions, nats and gold at the end."""
 
     roots: list[float]
     gold: list[float]
     shares: dict[float, float]
     completions: int
+    end: tuple[float, float]
 
     def gold_at(self, nats: float) -> float | None:
         """None beyond the ladder."""
@@ -57,8 +59,11 @@ def read(study: Path) -> dict[str, list[Cell]]:
         own = own.sort_values("kl")
         place, evaluation = of_the_table(study, name, list(own["kl"]))
         shares = {one.kl: one.share for one in kl_shares(evaluation)}
-        last = json.loads((place / "ladder.json").read_text(encoding="utf-8"))["rungs"][-1]
-        found[method].append(Cell(list(own["sqrt_kl"]), list(own["gold"]), shares, last["completions_seen"]))
+        ladder = json.loads((place / "ladder.json").read_text(encoding="utf-8"))["rungs"]
+        last = max(ladder, key=lambda rung: rung["iteration"])
+        end = own[own["rung"] == last["name"]].iloc[0]
+        ends = float(end["kl"]), float(end["gold"])
+        found[method].append(Cell(list(own["sqrt_kl"]), list(own["gold"]), shares, last["completions_seen"], ends))
     return found
 
 
@@ -89,16 +94,17 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     given = parser.parse_args()
     heads = [f"gold at {n:g}" for n in NATS] + [f"frontier's share at {n:g}" for n in SHARES_AT]
-    print(f"| method | seeds | {' | '.join(heads)} | completions | last rung, nats |")
-    print("|" + "---|" * (len(heads) + 4))
+    print(f"| method | seeds | {' | '.join(heads)} | completions | at the end, nats | gold there |")
+    print("|" + "---|" * (len(heads) + 5))
     for method, cells in sorted(read(given.study).items(), key=lambda item: -(item[1][0].gold_at(4.0) or -1.0)):
         row = [told([cell.gold_at(n) for cell in cells]) for n in NATS]
         row += [
             told([100 * s if (s := cell.shares.get(n)) else None for cell in cells], ".0f", " %") for n in SHARES_AT
         ]
-        ends = [cell.roots[-1] ** 2 for cell in cells]
+        ends = [cell.end[0] for cell in cells]
         counts = [cell.completions for cell in cells]
         row += [f"{min(counts):,} to {max(counts):,}", f"{min(ends):.1f} to {max(ends):.1f}"]
+        row.append(told([cell.end[1] for cell in cells]))
         print(f"| {method} | {len(cells)} | {' | '.join(row)} |")
 
 

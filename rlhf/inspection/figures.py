@@ -21,6 +21,8 @@ from rlhf.runs.reading import FROM_TEXTS, Run, sqrt_kl
 
 PROXY, GOLD, BEST_OF_N, KL, OTHER, ALARM = "#3f7fd9", "#d9902f", "#2f9e8f", "#8a63d2", "#7a8699", "#d1495b"
 PALETTE = (PROXY, GOLD, BEST_OF_N, KL, ALARM, "#6a994e", "#b56576", "#577590")
+HEIGHT, ROW, ROWS_WITHIN = 300, 29, 2  # pixels of a chart, of a row of its legend; rows that the height has room for
+LEGEND_WIDTH, ENTRY, LETTER = 460, 46, 7  # pixels of the legend, of an entry's line, of a letter of its name
 Point = float | None
 
 
@@ -103,11 +105,22 @@ def label(stories: Sequence[Story], story: Story, name: str) -> str:
     return name if len(stories) == 1 else f"{story.run.name}: {name}"
 
 
+def legend_rows(figure: go.Figure) -> int:
+    """About how many rows the legend takes over a chart of two columns' width, so that it takes none of the plot's."""
+    rows, room = 0, 0
+    for trace in figure.data:
+        if trace.name and trace.showlegend is not False:
+            wide = ENTRY + LETTER * len(trace.name)
+            rows, room = (rows, room - wide) if wide <= room else (rows + 1, LEGEND_WIDTH - wide)
+    return rows
+
+
 def titled(figure: go.Figure, x: str, y: str) -> go.Figure:
-    """Axis titles and the house layout; colours of text and grid are set by the page."""
+    """Axis titles and the house layout, when all is drawn; colours of text and grid are set by the page."""
     figure.update_layout(
         template="none", margin={"l": 58, "r": 14, "t": 10, "b": 44}, hovermode="x unified",
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}, height=300,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "maxheight": 2 * HEIGHT},
+        height=HEIGHT + ROW * max(0, legend_rows(figure) - ROWS_WITHIN),
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         xaxis={"title": {"text": x}, "zeroline": False}, yaxis={"title": {"text": y}, "zeroline": False},
     )  # fmt: skip
@@ -134,7 +147,7 @@ def against_kl(
         if together and reward in together:
             _together(figure, together[reward], len(stories))
         titled(figure, "√KL(policy ‖ original), √nats per completion", f"mean {reward}")
-        figure.update_layout(height=340)
+        figure.update_layout(height=figure.layout.height + 40)
         title = f"{reward[0].upper()}{reward[1:]} along KL"
         charts.append(Chart(f"along-{len(charts)}", title, _along_note(stories, reward), figure, (), False))
     return charts
@@ -200,7 +213,7 @@ def human_chart(stories: Sequence[Story]) -> list[Chart]:
     if not figure.data:
         return []
     titled(figure, "√KL(policy ‖ original), √nats per completion", "mean rating, 1 to 5")
-    figure.update_layout(height=340, showlegend=len(stories) > 1)
+    figure.update_layout(height=figure.layout.height + 40, showlegend=len(stories) > 1)
     return [Chart("human", "Human quality along KL", "blind ratings, 95 % intervals", figure, (), False)]
 
 

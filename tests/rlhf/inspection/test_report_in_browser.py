@@ -129,6 +129,16 @@ def test_two_runs_and_a_run_without_samples(make_run: MakeRun, watched: Watched)
 
 
 @pytest.mark.real
+def test_the_legend_of_eight_runs_leaves_the_plots_their_room(make_run: MakeRun, watched: Watched) -> None:
+    first, *others = [make_run(f"a method whose name is long, seed {seed}", samples=10) for seed in range(8)]
+    watched.page.goto(build_report(first, others=others).as_uri())
+    watched.page.wait_for_selector("body[data-ready=true]")
+    plots = watched.page.eval_on_selector_all(".nsewdrag", "all => all.map(one => one.getBoundingClientRect().height)")
+    assert len(plots) > 3
+    assert min(plots) > 130, plots
+
+
+@pytest.mark.real
 def test_a_real_run_with_colours_and_side_effects(trained_run: Path, tmp_path: Path, watched: Watched) -> None:
     directory = Path(shutil.copytree(trained_run, tmp_path / "run"))
     options = {
