@@ -18,6 +18,7 @@ from rlhf.inspection.evaluation import Evaluation, RungEvaluation
 from rlhf.inspection.figures import Story
 from rlhf.inspection.kl_efficiency import statement as efficiency_statement
 from rlhf.inspection.recommendation import recommend
+from rlhf.inspection.straightness import went_back
 from rlhf.runs.metrics import metric_of
 from rlhf.runs.reading import FROM_TEXTS, Run, read_ladder_samples, samples_folder
 
@@ -169,6 +170,7 @@ def findings(story: Story) -> list[str]:
         told += [found.statement(run.method) for found in compared if found]
         told += [said] if (said := efficiency_statement(evaluation)) else []
         told += side_effect_findings(evaluation)
+    told += [said] if (said := went_back(run.rungs)) else []
     fit = run_straightness(run)
     if fit is not None:
         told.append(f"√KL against optimiser steps: {fit.text()}.")

@@ -1,4 +1,4 @@
-"""How straight √KL grows with the optimiser's steps."""
+"""How straight √KL grows with the optimiser's steps, and whether it goes back."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+
+from rlhf.runs.ladder import Rung
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +65,32 @@ def fieller(a: float, se_a: float, b: float, se_b: float, quantile: float) -> tu
         return None
     root = math.sqrt(discriminant)
     return float((a * b - root) / leading), float((a * b + root) / leading)
+
+
+def went_back(rungs: Sequence[Rung]) -> str | None:
+    """In a sentence, where a later rung has less KL than an earlier one and another reward beyond 2 standard errors (of
+    the pairs the one with the largest difference); None where none has.
+
+    Every curve along KL reads the rungs by their KL, which is the order of training only while KL rises.
+    """
+    trained = sorted(rungs, key=lambda rung: rung.iteration)
+    pairs = [(one, later) for n, one in enumerate(trained) for later in trained[n + 1 :] if _back_and_other(one, later)]
+    if not pairs:
+        return None
+    one, later = max(pairs, key=lambda pair: abs(pair[1].reward - pair[0].reward))
+    return (
+        f"KL went back while the reward moved: {_told(one)}, {_told(later)}. Curves along KL read the rungs by their KL, "
+        "not in the order of training: what changed at one KL stands in them as a jump, and the last of them is not the "
+        "last trained."
+    )
+
+
+def _back_and_other(one: Rung, later: Rung) -> bool:
+    apart = abs(later.reward - one.reward) > 2 * math.hypot(one.reward_se, later.reward_se)
+    return later.kl_per_completion < one.kl_per_completion and apart
+
+
+def _told(rung: Rung) -> str:
+    return (
+        f"iteration {rung.iteration} has {rung.kl_per_completion:.2f} nats and {rung.reward:.3f} ± {rung.reward_se:.3f}"
+    )

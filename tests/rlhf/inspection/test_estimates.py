@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rlhf.inspection.estimates import Estimate, bootstrap_means, mean_estimate, percentile_interval, score_matrix
-from rlhf.inspection.straightness import fieller, straightness
+from rlhf.inspection.straightness import fieller, straightness, went_back
+from rlhf.runs.ladder import Rung
 
 
 def test_mean_and_error_by_hand() -> None:
@@ -63,3 +64,20 @@ def test_fieller_covers_the_ratio() -> None:
         hits += interval is not None and interval[0] <= 1.2 <= interval[1]
     assert hits / 2000 == pytest.approx(0.95, abs=0.02)
     assert fieller(1.0, 0.1, 0.1, 0.2, 1.96) is None  # the denominator may be zero
+
+
+def rung(iteration: int, kl: float, reward: float, error: float = 0.01) -> Rung:
+    place = {"path": "checkpoints/r", "samples": "samples/r"}
+    return Rung("r", None, kl, 0.1, iteration, 0, 0, reward, error, 256, **place)
+
+
+def test_a_kl_that_went_back_while_the_reward_moved_is_told() -> None:
+    rising = [rung(0, 0.0, -1.0), rung(3, 4.0, -0.26), rung(5, 5.31, -0.23)]
+    assert went_back(rising) is None
+    assert went_back([*rising, rung(30, 4.77, -0.22)]) is None  # back, and as good as before
+    told = went_back([*rising, rung(30, 4.77, -0.13), rung(31, 4.5, -0.15)])
+    assert told is not None
+    assert told.startswith(
+        "KL went back while the reward moved: iteration 5 has 5.31 nats and -0.230 ± 0.010, "
+        "iteration 30 has 4.77 nats and -0.130 ± 0.010."
+    )
