@@ -79,9 +79,9 @@ def went_back(rungs: Sequence[Rung]) -> str | None:
         return None
     one, later = max(pairs, key=lambda pair: abs(pair[1].reward - pair[0].reward))
     return (
-        f"KL went back while the reward moved: {_told(one)}, {_told(later)}. Curves along KL read the rungs by their KL, "
-        "not in the order of training: what changed at one KL stands in them as a jump, and the last of them is not the "
-        "last trained."
+        f"KL went back while the reward moved: {_told(one)}, {_told(later)}. Curves along KL read the rungs by their "
+        "KL, not in the order of training: what changed at one KL stands in them as a jump, and the last of them is "
+        "not the last trained."
     )
 
 
