@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,8 @@ import numpy as np
 from rlhf import environment
 
 environment.prepare()
+
+from methods import told
 
 from rlhf.commands.command_line import parse
 from rlhf.ppo.finetune import PPOCommandConfig, finetune
@@ -47,12 +48,6 @@ def end_of(model: str, directory: Path, options: list[str]) -> End:
         finetune.run(parse(PPOCommandConfig, words, prog="benchmarks/kl_gradient.py", description=""))
     last = read_rungs(directory / "ladder.json")[-1]
     return End(last.kl_per_completion, last.reward)
-
-
-def told(values: list[float]) -> str:
-    """Mean ± standard error over seeds."""
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{statistics.mean(values):.2f} ± {error:.2f}"
 
 
 def above(exact: list[End], front: list[list[End]]) -> list[float]:
@@ -88,8 +83,10 @@ def main() -> None:
         "| beta | sampled: KL, full stops | exact: KL, full stops | exact above sampled at its KL |\n|---|---|---|---|"
     )
     for beta, sampled, exact in zip(own.betas, *ends.values(), strict=True):
-        both = [f"{told([e.kl for e in one])}, {told([e.reward for e in one])}" for one in (sampled, exact)]
-        print(f"| {beta} | {both[0]} | {both[1]} | {told(above(exact, ends['sampled']))} |")
+        both = [
+            f"{told([e.kl for e in one], '.2f')}, {told([e.reward for e in one], '.2f')}" for one in (sampled, exact)
+        ]
+        print(f"| {beta} | {both[0]} | {both[1]} | {told(above(exact, ends['sampled']), '.2f')} |")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import argparse
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+from methods import told
 from speed import QUIET
 
 from rlhf.foundation.files import write_json
@@ -36,6 +36,7 @@ from rlhf.foundation.recipes import read_config
 
 NATS = (1.0, 4.0, 10.0)
 CONTENDERS = ("ours", "grpo", "rloo", "trl_ppo")
+FORMS = (("cpu_seconds", ".1f"), ("completions_seen", ",.0f"), ("reward", ".3f"))
 RECIPE = {"full_stop": "full_stop", "sentiment": "demo"}
 
 
@@ -98,18 +99,7 @@ def at(lines: list[dict[str, float]], nats: float) -> dict[str, float] | None:
     low, high = lines[reached - 1], lines[reached]
     roots = [math.sqrt(max(line["kl_per_completion"], 0.0)) for line in (low, high)]
     share = min(1.0, (math.sqrt(nats) - roots[0]) / (roots[1] - roots[0]))
-    keys = ("cpu_seconds", "completions_seen", "reward")
-    return {key: low[key] + share * (high[key] - low[key]) for key in keys}
-
-
-def told(found: list[dict[str, float] | None], key: str, form: str) -> str:
-    """Mean ± standard error of those that got there, and how many did if not all."""
-    values = [one[key] for one in found if one is not None]
-    if not values:
-        return "not reached"
-    error = f" ± {statistics.stdev(values) / math.sqrt(len(values)):{form}}" if len(values) > 1 else ""
-    few = "" if len(values) == len(found) else f" ({len(values)} of {len(found)})"
-    return f"{statistics.mean(values):{form}}{error}{few}"
+    return {key: low[key] + share * (high[key] - low[key]) for key, _ in FORMS}
 
 
 def main() -> None:
@@ -126,6 +116,8 @@ def main() -> None:
     place = Place(own.directory.absolute())
     place.make()
     contenders = [one for one in own.contenders if own.trl_ppo_python or one != "trl_ppo"]
+    if len(contenders) < len(own.contenders):
+        print("trl_ppo is left out: it needs --trl_ppo_python", flush=True)
     results: dict[str, Any] = {}
     for task in own.tasks:
         pythons = {one: own.trl_ppo_python if one == "trl_ppo" else sys.executable for one in contenders}
@@ -138,8 +130,7 @@ def main() -> None:
             own_runs = [lines for given, lines in zip(work, runs, strict=True) if given[2] == one]
             found = {nats: [at(lines, nats) for lines in own_runs] for nats in NATS}
             cells = [
-                f"{told(f, 'cpu_seconds', '.1f')}; {told(f, 'completions_seen', ',.0f')}; {told(f, 'reward', '.3f')}"
-                for f in found.values()
+                "; ".join(told([f and f[key] for f in at_it], form) for key, form in FORMS) for at_it in found.values()
             ]
             print(f"| {one} | {' | '.join(cells)} |", flush=True)
             results.setdefault(task, {})[one] = {f"{nats:g}": f for nats, f in found.items()}

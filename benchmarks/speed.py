@@ -160,7 +160,10 @@ def options() -> argparse.Namespace:
 
 def compare(given: argparse.Namespace, setting: Setting, model: str) -> dict[str, Any]:
     """All rounds of a setting, told while they go."""
-    contenders = [c for c in given.contenders or setting.contenders if given.trl_ppo_python or c not in OLD_TRL]
+    asked = given.contenders or setting.contenders
+    contenders = [one for one in asked if given.trl_ppo_python or one not in OLD_TRL]
+    if len(contenders) < len(asked):
+        print("TRL 1.12's PPO is left out: it needs --trl_ppo_python", flush=True)
     sizes: dict[str, Any] = {"completions": setting.completions, "tokens": setting.tokens}
     sizes |= {"steps": given.steps, "iterations": given.iterations, "train_scope": setting.train_scope}
     rounds = []

@@ -80,8 +80,7 @@ def went_back(rungs: Sequence[Rung]) -> str | None:
     one, later = max(pairs, key=lambda pair: abs(pair[1].reward - pair[0].reward))
     return (
         f"KL went back while the reward moved: {_told(one)}, {_told(later)}. Curves along KL read the rungs by their "
-        "KL, not in the order of training: what changed at one KL stands in them as a jump, and the last of them is "
-        "not the last trained."
+        "KL, not in the order of training: what changed at one KL stands in them as a jump."
     )
 
 
@@ -91,6 +90,5 @@ def _back_and_other(one: Rung, later: Rung) -> bool:
 
 
 def _told(rung: Rung) -> str:
-    return (
-        f"iteration {rung.iteration} has {rung.kl_per_completion:.2f} nats and {rung.reward:.3f} ± {rung.reward_se:.3f}"
-    )
+    kl = f"{rung.kl_per_completion:.2f} ± {rung.kl_per_completion_se:.2f} nats"
+    return f"iteration {rung.iteration} has {kl} and a reward of {rung.reward:.3f} ± {rung.reward_se:.3f}"

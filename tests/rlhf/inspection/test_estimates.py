@@ -78,6 +78,6 @@ def test_a_kl_that_went_back_while_the_reward_moved_is_told() -> None:
     told = went_back([*rising, rung(30, 4.77, -0.13), rung(31, 4.5, -0.15)])
     assert told is not None
     assert told.startswith(
-        "KL went back while the reward moved: iteration 5 has 5.31 nats and -0.230 ± 0.010, "
-        "iteration 30 has 4.77 nats and -0.130 ± 0.010."
+        "KL went back while the reward moved: iteration 5 has 5.31 ± 0.10 nats and a reward of "
+        "-0.230 ± 0.010, iteration 30 has 4.77 ± 0.10 nats and a reward of -0.130 ± 0.010."
     )
