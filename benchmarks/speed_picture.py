@@ -45,13 +45,13 @@ def panel(axes: Any, result: dict[str, Any]) -> None:
         )
     limit = result["operations_gflop"] / result["peak_gflop_per_cpu_second"]
     axes.axvline(limit, color=LIMIT, lw=1.2, ls="--")
-    axes.annotate(f"limit {limit:.1f}", (limit, len(rows) - 0.4), color=LIMIT, fontsize=8, ha="center", va="bottom")
+    axes.annotate(f" limit {limit:.1f}", (limit, len(rows) - 0.4), color=LIMIT, fontsize=8, ha="left", va="bottom")
     axes.set_yticks(range(len(rows)), [NAMES[name] for name, _ in rows], fontsize=8)
     axes.set_ylim(-0.6, len(rows) + 0.1)
     axes.margins(x=0.12)
     size = TITLES[result["train_scope"]].format(result["parameters"] / 1e6)
     axes.set_title(f"{size}: {result['completions']:,} × {result['tokens']} tokens", fontsize=9, loc="left")
-    axes.set_xlabel(f"CPU-seconds an iteration, median of {result['rounds']} rounds", fontsize=8)
+    axes.set_xlabel(f"CPU-seconds an iteration, rounds: {result['rounds']}, median", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
