@@ -17,9 +17,12 @@ LARGEST_MMAP_THRESHOLD, NEVER = 32 * 2**20, 2**31 - 1
 def prepare() -> None:
     """Set thread and telemetry variables, leaving what the user has set, and silence libraries that warn of each other.
 
-    OMP_WAIT_POLICY=passive: spinning OpenMP threads cost up to 70x when two programs share the cores.
+    OMP_WAIT_POLICY=passive: spinning OpenMP threads cost up to 70x when two programs share the cores. But a thread that
+    sleeps at once is woken for each of a small model's thousands of products, and two are slower than one: libgomp
+    looks around 1,000 times before it sleeps (docs/log.md, 2026-11-27).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # C++ stack traces of a launcher that has ended
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
