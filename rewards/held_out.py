@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.stats import fisher_exact
 
 from rewards.calibration import (
     accuracy,
@@ -67,6 +65,8 @@ class HeldOut:
     @property
     def association_p(self) -> float:
         """One-sided p of Fisher's exact test that the log-odds' sign goes with the label, over non-neutral texts."""
+        from scipy.stats import fisher_exact  # a quarter of a second that reading a reward model need not wait for
+
         judged = self.said != 0.5
         said, meant = self.log_odds[judged] > 0, self.said[judged] > 0.5
         table = [[int((said & meant).sum()), int((said & ~meant).sum())],
@@ -106,6 +106,8 @@ def best_temperature(held_out: HeldOut) -> float:
 
     Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
     """
+    from scipy.optimize import minimize_scalar
+
     found = minimize_scalar(
         lambda log_t: cross_entropy(held_out.log_odds / math.exp(log_t), held_out.targets),
         bounds=(-math.log(_LARGEST_TEMPERATURE), math.log(_LARGEST_TEMPERATURE)),
