@@ -95,7 +95,8 @@ def reward_model(directory: Path, seed: int) -> dict[str, float]:
 def finetuning(directory: Path, name: str) -> dict[str, float]:
     """How the run went to its budget."""
     lines = [json.loads(line) for line in (directory / "ppo" / "metrics.jsonl").read_text().splitlines()]
-    clipped = [x["clip_ratio/outside_mean"] for x in lines if x["clip_ratio/outside_mean"] is not None]
+    updated = [x for x in lines if x["clip_ratio/outside_mean"] is not None]  # a step back has no update of its own
+    clipped = [x["clip_ratio/outside_mean"] for x in updated]
     straight = straightness([x["optimizer_steps"] for x in lines], [x["sqrt_kl"] for x in lines])
     assert straight is not None
     low, high = straight.slope_ratio_interval or (float("nan"), float("nan"))
@@ -104,7 +105,7 @@ def finetuning(directory: Path, name: str) -> dict[str, float]:
         f"{name}: KL at the end, nats": lines[-1]["kl_per_completion"],
         f"{name}, s": json.loads((directory / "demo.json").read_text())["seconds"]["ppo"],
         f"{name}: median clip fraction": statistics.median(clipped),
-        f"{name}: first update's max |ratio - 1|": max(x["ratio_first_update_max_dev"] for x in lines[:-1]),
+        f"{name}: first update's max |ratio - 1|": max(x["ratio_first_update_max_dev"] for x in updated),
         f"{name}: R2 of sqrt(KL) against steps": straight.r_squared,
         f"{name}: slope of second half / first": straight.slope_ratio or float("nan"),
         f"{name}: slope ratio, 95 % interval, low": low,

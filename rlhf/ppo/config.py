@@ -123,6 +123,9 @@ class PPOConfig(Options):
         "the vocabulary at every prefix (Amini et al. 2025): less noise, another pass of the original in the update",
         choices=["sampled", "exact"],
     )
+    beta_decay: float = option(
+        0.0, help="share by which beta falls with each rollout, 0 to less than 1: the early nats are better spent"
+    )
     kl_target: float | None = option(
         None, help="adapt beta so that KL stays near this, nats per completion (Ziegler et al. 2019); needs beta > 0"
     )
@@ -288,7 +291,9 @@ class PPOConfig(Options):
         self._require("kl_gradient", not exact or self.beta > 0, "a --beta above 0 with exact")
         self._require("kl_gradient", not exact or self.temperature == 1, "--temperature 1 with exact")
         self._require("kl_target", self.kl_target is None or self.kl_target > 0, "more than 0")
+        self._require("beta_decay", 0 <= self.beta_decay < 1, "0 to less than 1")
         adapts = self.kl_target is not None
+        self._require("beta_decay", not (adapts and self.beta_decay), "0 with --kl_target, which moves beta too")
         self._require("kl_target", not adapts or self.beta > 0, "a --beta above 0 to start from")
         self._require("early_stop_kl", self.early_stop_kl is None or self.early_stop_kl > 0, "more than 0")
         self._require("num_eval_samples", self.num_eval_samples >= 2, "at least 2 (an error needs two)")

@@ -1,4 +1,4 @@
-"""The KL coefficient beta: none, fixed, or adaptive towards a target (Ziegler et al. 2019, section 2.2)."""
+"""The KL coefficient beta: none, fixed, falling, or adaptive towards a target (Ziegler et al. 2019, section 2.2)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class KLController:
-    """`beta` per nat; `target` in nats per completion, or None to leave beta alone; `horizon` in completions."""
+    """`beta` per nat; `target` in nats per completion, or None to leave beta alone; `horizon` in completions;
+    `decay` the share of beta that each rollout takes away."""
 
     beta: float
     target: float | None
     horizon: int
+    decay: float = 0.0
 
     def read(self, kl_per_completion: float, completions: int) -> None:
-        """e = clip(KL/target - 1, -0.2, 0.2);  β ← β (1 + e · completions/horizon)."""
+        """β ← β (1 - decay); with a target e = clip(KL/target - 1, -0.2, 0.2);  β ← β (1 + e · completions/horizon)."""
+        self.beta *= 1 - self.decay
         if self.target is None:
             return
         error = min(max(kl_per_completion / self.target - 1, -0.2), 0.2)

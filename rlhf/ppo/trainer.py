@@ -115,7 +115,7 @@ class PPOTrainer(AnswersToFormerNames):
         module = chosen.ChosenTokens(self.learner, args, shared, self.ref_model)
         self.train_model, self.optimizer = self.processes.prepared(module, adam, self.ref_model, args.max_grad_norm)
         self.controller = ClipFractionController.of(args)
-        self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon)
+        self.kl_controller = KLController(args.beta, args.kl_target, args.kl_horizon, args.beta_decay)
         self.run = RunDirectory(args.output_dir)
         self.landing = Landing(args.kl_budget)
         of_run = (self.learner, self.optimizer, self.controller, self.kl_controller, self.landing, self.guard)

@@ -6,10 +6,12 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,23 +91,37 @@ def _outcomes(root: Path, stages: Sequence[Stage], jobs: int) -> Iterator[Outcom
     if jobs == 1 or len(stages) < 2:
         yield from (attempt(root, stage) for stage in stages)
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_prepare) as pool:
+    with workers(jobs) as pool:
         given = {pool.submit(attempt, root, stage): stage for stage in stages}
+        for done in as_completed(given):
+            try:
+                yield done.result()
+            except BrokenProcessPool:
+                yield Outcome(given[done], 0.0, "its process ended (killed, or out of memory)")
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes for `jobs` stages at once. Where the block is left by an exception, as when the study is stopped, they
+    end in the midst of their work, and so they do with their parent."""
+    spawned = multiprocessing.get_context("spawn")
+    stopped = spawned.Event()
+    with ProcessPoolExecutor(jobs, spawned, initializer=_prepare, initargs=(stopped,)) as pool:
         try:
-            for done in as_completed(given):
-                try:
-                    yield done.result()
-                except BrokenProcessPool:
-                    yield Outcome(given[done], 0.0, "its process ended (killed, or out of memory)")
+            yield pool
         except BaseException:
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _prepare() -> None:
-    """A worker has one thread, as every worker beside it, and ends with its parent, however that ends: who gives the
+def _prepare(stopped: Event) -> None:
+    """A worker has one thread, as every worker beside it, and outlives neither the block nor its parent: who gives the
     command again would find its cell in use."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    for wait in (stopped.wait, parent.join):
+        threading.Thread(target=_end_after, args=(wait,), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["OMP_WAIT_POLICY"] = "passive"
     import torch
@@ -113,10 +129,8 @@ def _prepare() -> None:
     torch.set_num_threads(1)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+def _end_after(wait: Callable[[], Any]) -> None:
+    wait()
     os._exit(1)
 
 

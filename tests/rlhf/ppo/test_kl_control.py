@@ -25,6 +25,10 @@ def test_adaptive_by_hand() -> None:
     controller = KLController(beta=0.2, target=6.0, horizon=10_000)
     controller.read(0.0, 1000)  # e clipped to -0.2
     assert controller.beta == pytest.approx(0.2 * 0.98)
+    falling = KLController(beta=0.2, target=None, horizon=10_000, decay=0.25)
+    falling.read(60.0, 1000)
+    falling.read(0.0, 2000)  # whatever the KL and the batch
+    assert falling.beta == pytest.approx(0.2 * 0.75**2)
     fixed = KLController(beta=0.2, target=None, horizon=10_000)
     fixed.read(60.0, 1000)
     assert fixed.beta == 0.2
@@ -48,13 +52,16 @@ def test_a_large_beta_holds_the_policy_back(build_model: Any, tokenizer: Any, tm
     assert all(line["beta"] == 3.0 for line in held)
 
 
-def test_adaptive_beta_falls_while_kl_is_below_its_target_and_is_resumed(
-    build_model: Any, tokenizer: Any, tmp_path: Path
+ADAPTIVE = {"beta": 0.5, "kl_target": 20.0, "kl_horizon": 1000}  # whose KL stays below its target
+
+
+@pytest.mark.parametrize(("options", "falls"), [(ADAPTIVE, 0.2 * 128 / 1000), ({"beta": 0.5, "beta_decay": 0.3}, 0.3)])
+def test_beta_falls_and_is_resumed(
+    build_model: Any, tokenizer: Any, tmp_path: Path, options: dict[str, Any], falls: float
 ) -> None:
-    options = {"beta": 0.5, "kl_target": 20.0, "kl_horizon": 1000}
     whole = train(build_model(), tokenizer, tmp_path / "whole", max_iterations=4, **options)
     betas = [line["beta"] for line in whole]
-    assert betas == pytest.approx([0.5 * (1 - 0.2 * 128 / 1000) ** i for i in range(5)])
+    assert betas == pytest.approx([0.5 * (1 - falls) ** i for i in range(5)])
     train(build_model(), tokenizer, tmp_path / "cut", max_iterations=2, **options)
     cut = train(build_model(), tokenizer, tmp_path / "cut", max_iterations=4, resume=True, **options)
     assert [line["beta"] for line in cut] == betas
@@ -69,7 +76,14 @@ def test_early_stop_ends_a_rollout_s_updates(model: GPT2LMHeadModel, tokenizer: 
     assert lines[1]["optimizer_steps"] < 16  # four epochs of four minibatches otherwise
 
 
-@pytest.mark.parametrize("options", [{"kl_target": 6.0}, {"kl_target": -1.0, "beta": 0.1}, {"early_stop_kl": 0.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kl_target": 6.0}, {"kl_target": -1.0, "beta": 0.1}, {"early_stop_kl": 0.0},
+        {"beta": 0.1, "beta_decay": 1.0}, {"beta": 0.1, "beta_decay": -0.1},
+        {"beta": 0.1, "beta_decay": 0.1, "kl_target": 6.0},
+    ],
+)  # fmt: skip
 def test_bad_control_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         PPOConfig(output_dir="x", **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -136,34 +137,37 @@ def test_an_interrupted_cell_leaves_the_others(
 
 
 AT_WORK = """
-import multiprocessing, os, sys, time
-from concurrent.futures import ProcessPoolExecutor
-from rlhf.studies.running import _prepare
+import os, signal, sys, time
+from rlhf.studies.running import workers
 
 def work(folder):
     open(f"{folder}/{os.getpid()}", "w").close()
     time.sleep(120)
 
 if __name__ == "__main__":
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), initializer=_prepare) as pool:
-        list(pool.map(work, [sys.argv[1]] * 2))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line has it
+    with workers(2) as pool:
+        for future in [pool.submit(work, sys.argv[1]) for _ in range(2)]:
+            future.result()
 """
 
 
 @pytest.mark.slow
-def test_workers_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_a_study_that_is_stopped(tmp_path: Path, sent: signal.Signals) -> None:
     (tmp_path / "workers").mkdir()
     (tmp_path / "study.py").write_text(AT_WORK)
-    study = subprocess.Popen([sys.executable, str(tmp_path / "study.py"), str(tmp_path / "workers")])
+    command = [sys.executable, str(tmp_path / "study.py"), str(tmp_path / "workers")]
+    study = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while len(workers := list((tmp_path / "workers").iterdir())) < 2 and time.monotonic() < deadline:
+    while len(begun := list((tmp_path / "workers").iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
-    at_work = [psutil.Process(int(worker.name)) for worker in workers]
-    study.kill()
-    study.wait()
-    _, alive = psutil.wait_procs(at_work, timeout=20)
+    at_work = [psutil.Process(int(worker.name)) for worker in begun]
+    study.send_signal(sent)
+    _, alive = psutil.wait_procs([psutil.Process(study.pid), *at_work], timeout=20)
     for process in alive:
         process.kill()
+    study.wait()
     assert len(at_work) == 2
     assert not alive
 
