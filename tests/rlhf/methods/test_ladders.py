@@ -11,6 +11,7 @@ import rlhf
 from rlhf.foundation.errors import InputError
 from rlhf.foundation.records import Label
 from rlhf.methods.config import METHODS, OFFLINE
+from tests.pages import answer
 
 
 @pytest.fixture(scope="module")
@@ -54,5 +55,10 @@ def test_a_ladder_is_kept(method: str, model: Any, tmp_path: Path) -> None:
     assert ("Is PPO worth" in page, '"PPO"' in page) == (False, False)
     rlhf.export(run, rung=str(opened.ladder.name.iloc[-1]), output_dir=str(tmp_path / "exported"), quiet=True)
     assert "Finetuned with PPO" not in (tmp_path / "exported" / "README.md").read_text()
+    rated = {"output_dir": str(tmp_path / "rating"), "quiet": True}
+    rlhf.rate_push(run, page=True, num_samples=6, **rated)
+    answer(tmp_path / "rating", tmp_path / "ratings.json")
+    rlhf.rate_pull(answers=[str(tmp_path / "ratings.json")], **rated)
+    assert rlhf.rate_score(**rated).ratings == 12  # six texts of each of two models
     with pytest.raises(InputError, match="got a run of `rlhf align`"):
         rlhf.reproduce(run, quiet=True)
