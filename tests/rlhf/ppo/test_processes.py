@@ -49,7 +49,7 @@ def launch(
     environment.pop("ACCELERATE_USE_CPU", None)
     if cpu:
         environment["ACCELERATE_USE_CPU"] = "true"
-    arguments = ["--model_name_or_path", str(model), "--reward_func", reward, "--output_dir", str(output)]
+    arguments = ["--model_name_or_path", str(model), "--reward_func", *reward.split(), "--output_dir", str(output)]
     start = [sys.executable, "-m"]
     if processes > 1:
         config = str(ROOT / file)
@@ -62,6 +62,31 @@ def launch(
 def reward_file(tmp_path: Path) -> str:
     (tmp_path / "witness.py").write_text(WITNESS)
     return f"{tmp_path / 'witness.py'}:witness"
+
+
+# Best at two full stops: what a policy that is paid for more of them leaves behind.
+WATCHED = """
+def a_few(completions, **kwargs):
+    return [-abs(2.0 - completion.count(".")) for completion in completions]
+"""
+
+
+@pytest.mark.slow
+def test_a_guard_ends_two_processes_as_it_ends_one(model_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "watched.py").write_text(WATCHED)
+    reward = f"full_stop {tmp_path / 'watched.py'}:a_few"
+    guarded = shlex.split(
+        "--guard a_few --reward_weights 1 0 --dtype float64 --learning_rate 3e-3 --kl_budget 30 --max_iterations 14 "
+        "--iteration_batch_size 64 --max_iteration_batch_size 64 --normalization_samples 64"
+    )
+    reasons = []
+    for processes in (1, 2):
+        output = tmp_path / str(processes)
+        done = launch(model_directory, output, processes=processes, reward=reward, extra=tuple(guarded))
+        assert done.returncode == 0, done.stderr
+        reasons.append(json.loads((output / "run.json").read_text())["stop_reason"])
+    assert reasons[0].startswith("guard: a_few stops rising at ")
+    assert reasons[1] == reasons[0]
 
 
 @pytest.mark.slow
