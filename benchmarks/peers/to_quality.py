@@ -90,7 +90,7 @@ def peer(own: argparse.Namespace, shared: dict[str, Any]) -> None:
     from rlhf.methods import align
 
     method = "rloo" if own.contender == "trl_ppo" else own.contender
-    config = AlignConfig(**read_config("demo_align") | {"max_iterations": 200} | shared, method=method)
+    config = AlignConfig(**read_config("demo_align") | {"max_iterations": 64} | shared, method=method)
     rows = align.prompt_rows(config, None)
     keeper = align.keeper_of(config, rows)
     with contextlib.closing(keeper):
