@@ -70,14 +70,16 @@ audit:
 	{ .venv-audit/bin/pip-audit --disable-pip --no-deps --progress-spinner off -f json -r constraints.txt 2>/dev/null \
 	  || true; } | $(PYTHON) .ci/audit.py
 
-# The demo over seeds, then iterations side by side with a plain loop and TRL's trainers, how they grow with the work, and a
-# picture of it; TRL 1.12 has an environment of its own. Two to three hours on two cores.
+# The demo over seeds, then iterations side by side with a plain loop and TRL's trainers, how they grow with the work, a
+# picture of it, and the way to a reward; TRL 1.12 has an environment of its own. About three hours on two cores.
 bench: install .venv-trl112/.installed
 	$(BIN)/python benchmarks/demo.py
 	$(BIN)/python benchmarks/speed.py --settings 1M 3M smollm2 smollm2_last_layer \
 	  --trl_ppo_python .venv-trl112/bin/python --output benchmarks/results.json
 	$(BIN)/python benchmarks/growth.py --output benchmarks/results.json
 	$(BIN)/python benchmarks/speed_picture.py benchmarks/results.json docs/speed.png
+	$(BIN)/python benchmarks/quality.py --directory runs/quality --jobs 2 \
+	  --trl_ppo_python .venv-trl112/bin/python --output benchmarks/quality.json
 
 .venv-trl112/.installed: constraints.txt
 	test -x .venv-trl112/bin/python || $(PYTHON) -m venv .venv-trl112
