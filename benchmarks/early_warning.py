@@ -1,6 +1,6 @@
 """Can a run know, without gold, that gold is about to stop rising? From the finished cells of studies.
 
-    .venv/bin/python benchmarks/early_warning.py STUDY_DIRECTORY ... [--false_at_most 0.05]
+    .venv/bin/python benchmarks/early_warning.py STUDY_DIRECTORY ... [--false_at_most 0.05] [--picture PNG]
 
 Signals are what metrics.jsonl has at every iteration (of a second reward, with --watch, where a cell has one), and the
 share of held-out labels that its reward model had wrong. A detector is a signal and a threshold: it warns at the first
@@ -215,11 +215,47 @@ def share(count: int, total: int) -> str:
     return f"{count} of {total} ({low:.0%} to {high:.0%})"
 
 
+DRAWN = (
+    "watched reward's slope over the trained one's",
+    "spread of the reward, over its start",
+    "distinct-2, over its start",
+)
+
+
+def draw(cells: Sequence[Cell], path: Path) -> None:
+    """Gold and three signals against the nats until the onset, a line a cell that has one."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(2, 2, figsize=(9, 6), sharex=True)
+    for axes, title in zip(panels.flat, ("gold", *DRAWN), strict=True):
+        for cell in (cell for cell in cells if cell.onset is not None and knows(cell, title)):
+            if title == "gold":
+                x = [rung.kl for rung in cell.evaluation.rungs]
+                y = [rung.gold[cell.evaluation.golds[0]].mean for rung in cell.evaluation.rungs]
+            else:
+                x, y = [line["kl_per_completion"] for line in cell.lines], SIGNALS[title](cell)
+            axes.plot(np.array(x) - (cell.onset or 0.0), y, color="#0f766e", alpha=0.35, lw=1)
+        axes.axvline(0, color="#b45309", lw=1, ls="--")
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_xlim(-6, 6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    panels[0, 1].set_ylim(-1.5, 3)
+    for axes in panels[1]:
+        axes.set_xlabel("KL beyond the onset, nats", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=140)
+
+
 def main() -> None:
-    """Print a row a signal."""
+    """Print a row a signal, perhaps draw the curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", type=Path, nargs="+")
     parser.add_argument("--false_at_most", type=float, default=0.05)
+    parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     every = read_cells(options.studies)
     with_onset = sum(cell.onset is not None for cell in every)
@@ -232,7 +268,9 @@ def main() -> None:
         onsets = [cell for cell in cells if cell.onset is not None]
         found = held_out(cells, signal, options.false_at_most)
         timely, false = sum(t for _, t in found), sum(f for f, _ in found)
-        print(f"| {name} | {share(timely, len(onsets))} | {share(false, len(cells))} |")
+        print(f"| {name} | {share(timely, len(onsets))} | {share(false, len(cells))} |", flush=True)
+    if options.picture:
+        draw(every, options.picture)
 
 
 if __name__ == "__main__":
