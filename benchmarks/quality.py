@@ -6,8 +6,8 @@
 The task `full_stop` pays full stops after the packaged recipe's prompt, `sentiment` the demo's reward model after none.
 Model and reward model are the demo's, made once in the directory. `ours` is the recipe `full_stop` or `demo`; others
 take the rate and the batch of the recipe `demo_align`, and none was tuned here. Every KL is ours, exact on fresh
-samples, of peers every eight steps; what that costs counts for nobody. Between measurements all figures are linear in
-sqrt(KL). Told are means ± standard errors over seeds, of those that got there.
+samples, of peers every eight steps and 64 times at most; what that costs counts for nobody. Between measurements all
+figures are linear in sqrt(KL). Told are means ± standard errors over seeds, of those that got there.
 """
 
 from __future__ import annotations

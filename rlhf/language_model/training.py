@@ -142,7 +142,7 @@ def next_token_loss(model: PreTrainedModel, input_ids: Tensor, labels: Tensor, d
     device = model.device
     mask = attention_mask(document.to(device))
     logits = model(input_ids=input_ids.to(device), attention_mask=mask, use_cache=False).logits  # (B, S, V)
-    flat = labels.to(device).flatten()  # cross_entropy over a middle dimension is slower by a tenth of the step
+    flat = labels.to(device).flatten()  # over a middle dimension a step takes 6 % longer
     loss = F.cross_entropy(logits.flatten(0, 1), flat, ignore_index=IGNORED, reduction="none")
     return loss.view_as(labels), int((labels != IGNORED).sum())
 

@@ -24,6 +24,17 @@ def test_libraries_that_warn_of_each_other_are_silent_and_others_are_not() -> No
     assert [(str(one.message), one.category) for one in told] == [("old", FutureWarning), ("a fault", UserWarning)]
 
 
+@pytest.mark.parametrize(("given", "looks"), [({}, "1000"), ({"GOMP_SPINCOUNT": "0"}, "0")])
+def test_threads_look_around_before_they_sleep_unless_the_user_decided(
+    given: dict[str, str], looks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    environment.prepare()
+    assert os.environ["GOMP_SPINCOUNT"] == looks
+
+
 FREED = """
 import re
 import sys
