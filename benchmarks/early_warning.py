@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/early_warning.py STUDY_DIRECTORY ... [--false_at_most 0.05] [--picture PNG]
 
-Signals are what metrics.jsonl has at every iteration (of a second reward, with --watch, where a cell has one), and the
-share of held-out labels that its reward model had wrong. A detector is a signal and a threshold: it warns at the first
-iteration at which the signal passes it, and never before 1 nat. Of each cell:
+Signals are what metrics.jsonl has at every iteration (of a second reward, with --watch, and of an ensemble's members,
+where a cell has them), and the share of held-out labels that its reward model had wrong. A detector is a signal and a
+threshold: it warns at the first iteration at which the signal passes it, and never before 1 nat. Of each cell:
 
 - a warning is *false* where a later rung's gold is higher than that of the rung before the warning, by more than two
   standard errors of the paired difference and by more than a tenth of all that gold gained on the ladder;
@@ -110,6 +110,22 @@ def trained_and_watched(cell: Cell) -> tuple[str, str]:
     return watched.replace("-2/", "/"), watched
 
 
+def of_members(what: str) -> Callable[[Cell], str]:
+    """The key that has `worst_member` or `disagreement` of the ensemble that the cell is paid by."""
+    return lambda cell: next(key for key in cell.lines[0] if key.startswith("rewards/") and key.endswith(f"/{what}"))
+
+
+def over_its_start(key: Callable[[Cell], str], sign: int = 1) -> Callable[[Cell], list[float]]:
+    """A metric over its first value, which warns where it falls; with `sign` -1 where it rises."""
+    return lambda cell: [sign * line[key(cell)] / cell.lines[0][key(cell)] for line in cell.lines]
+
+
+def worst_members_share(cell: Cell) -> list[float]:
+    """The worst member's trailing slope over the reward's: what of the gain all members believe."""
+    pairs = zip(trailing_slope(cell, of_members("worst_member")(cell)), trailing_slope(cell, "reward"), strict=True)
+    return [worst / reward if reward > 0 else math.nan for worst, reward in pairs]
+
+
 def raw(key: str) -> Callable[[Cell], list[float]]:
     """A metric over its first value."""
     return lambda cell: [line[key] / cell.lines[0][key] for line in cell.lines]
@@ -117,11 +133,18 @@ def raw(key: str) -> Callable[[Cell], list[float]]:
 
 # By name: the signal, which warns where it falls below a threshold.
 OF_THE_WATCHED = "watched"
+OF_MEMBERS = "members'"
 SIGNALS: dict[str, Callable[[Cell], list[float]]] = {
     "watched reward's slope over the trained one's": share_of_proxys_slope,
     "watched reward's slope": lambda cell: trailing_slope(cell, trained_and_watched(cell)[1]),
     "watched reward below its best, in errors": below_its_best,
     "trained reward's slope": lambda cell: trailing_slope(cell, "reward"),
+    "members' disagreement, over its start (rises)": over_its_start(of_members("disagreement"), -1),
+    "members' disagreement, over its start (falls)": over_its_start(of_members("disagreement")),
+    "members' disagreement, its slope (rises)": lambda cell: [
+        -slope for slope in trailing_slope(cell, of_members("disagreement")(cell))
+    ],
+    "members' worst: its slope over the reward's": worst_members_share,
     "entropy, over its start": raw("entropy"),
     "distinct-2, over its start": raw("distinct_2"),
     "spread of the reward, over its start": raw("reward_std"),
@@ -204,7 +227,9 @@ def held_out_error(run: dict[str, Any]) -> float | None:
 
 def knows(cell: Cell, signal: str) -> bool:
     """Whether the cell has what the signal is read from."""
-    return not signal.startswith(OF_THE_WATCHED) or any(key.endswith("-2/mean") for key in cell.lines[0])
+    needed = {OF_THE_WATCHED: "-2/mean", OF_MEMBERS: "/disagreement"}
+    endings = [ending for start, ending in needed.items() if signal.startswith(start)]
+    return all(any(key.endswith(ending) for key in cell.lines[0]) for ending in endings)
 
 
 def share(count: int, total: int) -> str:

@@ -77,6 +77,7 @@ class RewardEnsemble:
         self.encoder = members[0].encoder
         self.report = Report(report or {})
         self.place: str | None = None
+        self._latest: tuple[list[Text], list[Text], Tensor] | None = None  # texts and what the members gave them
         self.__name__ = f"{how}_log_p_{self.target}"
 
     @classmethod
@@ -108,8 +109,16 @@ class RewardEnsemble:
         return [self.how, self.penalty, [value_digest(member.identity()) for member in self.members]]
 
     def member_rewards(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
-        """log P(target) of each member, (K, N)."""
-        return torch.stack([member.log_probs(prompts, completions) for member in self.members])
+        """log P(target) of each member, (K, N); kept of the latest texts, which are often asked about again."""
+        texts = (list(prompts), list(completions))
+        if self._latest is None or self._latest[:2] != texts:
+            self._latest = (*texts, torch.stack([member.log_probs(*texts) for member in self.members]))
+        return self._latest[2]
+
+    def worst_and_spread(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
+        """The least of the members' rewards and their population standard deviation, (2, N), in nats."""
+        rewards = self.member_rewards(prompts, completions)
+        return torch.stack([rewards.min(0).values, rewards.std(0, unbiased=False)])
 
     def disagreement(self, prompts: Sequence[Text], completions: Sequence[Text]) -> list[float]:
         """Standard deviation of P(target) over the members, 0 to 1/2: what to label next where it is largest."""

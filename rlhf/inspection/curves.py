@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -107,9 +108,15 @@ def run_straightness(run: Run) -> Straightness | None:
 
 
 def whole_updates(run: Run) -> int:
-    """How many lines describe policies that whole updates made: those after a shortened one do not."""
-    shortened = (i for i, row in enumerate(run.metrics, start=1) if row.get("kl_landing"))
-    return next(shortened, len(run.metrics))
+    """How many lines describe policies that whole updates made: those after one shortened or undone do not."""
+    others = (i for i, row in enumerate(run.metrics, start=1) if row.get("kl_landing") or back_to(row))
+    return next(others, len(run.metrics))
+
+
+def back_to(row: Mapping[str, Any]) -> str | None:
+    """The rung that a guard took the run back to at a line of metrics; None at all others."""
+    found: str | None = (row.get("guard") or {}).get("back_to")
+    return found
 
 
 def straightness_chart(stories: Sequence[Story]) -> Chart:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf.inspection.curve_fits import FORMULAS
-from rlhf.inspection.curves import run_straightness
+from rlhf.inspection.curves import back_to, run_straightness
 from rlhf.inspection.display import display_text
 from rlhf.inspection.equal_kl import at_equal_kl
 from rlhf.inspection.estimates import Estimate
@@ -171,10 +171,22 @@ def findings(story: Story) -> list[str]:
         told += [said] if (said := efficiency_statement(evaluation)) else []
         told += side_effect_findings(evaluation)
     told += [said] if (said := went_back(run.rungs)) else []
+    told += [said] if (said := taken_back(run)) else []
     fit = run_straightness(run)
     if fit is not None:
         told.append(f"√KL against optimiser steps: {fit.text()}.")
     return told
+
+
+def taken_back(run: Run) -> str | None:
+    """In a sentence, where a guard took the run back to a rung; None where it never did."""
+    backs = [f"at iteration {row['iteration']} to {rung}" for row in run.metrics if (rung := back_to(row))]
+    if not backs:
+        return None
+    return (
+        f"The guard took the run back {'; '.join(backs)}. The ladder has the way that was kept; the rungs that were "
+        "left are in strays/."
+    )
 
 
 NAMED = 6  # words named in the finding, each way

@@ -182,13 +182,14 @@ class PPOConfig(Options):
     )
     guard: str | None = option(
         None,
-        help="name of a reward function, such as one of weight 0, that is watched at every rung: where it has turned "
-        "down along the ladder (beyond noise) the run does what --guard_action says",
+        help="name of a reward function, such as one of weight 0, that is watched at every rung, or NAME/worst_member "
+        "of an ensemble: where it has turned down along the ladder, beyond noise, --guard_action follows",
     )
     guard_action: str = option(
         "halt",
-        help="end the run, its ladder whole, or double --beta (from at least 0.02)",
-        choices=["halt", "raise_beta"],
+        help="end the run, its ladder whole; or double --beta (from at least 0.02); or double it and go back to the "
+        "weights of the rung where that reward was highest, three times at most",
+        choices=["halt", "raise_beta", "roll_back"],
     )
     clip_ratio_low: float = option(0.01, help="clip fraction below which the iteration batch doubles")
     clip_ratio_high: float = option(0.20, help="clip fraction above which the learning rate halves")

@@ -1,85 +1,146 @@
-"""Help while a run goes wrong, without gold: a reward that it is not paid for tells when to stop, or to hold it nearer.
+"""Help while a run goes wrong, without gold: a reward that it is not paid for tells when to stop, to hold it nearer, or
+to go back.
 
-A second reward (of weight 0: a model of other labels, a judge, a rule) scores the evaluation samples of every rung,
-which are of the same prompts and seed. Where its course along √KL has an onset as the report finds one of gold
-(inspection/overoptimisation.py: a highest point whose 95 % interval ends before the last rung, and a fall beyond
-noise), the run halts with its ladder whole, or its KL coefficient doubles. What such a reward shares with the one that
-is optimised, such as the mistakes of the same raters, it cannot see.
+A second reward (of weight 0: a model of other labels, a judge, a rule), or the least that a member of an ensemble
+gives, scores the evaluation samples of every rung, which are of the same prompts and seed. Where its course along √KL
+has an onset as the report finds one of gold (inspection/overoptimisation.py: a highest point whose 95 % interval ends
+before the last rung, and a fall beyond noise), the run halts with its ladder whole, or its KL coefficient doubles, or
+it also goes back to the weights of the rung where the watched reward was highest and takes another way from there.
+What such a reward shares with the one that is optimised, such as the mistakes of the same raters, it cannot see.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.estimates import score_matrix
-from rlhf.inspection.overoptimisation import Course, find_onset
+from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.kl_control import KLController
+from rlhf.ppo.landing import Landing
 from rlhf.ppo.rollout import Rollout
-from rlhf.runs.ladder import Rung
+from rlhf.ppo.state import restore_parameters, trained_parameters
+from rlhf.runs.ladder import Ladder, Rung
 
 LEAST_BETA = 0.02  # per nat, what a coefficient of 0 is raised to
+MOST_TIMES_BACK = 3  # then the run halts
 
 
 @dataclass(slots=True)
 class Guard:
-    """The watched reward along the ladder; `place` is its number among the run's functions, None where none is."""
+    """The watched reward along the ladder; `place` is its number among `Rewards.watchable`, None where none is."""
 
     name: str | None
     place: int | None
-    action: str  # "halt" or "raise_beta"
+    action: str  # "halt", "raise_beta" or "roll_back"
     courses: list[dict[str, Any]] = field(
         default_factory=list
     )  # of each rung, as a state keeps it: name, √KL, both rewards
     said: dict[str, Any] | None = None  # of the rung that was saved last in this iteration
+    best: str | None = None  # with "roll_back" the rung whose weights are kept: the watched reward is highest there
+    weights: dict[str, Tensor] | None = None  # the trained ones of it
+    times_back: int = 0
+    goes_back: bool = False  # before this iteration's update
 
     @classmethod
     def of(cls, args: PPOConfig, names: Sequence[str]) -> Guard:
-        """As the options ask. Raises InputError when no reward function has that name."""
+        """As the options ask; `names` are what can be watched. Raises InputError on another name."""
         if args.guard is not None and args.guard not in names:
             raise InputError(
                 "--guard",
                 got=repr(args.guard),
-                expected=f"a reward function of this run: {', '.join(names)}",
+                expected=f"a reward of this run: {', '.join(names)}",
                 fix="add it as a reward, with a --reward_weights of 0 where it is only to watch",
             )
         return cls(args.guard, None if args.guard is None else list(names).index(args.guard), args.guard_action)
 
-    def read(self, rung: Rung, evaluation: Rollout, beta: KLController) -> str | None:
-        """Take note of a rung; raises `beta` where asked to. Returns why the run halts, None where it goes on."""
+    def read(self, rung: Rung, evaluation: Rollout, beta: KLController, learner: nn.Module) -> str | None:
+        """Take note of a rung; raises `beta` where asked to, and may then want to go back (`goes_back`).
+
+        Returns why the run halts, None where it goes on.
+        """
         if self.place is None or evaluation.reward_values is None:
             return None
-        scores = {"watched": evaluation.reward_values[self.place], "paid": evaluation.rewards}
+        worst = [] if evaluation.members is None else list(evaluation.members[:, 0])
+        scores = {"watched": [*evaluation.reward_values, *worst][self.place], "paid": evaluation.rewards}
         of_rung = {of: [x if math.isfinite(x) else None for x in values.tolist()] for of, values in scores.items()}
         root = math.sqrt(max(rung.kl_per_completion, 0.0))
-        self.courses = sorted(
-            [*self.courses, {"of": self.name, "name": rung.name, "d": root, **of_rung}], key=lambda one: float(one["d"])
+        self.courses = [*self.courses, {"of": self.name, "name": rung.name, "d": root, **of_rung}]
+        if self.action == "roll_back" and self._highest() == rung.name:
+            self.best, self.weights = rung.name, trained_parameters(learner)
+        along = sorted(self.courses, key=lambda one: float(one["d"]))
+        found = find_onset(
+            str(self.name), [one["name"] for one in along], [course(along, "watched")], course(along, "paid")
         )
-        names = [course["name"] for course in self.courses]
-        found = find_onset(str(self.name), names, [self._course("watched")], self._course("paid"))
         self.said = {"status": found.status, "kl": found.d**2, "fall": found.fall, "fall_se": found.fall_se}
-        if found.status != "onset":
-            return None
+        return self._act(found, beta) if found.status == "onset" else None
+
+    def _act(self, found: Onset, beta: KLController) -> str | None:
+        halts = f"guard: {found.statement()} The rung nearest to it is {found.rung}"
         if self.action == "halt":
-            return f"guard: {found.statement()} The rung nearest to it is {found.rung}"
+            return halts
+        if self.action == "roll_back" and self.times_back == MOST_TIMES_BACK:
+            return f"{halts}; the run has gone back {MOST_TIMES_BACK} times"
+        if self.action == "roll_back" and self.best != self._highest():
+            return f"{halts}; the weights of {self._highest()}, before --guard_action roll_back, were not kept"
         beta.beta = max(2 * beta.beta, LEAST_BETA)
+        assert self.said is not None  # read() has just said it
         self.said["beta"] = beta.beta
+        if self.action == "roll_back":
+            self.goes_back, self.said["back_to"] = True, self.best
         return None
 
-    def _course(self, of: str) -> Course:
-        return Course(np.array([rung["d"] for rung in self.courses]), score_matrix([rung[of] for rung in self.courses]))
+    def _highest(self) -> str:
+        """The rung at which the watched reward's mean is highest."""
+        means = np.nanmean(score_matrix([one["watched"] for one in self.courses]), axis=1)
+        return str(self.courses[int(np.argmax(means))]["name"])
 
-    def restore(self, courses: Sequence[dict[str, Any]]) -> None:
+    def go_back(self, learner: nn.Module, ladder: Ladder, landing: Landing) -> None:
+        """Give `learner` the kept weights, and end the ladder at their rung; what is known of the way is forgotten."""
+        assert self.weights is not None  # what goes_back asks for
+        assert self.best is not None
+        restore_parameters(learner, self.weights)
+        names = [one["name"] for one in self.courses]
+        self.courses = self.courses[: names.index(self.best) + 1]
+        ladder.cut_after(self.best)
+        landing.forget()
+        self.times_back += 1
+
+    def why_left(self) -> str | None:
+        """Why rungs were left out of the ladder in this iteration, asked once; None where none were."""
+        went, self.goes_back = self.goes_back, False
+        return f"the guard took the run back to {self.best}" if went else None
+
+    # -- what a resumed run needs ----------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the weights."""
+        return {"courses": self.courses, "best": self.best, "times_back": self.times_back}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights, "NAME/best"."""
+        return {f"{name}/best": tensor for name, tensor in (self.weights or {}).items()}
+
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Go on from what a state has; a run may go on with another guard, or none, which begins anew."""
-        self.courses = [rung for rung in courses if rung["of"] == self.name]
+        self.courses = [rung for rung in state["courses"] if rung["of"] == self.name]
+        if self.courses and self.action == "roll_back":
+            self.best, self.times_back = state["best"], state["times_back"]
+            self.weights = {name.removesuffix("/best"): x for name, x in tensors.items() if name.endswith("/best")}
 
     def told(self) -> dict[str, Any] | None:
         """What the iteration's line says of it, once."""
         said, self.said = self.said, None
         return said
+
+
+def course(rungs: Sequence[Mapping[str, Any]], of: str) -> Course:
+    """One reward along rungs in the order of √KL."""
+    return Course(np.array([rung["d"] for rung in rungs]), score_matrix([rung[of] for rung in rungs]))

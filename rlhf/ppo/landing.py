@@ -134,6 +134,10 @@ class Landing:
         said = f"{kl:.2f} nats are beyond the budget of {self.budget:g}; so much of the last update is kept"
         return Move(STEP_BACK, share, said)
 
+    def forget(self) -> None:
+        """Begin anew with other weights, from which no way is known."""
+        self.points, self.before, self.start, self.steps_back = [], None, None, 0
+
     # -- what a resumed run needs ----------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rlhf.foundation.errors import InputError
 from rlhf.foundation.files import append_jsonl, write_jsonl
 from rlhf.foundation.leftovers import sweep
 from rlhf.ppo.state import State, remove_older
-from rlhf.runs.ladder import NAME, Rung, read_rungs, to_rungs
+from rlhf.runs.ladder import NAME, Ladder, Rung, read_rungs, to_rungs
 from rlhf.runs.metrics_file import read_metrics_file
 from rlhf.runs.writing import RunDirectory
 
@@ -45,7 +45,7 @@ def make_way(run: RunDirectory, kept: Sequence[Rung], iteration: int) -> None:
     """Leave in the run directory what comes before `iteration`; only for who holds it."""
     sweep_run(run)
     tell_damage(run, kept)
-    set_aside(run, kept, iteration)
+    set_aside(run, kept, iteration, "it is made again")
 
 
 def tell_damage(run: RunDirectory, kept: Sequence[Rung]) -> None:
@@ -59,8 +59,8 @@ def tell_damage(run: RunDirectory, kept: Sequence[Rung]) -> None:
             print(f"rlhf: rung {rung.name}: {told}; the run goes on, the rung stays so", file=sys.stderr)
 
 
-def set_aside(run: RunDirectory, kept: Sequence[Rung], iteration: int) -> None:
-    """Keep `iteration` lines of metrics.jsonl and the rungs `kept`; move what lies beyond to strays/, with a word."""
+def set_aside(run: RunDirectory, kept: Sequence[Rung], iteration: int, why: str) -> None:
+    """Keep `iteration` lines of metrics.jsonl and the rungs `kept`; move what lies beyond to strays/ and say `why`."""
     moved = []
     rows = read_metrics_file(run.metrics)
     if rows[iteration:]:
@@ -76,7 +76,13 @@ def set_aside(run: RunDirectory, kept: Sequence[Rung], iteration: int) -> None:
             moved.append(str(path.relative_to(run.root)))
             _move(path, run.strays / path.parent.name)
     if moved:
-        print(f"rlhf: moved to {run.strays}, since it is made again: {', '.join(moved)}", file=sys.stderr)
+        print(f"rlhf: moved to {run.strays}, since {why}: {', '.join(moved)}", file=sys.stderr)
+
+
+def leave(run: RunDirectory, ladder: Ladder, iteration: int, why: str) -> None:
+    """Write a ladder that was cut, and move the rungs that it had to strays/."""
+    ladder.write()
+    set_aside(run, ladder.rungs, iteration, why)
 
 
 def sweep_run(run: RunDirectory) -> None:

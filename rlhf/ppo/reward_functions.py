@@ -3,7 +3,7 @@ ending costs.
 
 A sample that no function scored is left out of the update and counted; it never becomes 0.
 
-Shapes: F functions, B completions.
+Shapes: F functions, E of them ensembles, B completions.
 """
 
 from __future__ import annotations
@@ -71,6 +71,23 @@ class Rewards:
         found = call_rewards(self.functions, prompts, completions, completion_ids, given, at_once=self.at_once)
         rows = [[math.nan if value is None else value for value in row] for row in found]
         return torch.tensor(rows, dtype=torch.float64).reshape(len(self.functions), len(completions))
+
+    @property
+    def ensembles(self) -> dict[str, Any]:
+        """Those of the functions that are several models (rewards/ensemble.py), by name."""
+        named = zip(self.names, self.functions, strict=True)
+        return {name: function for name, function in named if hasattr(function, "worst_and_spread")}
+
+    @property
+    def watchable(self) -> list[str]:
+        """What a guard can watch: each function, and of each ensemble the member that gives least."""
+        return [*self.names, *(f"{name}/worst_member" for name in self.ensembles)]
+
+    def members(self, prompts: Sequence[Text], completions: Sequence[str]) -> Tensor:
+        """Of each ensemble what its worst member gives and how far the members are apart, (E, 2, B) float64, CPU."""
+        given = as_trl_gives(prompts, completions)
+        found = [ensemble.worst_and_spread(*given).double().cpu() for ensemble in self.ensembles.values()]
+        return torch.stack(found) if found else torch.zeros(0, 2, len(completions), dtype=torch.float64)
 
     def weighted(self, values: Tensor) -> Tensor:
         """Σ_f w_f values_f over the functions that apply, (B,) from (F, B); NaN where none does."""

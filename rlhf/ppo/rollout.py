@@ -61,6 +61,7 @@ class Rollout:
     vocabulary: int  # tokens that the policy chose from
     ref_logprobs: Tensor | None = None  # (B, T), with a critic
     reward_values: Tensor | None = None  # (F, B) of each reward function, NaN where it does not apply
+    members: Tensor | None = None  # (E, 2, B) of each ensemble what its worst member gives, and the members' spread
     prefix_kl: Tensor | None = None  # (B, T) exact, at the prefix before each token, with --kl_gradient exact
     values: Tensor | None = None  # (B, T) the critic's, of the prefix before each token, 0 where masked
     states: Tensor | None = None  # that passed by in sampling (passing.py); (B, P + T, H) for the update
@@ -124,6 +125,7 @@ class RolloutWorker:
         self.passing = PassingStates(model, shared, config, cut=self.processes.sharded)
         self.sum_over_processes = self.processes.sum
         self.score: Score = self.processes.naming(rewards.values)
+        self.members = self.processes.naming(rewards.members)
         self.device = next(model.parameters()).device
         self.ending = ending_of(model, tokenizer, config.stop_strings)
         self.own = OwnSampler(model, self.ending, pad_token(tokenizer), config, self.processes, self.passing)
@@ -209,13 +211,17 @@ class RolloutWorker:
 
     def _score(self, rollout: Rollout, rows: Sequence[Mapping[str, Any]]) -> None:
         values = torch.zeros(len(self.rewards.functions), len(rollout), dtype=torch.float64)
+        members = torch.zeros(len(self.rewards.ensembles), 2, len(rollout), dtype=torch.float64)
         own = [i for chunk in self._own_chunks(len(rollout)) for i in chunk]
         if own:
             token_ids = [rollout.completion_ids[i][rollout.completion_mask[i]].tolist() for i in own]
             columns = {key: [rows[i][key] for i in own] for key in rows[0] if key != "prompt"}
             texts = [rollout.completions[i] for i in own]
-            values[:, own] = self.score([rollout.prompts[i] for i in own], texts, token_ids, columns)
+            prompts = [rollout.prompts[i] for i in own]
+            values[:, own] = self.score(prompts, texts, token_ids, columns)
+            members[..., own] = self.members(prompts, texts)
         rollout.reward_values = self.sum_over_processes(values)
+        rollout.members = self.sum_over_processes(members) if len(members) else None
         lengths = rollout.completion_mask.sum(1)
         rollout.rewards = self.rewards.total(rollout.reward_values, rollout.ended, lengths)
 

@@ -59,8 +59,9 @@ class StateKeeper:
         """Write what goes on with `iteration`; `values` are the trainer's own, as JSON has them."""
         started = self._clock()
         kept = {**values, "controller": self.controller.state(), "beta": self.kl_controller.beta}
-        kept |= {"landing": self.landing.state(), "guard": self.guard.courses}
+        kept |= {"landing": self.landing.state(), "guard": self.guard.state()}
         tensors = {**state.optimizer_tensors(self.learner, self.optimizer), **self.landing.tensors()}
+        tensors |= self.guard.tensors()
         parameters = state.trained_parameters(self.learner)
         if self.writes:
             state.save_state(self.directory, state.State(iteration, parameters, tensors, kept))
@@ -74,4 +75,6 @@ class StateKeeper:
         self.controller.restore(saved.values["controller"])
         self.kl_controller.beta = saved.values["beta"]
         self.landing.restore(saved.values.get("landing"), saved.optimizer)
-        self.guard.restore(saved.values.get("guard", []))
+        known = saved.values.get("guard", [])  # of earlier versions the courses alone, or nothing
+        known = {"courses": known, "best": None, "times_back": 0} if isinstance(known, list) else known
+        self.guard.restore(known, saved.optimizer)

@@ -100,6 +100,11 @@ def reward_statistics(rollout: Rollout, rewards: Rewards) -> dict[str, Any]:
         applies = values[~values.isnan()]
         line[f"rewards/{name}/mean"] = float(applies.mean())
         line[f"rewards/{name}/std"] = float(applies.std()) if len(applies) > 1 else None
+    for name, (worst, spread) in zip(
+        rewards.ensembles, rollout.members if rollout.members is not None else [], strict=True
+    ):
+        line[f"rewards/{name}/worst_member"] = float(worst.mean())
+        line[f"rewards/{name}/disagreement"] = float(spread.mean())
     costs, scored, lengths = rewards.costs, rollout.scored, rollout.completion_mask.sum(-1)
     missing, overlong = costs.missing_end(rollout.ended)[scored], costs.overlong(lengths)[scored]
     line["missing_eos_penalty"] = float(missing.mean()) if costs.penalty else None

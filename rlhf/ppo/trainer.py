@@ -63,13 +63,12 @@ class PPOTrainer(AnswersToFormerNames):
     Parameters as in TRL's trainers: `model` is a name, a path or a causal LM; `reward_funcs` one function
     `f(prompts, completions, completion_ids, **kwargs) -> list[float | None]`, a sequence classifier (its tokenizer in
     `reward_processing_classes`), or what names one (a model's directory or hub name, a rule, FILE.py:NAME, FILE.yaml),
-    or several (with `args.reward_weights`); `train_dataset` has a column
-    `prompt`, text or messages ("" for unconditional samples, the default); `eval_dataset` gives the prompts of the
-    rungs' evaluation samples; `processing_class` is the tokenizer. `peft_config` puts an adapter on the model, which
-    alone is trained; `reward_constants` are offset and scale where known already. Raises InputError.
+    or several (with `args.reward_weights`); `train_dataset` has a column `prompt`, text or messages ("" for samples
+    without a prompt, the default); `eval_dataset` gives the prompts of the rungs' evaluation samples;
+    `processing_class` is the tokenizer. `peft_config` puts an adapter on the model, which alone is trained;
+    `reward_constants` are offset and scale where known already. Raises InputError.
 
-    `train()` is `while trainer.stop_reason is None: trainer.step(trainer.rollout())`, which anyone can write with
-    something of their own in between (docs/own_loop.md).
+    `train()` is `while trainer.stop_reason is None: trainer.step(trainer.rollout())` (docs/own_loop.md: one's own).
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class PPOTrainer(AnswersToFormerNames):
         """Rewards and prompts, tried on each other before a model is loaded. Raises InputError."""
         self.reward_funcs, self.reward_log = rewards, RewardLog(self.args.max_iterations)
         self.rewards = Rewards.of(rewards, self.args, self.reward_log.extras())
-        self.guard = Guard.of(self.args, self.rewards.names)
+        self.guard = Guard.of(self.args, self.rewards.watchable)
         self.train_rows, self.eval_rows = as_both_rows(train_dataset, eval_dataset)
         self.rewards.values(*specimens(self.train_rows, self.eval_rows))
 
@@ -204,14 +203,20 @@ class PPOTrainer(AnswersToFormerNames):
         move, statistics = self._move(rollout, aims, kl, back=back) if self.stop_reason is None else (None, None)
         self.processes.begin("writing metrics and state and calling trackers", alone=True)
         line = self._log(rollout, aims, statistics, move)
-        self._finish() if self.stop_reason is not None else self._advance(rollout, statistics, kl)
+        if self.stop_reason is None:
+            self._advance(rollout, statistics, kl)
+        else:
+            self.processes.main_does(lambda: self.run.finish("finished", self.stop_reason))
         self.processes.begin("what its loop does between iterations", alone=True)
         return line
 
     def _move(
         self, rollout: Rollout, aims: Targets, kl: float, *, back: bool
     ) -> tuple[Move | None, UpdateStatistics | None]:
-        """The update, shortened where it would pass the budget; or the last one's end taken back."""
+        """The update, shortened where it would pass the budget; or the last one's end taken back, or many updates."""
+        if self.guard.goes_back:
+            self.guard.go_back(self.learner, self.ladder, self.landing)
+            return None, None
         if back:
             self.controller.learning_rate /= 2 if self.ladder.overshot(kl) else 1
             return self.landing.step_back(self.learner, kl), None
@@ -247,9 +252,11 @@ class PPOTrainer(AnswersToFormerNames):
             self.optimizer_steps += statistics.optimizer_steps
         self.completions_seen += len(rollout)
         has_rung = self.ladder.rungs[-1:] and self.ladder.rungs[-1].iteration == self.iteration
-        self.iteration += 1
-        if self.processes.saves and self.processes.main_says(has_rung or self.keeper.due()):
+        self.iteration, left = self.iteration + 1, self.guard.why_left()
+        if self.processes.saves and self.processes.main_says(bool(has_rung or left) or self.keeper.due()):
             self._save_state()
+        if left and self.processes.is_main:  # now that no state goes on from those rungs
+            resuming.leave(self.run, self.ladder, self.iteration, left)
 
     def _stop_reason(self, kl: float) -> str | None:
         if self.landing.arrived(kl):
@@ -273,7 +280,7 @@ class PPOTrainer(AnswersToFormerNames):
         name = self.ladder.name_for(target, float(evaluation.kl.mean()))
         require_scores(evaluation.scored, f"the evaluation samples of rung {name}")
         rung = rungs.describe(name, target, evaluation, **self._counters())
-        self.stop_reason = self.stop_reason or self.guard.read(rung, evaluation, self.kl_controller)
+        self.stop_reason = self.stop_reason or self.guard.read(rung, evaluation, self.kl_controller, self.learner)
         self.to_save.renew()
         self.processes.begin(f"saving rung {name}", alone=True)
         if not self.processes.is_main:
@@ -313,7 +320,10 @@ class PPOTrainer(AnswersToFormerNames):
         agreement.require_same_state(self.processes, saved)
         self.ladder.rungs = resuming.rungs_to_keep(self.run, saved)
         if saved is not None:
-            self._restore(saved)
+            self.keeper.restore(saved)
+            self.iteration, self.completions_seen = saved.next_iteration, saved.values["completions_seen"]
+            self.optimizer_steps = saved.values["optimizer_steps"]
+            self.normalization = Normalization(**saved.values["normalization"])
 
     def close(self) -> None:
         """End the trackers and give the run directory free; the run can be continued with `resume`."""
@@ -345,17 +355,6 @@ class PPOTrainer(AnswersToFormerNames):
         self.keeper.save(self.iteration, values)
         if self.processes.is_main:
             self.run.write(files=self.run.digests())
-
-    def _restore(self, saved: state.State) -> None:
-        self.keeper.restore(saved)
-        self.iteration, self.completions_seen = saved.next_iteration, saved.values["completions_seen"]
-        self.optimizer_steps = saved.values["optimizer_steps"]
-        self.normalization = Normalization(**saved.values["normalization"])
-
-    def _finish(self) -> None:
-        if self.processes.is_main:
-            self.run.finish("finished", self.stop_reason)
-        self.processes.wait()
 
     def _counters(self) -> dict[str, int]:
         seen, steps = self.completions_seen, self.optimizer_steps

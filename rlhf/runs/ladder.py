@@ -86,6 +86,11 @@ class Ladder:
         self.rungs.append(rung)
         self.write()
 
+    def cut_after(self, name: str) -> None:
+        """Leave out the rungs that came after the one of that name; their targets are free again."""
+        names = [rung.name for rung in self.rungs]
+        del self.rungs[names.index(name) + 1 :]
+
     def write(self) -> None:
         """Write ladder.json atomically."""
         rungs = [asdict(rung) for rung in self.rungs]

@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 # The keys that hold the name of a reward function.
-_OF_A_FUNCTION = re.compile(r"rewards/.+/(mean|std)")
+_OF_A_FUNCTION = re.compile(r"rewards/.+/(mean|std|worst_member|disagreement)")
 
 
 class Metric(NamedTuple):
@@ -78,6 +78,14 @@ METRICS: dict[str, Metric] = {
                                 "completions it applies to", "-", "TRL `rewards/NAME/mean`"),
     "rewards/NAME/std": Metric("reward's own", "sample standard deviation of it; null below two values",
                                "completions it applies to", "above 0", "TRL `rewards/NAME/std`"),
+    "rewards/NAME/worst_member": Metric(
+        "nats", "of the ensemble NAME the least of its members' rewards, mean over completions", "all completions",
+        "rising with the reward", "Coste et al. 2023, eq. 4",
+    ),
+    "rewards/NAME/disagreement": Metric(
+        "nats", "of the ensemble NAME the population standard deviation over its members, mean over completions",
+        "all completions", "falling, or small beside what the reward gained", "Coste et al. 2023, eq. 5",
+    ),
     "missing_eos_penalty": Metric(
         "reward's own", "mean taken off for completions that nothing ended; null without --missing_eos_penalty",
         _COMPLETIONS, "falling", "TRL's PPOTrainer",
@@ -91,7 +99,7 @@ METRICS: dict[str, Metric] = {
     "early_stopped": Metric("-", "whether --early_stop_kl ended the updates", "-", "false", "-"),
     "controller": Metric("-", "null, or what the controller did and why", "-", "-", "-"),
     "kl_landing": Metric("-", "null, or how an update was shortened, or taken back, for the KL budget", "-", "-", "-"),
-    "guard": Metric("-", "null, or how the reward of --guard goes along the ladder (guard.py), where a rung was saved",
+    "guard": Metric("-", "null, or how what --guard watches goes along the ladder (guard.py), where a rung was saved",
                     "-", "none_seen", "-"),
     "doctor": Metric("-", "null, or symptoms and causes where samples and policy disagree (doctor.py)",
                      _TOKENS, "null", "-"),

@@ -48,6 +48,30 @@ def test_members_differ_and_the_ensemble_is_their_aggregate(members: list[TokenR
         assert ensemble.__name__ == f"{how}_log_p_positive"
     disagreement = RewardEnsemble(members).disagreement([""] * 20, texts)
     assert disagreement == pytest.approx(each.exp().std(0, unbiased=False).tolist(), abs=1e-5)
+    worst, spread = RewardEnsemble(members).worst_and_spread([""] * 20, texts)
+    assert worst.tolist() == pytest.approx(each.min(0).values.tolist(), abs=1e-5)
+    assert spread.tolist() == pytest.approx(each.std(0, unbiased=False).tolist(), abs=1e-5)
+
+
+def test_the_same_texts_are_read_once_and_others_anew(
+    members: list[TokenRewardModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensemble, asked = RewardEnsemble(members), []
+    read = TokenRewardModel.log_probs
+    monkeypatch.setattr(
+        TokenRewardModel,
+        "log_probs",
+        lambda self, p, c: asked.append(list(c)) or read(self, p, c),  # type: ignore[func-returns-value]
+    )
+    texts = ["joy", "woe"]
+    rewards = ensemble(["", ""], texts)
+    worst, _ = ensemble.worst_and_spread(["", ""], list(texts))
+    assert asked == [["joy", "woe"]] * 3
+    assert rewards[0] > worst[0]
+    texts[0] = "woe"  # the caller's own list, changed in place
+    assert ensemble(["", ""], texts)[0] == pytest.approx(rewards[1], abs=1e-6)
+    ensemble(["", "x"], texts)
+    assert len(asked) == 9
 
 
 def test_it_survives_the_disk(members: list[TokenRewardModel], tmp_path: Path) -> None:

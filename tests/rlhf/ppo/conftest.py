@@ -64,7 +64,7 @@ def _build(*, dropout: float = 0.0, dtype: torch.dtype = torch.float32) -> GPT2L
     return GPT2LMHeadModel(config).to(dtype).eval()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build_model() -> Callable[..., GPT2LMHeadModel]:
     """Builds the same weights at every call; `dropout` and `dtype` can be chosen."""
     return _build

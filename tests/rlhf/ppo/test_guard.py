@@ -25,6 +25,9 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
+NOTHING = torch.nn.Module()
+
+
 def a_few(completions: list[Any], **_: Any) -> list[float]:
     """Best at two full stops: what a policy that is paid for more of them leaves behind."""
     return [-abs(2.0 - completion.count(".")) for completion in completions]
@@ -100,10 +103,12 @@ def along(guard: Guard, beta: KLController, means: list[float], seed: int, count
         own = np.random.default_rng([seed, number]).standard_normal(count)
         watched = torch.tensor(mean + 0.6 * shared + 0.8 * own)
         rollout: Any = SimpleNamespace(
-            reward_values=torch.stack([torch.ones(count) * number, watched]), rewards=torch.ones(count) * number
+            reward_values=torch.stack([torch.ones(count) * number, watched]),
+            rewards=torch.ones(count) * number,
+            members=None,
         )
         rung: Any = SimpleNamespace(name=f"kl-{number}", kl_per_completion=(number / 3) ** 2)
-        said = said or guard.read(rung, rollout, beta)
+        said = said or guard.read(rung, rollout, beta, NOTHING)
     return said
 
 
@@ -129,8 +134,8 @@ def test_what_has_no_score_is_left_out_and_a_state_can_hold_it() -> None:
         scores = torch.stack([rewards, -(((number - 2) * rewards) ** 2)])
         rung: Any = SimpleNamespace(name=f"kl-{number}", kl_per_completion=float(number))
         for one, values in ((whole, scores), (holed, torch.where(torch.arange(128) == 3, math.nan, scores))):
-            rollout: Any = SimpleNamespace(reward_values=values, rewards=rewards)
-            one.read(rung, rollout, KLController(0.0, None, 1))
+            rollout: Any = SimpleNamespace(reward_values=values, rewards=rewards, members=None)
+            one.read(rung, rollout, KLController(0.0, None, 1), NOTHING)
     assert [course["watched"][3] for course in holed.courses] == [None] * 5
     assert json.loads(json.dumps(holed.courses, allow_nan=False)) == holed.courses
     assert holed.said is not None
@@ -140,9 +145,7 @@ def test_what_has_no_score_is_left_out_and_a_state_can_hold_it() -> None:
 
 
 def test_a_guard_that_is_no_reward_is_refused(build_model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match="--guard: got 'judge'; expected a reward function of this run: full_stop, a_few"
-    ):
+    with pytest.raises(InputError, match="--guard: got 'judge'; expected a reward of this run: full_stop, a_few"):
         train(build_model(), tokenizer, tmp_path / "run", guard="judge")
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match="guard_action"):

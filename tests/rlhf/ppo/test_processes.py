@@ -72,21 +72,43 @@ def a_few(completions, **kwargs):
 
 
 @pytest.mark.slow
-def test_a_guard_ends_two_processes_as_it_ends_one(model_directory: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("action", "file"),
+    [
+        ("halt", "accelerate_config.yaml"),
+        ("roll_back", "accelerate_config.yaml"),
+        ("roll_back", "accelerate_fsdp2.yaml"),
+    ],
+)
+def test_a_guard_ends_two_processes_as_it_ends_one(
+    model_directory: Path, tmp_path: Path, action: str, file: str
+) -> None:
     (tmp_path / "watched.py").write_text(WATCHED)
     reward = f"full_stop {tmp_path / 'watched.py'}:a_few"
     guarded = shlex.split(
-        "--guard a_few --reward_weights 1 0 --dtype float64 --learning_rate 3e-3 --kl_budget 30 --max_iterations 14 "
-        "--iteration_batch_size 64 --max_iteration_batch_size 64 --normalization_samples 64"
+        f"--guard a_few --guard_action {action} --reward_weights 1 0 --dtype float64 --learning_rate 3e-3 "
+        "--kl_budget 30 --max_iterations 16 --iteration_batch_size 64 --max_iteration_batch_size 64 "
+        "--normalization_samples 64"
     )
-    reasons = []
+    reasons, backs, strays = [], [], []
     for processes in (1, 2):
         output = tmp_path / str(processes)
-        done = launch(model_directory, output, processes=processes, reward=reward, extra=tuple(guarded))
+        done = launch(model_directory, output, processes=processes, reward=reward, extra=tuple(guarded), file=file)
         assert done.returncode == 0, done.stderr
         reasons.append(json.loads((output / "run.json").read_text())["stop_reason"])
-    assert reasons[0].startswith("guard: a_few stops rising at ")
+        lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+        backs.append(
+            [(n, line["guard"]["back_to"]) for n, line in enumerate(lines) if "back_to" in (line["guard"] or {})]
+        )
+        strays.append(sorted(path.name for path in output.glob("strays/checkpoints/*")))
     assert reasons[1] == reasons[0]
+    assert backs[1] == backs[0]
+    assert strays[1] == strays[0]
+    if action == "halt":
+        assert reasons[0].startswith("guard: a_few stops rising at ")
+    else:
+        assert backs[0]
+        assert strays[0]
 
 
 @pytest.mark.slow
