@@ -1,6 +1,6 @@
 """Are they tested? Plants one fault at a time in the equations, or in what guards files, and shows who catches it.
 
-    python benchmarks/mutations.py [equations] [files]
+    python benchmarks/mutations.py [equations] [files] [guard]
 
 Faults are planted in memory, by giving a function the code of its source with one piece replaced; no file is changed.
 Of the equations' tests those run that need no trained model. Ends with status 1 if a fault survives.
@@ -141,6 +141,31 @@ FILES = {
               "if rows > 1 or rungs > 1:", "if False:"),
     ],
 }  # fmt: skip
+GUARD = {
+    "rlhf.ppo.guard": [
+        Fault("Guard.go_back", "the weights stay", "restore_parameters(learner, self.weights)", "pass"),
+        Fault("Guard.go_back", "the fall is remembered", "[: names.index(self.best) + 1]", "[:]"),
+        Fault("Guard.go_back", "the ladder keeps what was left", "ladder.cut_after(self.best)", "pass"),
+        Fault("Guard.go_back", "the landing knows the old way", "landing.forget()", "pass"),
+        Fault("Guard.read", "the latest rung is the best", "self._highest()[\"name\"] == rung.name", "True"),
+        Fault("Guard.read", "rungs in the order of training", "key=lambda one: float(one[\"d\"])", "key=lambda one: 0"),
+        Fault("Guard._act", "goes back for ever", "self.times_back + 1 >= MOST_TIMES_BACK", "False"),
+        Fault("Guard._act", "beta only doubles", "self._earned() / (constants.scale if constants else 1.0)", "0.0"),
+        Fault("Guard._act", "raw rewards beside nats", "(constants.scale if constants else 1.0)", "1.0"),
+        Fault("Guard.restore", "another guard's course", "if rung[\"of\"] == self.name", ""),
+    ],
+    "rlhf.ppo.kl_control": [
+        Fault("KLController.hold", "what was raised falls again", "self.beta, self.decay = beta, 0.0",
+              "self.beta = beta"),
+    ],
+    "rewards.ensemble": [
+        Fault("RewardEnsemble.worst_and_spread", "the best member", "rewards.min(0)", "rewards.max(0)"),
+        Fault("RewardEnsemble.member_rewards", "texts of the call before", "self._latest[:2] != texts", "False"),
+    ],
+    "rlhf.runs.ladder": [
+        Fault("Ladder.cut_after", "the rung itself goes", "names.index(name) + 1", "names.index(name)"),
+    ],
+}  # fmt: skip
 SUITES = {
     "equations": Suite(
         {"rlhf.ppo.objective": EQUATIONS},
@@ -151,6 +176,12 @@ SUITES = {
         FILES,
         ["foundation/test_digests.py", "foundation/test_locks.py", "foundation/test_leftovers.py",
          "ppo/test_resuming.py", "ppo/test_provenance.py"],
+        models=True,
+    ),
+    "guard": Suite(
+        GUARD,
+        ["ppo/test_guard.py", "ppo/test_guard_rolls_back.py", "ppo/test_ensemble_watched.py",
+         "../rewards/test_ensemble.py"],
         models=True,
     ),
 }  # fmt: skip

@@ -187,8 +187,8 @@ class PPOConfig(Options):
     )
     guard_action: str = option(
         "halt",
-        help="end the run, its ladder whole; or double --beta (from at least 0.02); or double it and go back to the "
-        "weights of the rung where that reward was highest, three times at most",
+        help="end the run, its ladder whole; or raise --beta so that the nats beyond the turn do not pay; or raise it "
+        "and go back to the weights of the rung where that reward was highest, the third time to end there",
         choices=["halt", "raise_beta", "roll_back"],
     )
     clip_ratio_low: float = option(0.01, help="clip fraction below which the iteration batch doubles")

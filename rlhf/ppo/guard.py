@@ -4,8 +4,9 @@ to go back.
 A second reward (of weight 0: a model of other labels, a judge, a rule), or the least that a member of an ensemble
 gives, scores the evaluation samples of every rung, which are of the same prompts and seed. Where its course along √KL
 has an onset as the report finds one of gold (inspection/overoptimisation.py: a highest point whose 95 % interval ends
-before the last rung, and a fall beyond noise), the run halts with its ladder whole, or its KL coefficient doubles, or
-it also goes back to the weights of the rung where the watched reward was highest and takes another way from there.
+before the last rung, and a fall beyond noise), the run halts with its ladder whole; or its KL coefficient doubles, and
+is at least what each nat beyond the highest point earned of the paid reward, so that such nats do not pay; or the run
+also goes back to the weights of the rung where the watched reward was highest and takes another way from there.
 What such a reward shares with the one that is optimised, such as the mistakes of the same raters, it cannot see.
 """
 
@@ -25,12 +26,13 @@ from rlhf.inspection.overoptimisation import Course, Onset, find_onset
 from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.landing import Landing
+from rlhf.ppo.normalization import Normalization
 from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.state import restore_parameters, trained_parameters
 from rlhf.runs.ladder import Ladder, Rung
 
 LEAST_BETA = 0.02  # per nat, what a coefficient of 0 is raised to
-MOST_TIMES_BACK = 3  # then the run halts
+MOST_TIMES_BACK = 3  # the last of them ends the run
 
 
 @dataclass(slots=True)
@@ -61,10 +63,17 @@ class Guard:
             )
         return cls(args.guard, None if args.guard is None else list(names).index(args.guard), args.guard_action)
 
-    def read(self, rung: Rung, evaluation: Rollout, beta: KLController, learner: nn.Module) -> str | None:
+    def read(
+        self,
+        rung: Rung,
+        evaluation: Rollout,
+        beta: KLController,
+        learner: nn.Module,
+        constants: Normalization | None = None,
+    ) -> str | None:
         """Take note of a rung; raises `beta` where asked to, and may then want to go back (`goes_back`).
 
-        Returns why the run halts, None where it goes on.
+        `constants` are those that beta is weighed against. Returns why the run halts, None where it goes on.
         """
         if self.place is None or evaluation.reward_values is None:
             return None
@@ -73,34 +82,44 @@ class Guard:
         of_rung = {of: [x if math.isfinite(x) else None for x in values.tolist()] for of, values in scores.items()}
         root = math.sqrt(max(rung.kl_per_completion, 0.0))
         self.courses = [*self.courses, {"of": self.name, "name": rung.name, "d": root, **of_rung}]
-        if self.action == "roll_back" and self._highest() == rung.name:
+        if self.action == "roll_back" and self._highest()["name"] == rung.name:
             self.best, self.weights = rung.name, trained_parameters(learner)
         along = sorted(self.courses, key=lambda one: float(one["d"]))
         found = find_onset(
             str(self.name), [one["name"] for one in along], [course(along, "watched")], course(along, "paid")
         )
         self.said = {"status": found.status, "kl": found.d**2, "fall": found.fall, "fall_se": found.fall_se}
-        return self._act(found, beta) if found.status == "onset" else None
+        return self._act(found, beta, constants) if found.status == "onset" else None
 
-    def _act(self, found: Onset, beta: KLController) -> str | None:
-        halts = f"guard: {found.statement()} The rung nearest to it is {found.rung}"
-        if self.action == "halt":
-            return halts
-        if self.action == "roll_back" and self.times_back == MOST_TIMES_BACK:
-            return f"{halts}; the run has gone back {MOST_TIMES_BACK} times"
-        if self.action == "roll_back" and self.best != self._highest():
-            return f"{halts}; the weights of {self._highest()}, before --guard_action roll_back, were not kept"
-        beta.beta = max(2 * beta.beta, LEAST_BETA)
+    def _act(self, found: Onset, beta: KLController, constants: Normalization | None) -> str | None:
         assert self.said is not None  # read() has just said it
-        self.said["beta"] = beta.beta
+        highest = self._highest()["name"]
+        if self.action == "halt":
+            return f"guard: {found.statement()} The rung nearest to it is {found.rung}"
+        if self.action == "roll_back" and self.best != highest:
+            return (
+                f"guard: {found.statement()} The weights of {highest}, before --guard_action roll_back, were not kept"
+            )
         if self.action == "roll_back":
             self.goes_back, self.said["back_to"] = True, self.best
+            if self.times_back + 1 >= MOST_TIMES_BACK:
+                return f"guard: {found.statement()} The run went back {MOST_TIMES_BACK} times and ends at {self.best}"
+        beta.hold(max(2 * beta.beta, self._earned() / (constants.scale if constants else 1.0), LEAST_BETA))
+        self.said["beta"] = beta.beta
         return None
 
-    def _highest(self) -> str:
+    def _earned(self) -> float:
+        """What the nats from the rung where the watched reward is highest to the latest one earned of the paid reward,
+        each: at such a coefficient they do not pay."""
+        best, last = self._highest(), self.courses[-1]
+        nats = float(last["d"]) ** 2 - float(best["d"]) ** 2
+        gained = np.nanmean(score_matrix([last["paid"]])) - np.nanmean(score_matrix([best["paid"]]))
+        return float(gained) / nats if nats > 0 else 0.0
+
+    def _highest(self) -> dict[str, Any]:
         """The rung at which the watched reward's mean is highest."""
         means = np.nanmean(score_matrix([one["watched"] for one in self.courses]), axis=1)
-        return str(self.courses[int(np.argmax(means))]["name"])
+        return self.courses[int(np.argmax(means))]
 
     def go_back(self, learner: nn.Module, ladder: Ladder, landing: Landing) -> None:
         """Give `learner` the kept weights, and end the ladder at their rung; what is known of the way is forgotten."""
@@ -128,11 +147,15 @@ class Guard:
         """The weights, "NAME/best"."""
         return {f"{name}/best": tensor for name, tensor in (self.weights or {}).items()}
 
-    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what a state has; a run may go on with another guard, or none, which begins anew."""
-        self.courses = [rung for rung in state["courses"] if rung["of"] == self.name]
+    def restore(self, state: Mapping[str, Any] | list[Any] | None, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what a state has; a run may go on with another guard, or none, which begins anew.
+
+        States of earlier versions have the courses alone, or nothing.
+        """
+        known: Mapping[str, Any] = state if isinstance(state, Mapping) else {"courses": state or []}
+        self.courses = [rung for rung in known["courses"] if rung["of"] == self.name]
         if self.courses and self.action == "roll_back":
-            self.best, self.times_back = state["best"], state["times_back"]
+            self.best, self.times_back = known.get("best"), known.get("times_back", 0)
             self.weights = {name.removesuffix("/best"): x for name, x in tensors.items() if name.endswith("/best")}
 
     def told(self) -> dict[str, Any] | None:

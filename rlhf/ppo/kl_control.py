@@ -15,6 +15,10 @@ class KLController:
     horizon: int
     decay: float = 0.0
 
+    def hold(self, beta: float) -> None:
+        """From here on so much, which no longer falls by itself."""
+        self.beta, self.decay = beta, 0.0
+
     def read(self, kl_per_completion: float, completions: int) -> None:
         """β ← β (1 - decay); with a target e = clip(KL/target - 1, -0.2, 0.2);  β ← β (1 + e · completions/horizon)."""
         self.beta *= 1 - self.decay

@@ -59,6 +59,7 @@ class StateKeeper:
         """Write what goes on with `iteration`; `values` are the trainer's own, as JSON has them."""
         started = self._clock()
         kept = {**values, "controller": self.controller.state(), "beta": self.kl_controller.beta}
+        kept |= {"beta_decay": self.kl_controller.decay}
         kept |= {"landing": self.landing.state(), "guard": self.guard.state()}
         tensors = {**state.optimizer_tensors(self.learner, self.optimizer), **self.landing.tensors()}
         tensors |= self.guard.tensors()
@@ -74,7 +75,6 @@ class StateKeeper:
         state.restore_optimizer(self.learner, self.optimizer, saved.optimizer)
         self.controller.restore(saved.values["controller"])
         self.kl_controller.beta = saved.values["beta"]
+        self.kl_controller.decay = saved.values.get("beta_decay", self.kl_controller.decay)
         self.landing.restore(saved.values.get("landing"), saved.optimizer)
-        known = saved.values.get("guard", [])  # of earlier versions the courses alone, or nothing
-        known = {"courses": known, "best": None, "times_back": 0} if isinstance(known, list) else known
-        self.guard.restore(known, saved.optimizer)
+        self.guard.restore(saved.values.get("guard"), saved.optimizer)

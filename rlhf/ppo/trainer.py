@@ -2,8 +2,7 @@
 
 One iteration reads in three files: rollout.py samples and measures, objective.py has the equations, update.py takes
 the steps. How this differs from TRL's deleted PPOTrainer:
-1. The reward, recentred and scaled by fixed constants, is the advantage at every token: no whitening, and a critic
-   with GAE (critic.py) only as an option.
+1. The reward, recentred and scaled by fixed constants, is the advantage at every token; a critic only as an option.
 2. KL(policy || original) is exact at every sampled prefix, never negative, and a budget on it ends the run.
 3. Line i of metrics.jsonl describes the policy that generated rollout i; a rung is that policy, before its update.
 4. The clip fraction drives the batch and the learning rate (controller.py).
@@ -200,12 +199,13 @@ class PPOTrainer(AnswersToFormerNames):
         if target is not None or self.stop_reason is not None:
             self._save_rung(target, evaluation or self._evaluate())
         aims = targets(rollout, self.normalization, self.kl_controller.beta, self.args)
-        move, statistics = self._move(rollout, aims, kl, back=back) if self.stop_reason is None else (None, None)
+        goes_on = self.stop_reason is None or self.guard.goes_back
+        move, statistics = self._move(rollout, aims, kl, back=back) if goes_on else (None, None)
         self.processes.begin("writing metrics and state and calling trackers", alone=True)
         line = self._log(rollout, aims, statistics, move)
-        if self.stop_reason is None:
+        if goes_on:
             self._advance(rollout, statistics, kl)
-        else:
+        if self.stop_reason is not None:
             self.processes.main_does(lambda: self.run.finish("finished", self.stop_reason))
         self.processes.begin("what its loop does between iterations", alone=True)
         return line
@@ -280,7 +280,8 @@ class PPOTrainer(AnswersToFormerNames):
         name = self.ladder.name_for(target, float(evaluation.kl.mean()))
         require_scores(evaluation.scored, f"the evaluation samples of rung {name}")
         rung = rungs.describe(name, target, evaluation, **self._counters())
-        self.stop_reason = self.stop_reason or self.guard.read(rung, evaluation, self.kl_controller, self.learner)
+        guarded = (self.kl_controller, self.learner, self.normalization)
+        self.stop_reason = self.stop_reason or self.guard.read(rung, evaluation, *guarded)
         self.to_save.renew()
         self.processes.begin(f"saving rung {name}", alone=True)
         if not self.processes.is_main:

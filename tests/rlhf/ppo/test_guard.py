@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -86,20 +87,51 @@ def test_a_halted_run_goes_on_without_a_guard_as_one_that_never_had_it(
     }  # nothing of a_few's course is taken for its
 
 
-def test_beta_doubles_at_every_rung_beyond_the_turn(build_model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    lines, facts = train(build_model(), tokenizer, tmp_path / "run", guard_action="raise_beta")
+def test_beta_rises_at_every_rung_beyond_the_turn_so_that_its_nats_do_not_pay(
+    build_model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    lines, facts = train(
+        build_model(), tokenizer, tmp_path / "run", guard_action="raise_beta", beta=0.01, beta_decay=0.5
+    )
     assert not facts["stop_reason"].startswith("guard")
-    raised = [line["guard"]["beta"] for line in lines if (line["guard"] or {}).get("status") == "onset"]
-    assert raised == [LEAST_BETA * 2**i for i in range(len(raised))]
+    raised = [line for line in lines if (line["guard"] or {}).get("status") == "onset"]
     assert len(raised) > 1
-    assert lines[-1]["beta"] == raised[-1]
+    rungs = json.loads((tmp_path / "run" / "ladder.json").read_text())["rungs"]
+
+    def watched(rung: dict[str, Any]) -> float:
+        rows = (tmp_path / "run" / rung["samples"]).read_text().splitlines()
+        return float(np.mean(a_few([json.loads(row)["completion"] for row in rows])))
+
+    for line in raised:
+        sofar = [rung for rung in rungs if rung["iteration"] <= line["iteration"]]
+        best, last = max(sofar, key=watched), sofar[-1]
+        assert last["iteration"] == line["iteration"]
+        nats = last["kl_per_completion"] - best["kl_per_completion"]
+        earned = (last["reward"] - best["reward"]) / facts["normalization"]["scale"] / nats
+        falls = 0.5 if line is raised[0] else 1.0
+        before = falls * lines[line["iteration"] - 1]["beta"]
+        assert line["guard"]["beta"] == line["beta"] == pytest.approx(max(2 * before, earned, LEAST_BETA))
+    assert raised[0]["beta"] > LEAST_BETA  # the nats beyond did earn
+    after = [line["beta"] for line in lines[raised[0]["iteration"] + 1 :]]
+    assert after == sorted(after)  # it does not fall again
 
 
-def along(guard: Guard, beta: KLController, means: list[float], seed: int, count: int = 128) -> str | None:
-    """A ladder at equal steps of √KL whose watched reward has these means; what the guard said of its last rung."""
+def along(
+    guard: Guard,
+    beta: KLController,
+    means: list[float],
+    seed: int,
+    count: int = 128,
+    order: Sequence[int] | None = None,
+) -> str | None:
+    """A ladder at equal steps of √KL whose watched reward has these means; what the guard first said of a rung.
+
+    `order` is that of training, from low KL to high if not given.
+    """
     shared = np.random.default_rng(seed).standard_normal(count)
     said = None
-    for number, mean in enumerate(means):
+    for number in order or range(len(means)):
+        mean = means[number]
         own = np.random.default_rng([seed, number]).standard_normal(count)
         watched = torch.tensor(mean + 0.6 * shared + 0.8 * own)
         rollout: Any = SimpleNamespace(
@@ -127,6 +159,15 @@ def test_chance_seldom_halts_a_run_and_a_fall_does() -> None:
     assert halted["fallen"] >= 39, halted
 
 
+def test_rungs_are_read_by_their_kl_in_whatever_order_they_came() -> None:
+    risen = [1 - math.exp(-i / 3) for i in range(12)]
+    rising, zigzag = guard(), guard()
+    assert along(rising, KLController(0.0, None, 1), risen, 0) is None
+    back_and_forth = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 11]
+    assert along(zigzag, KLController(0.0, None, 1), risen, 0, order=back_and_forth) is None
+    assert zigzag.said == rising.said
+
+
 def test_what_has_no_score_is_left_out_and_a_state_can_hold_it() -> None:
     holed, whole = guard(), guard()
     rewards = torch.arange(128, dtype=torch.float64)
@@ -150,3 +191,24 @@ def test_a_guard_that_is_no_reward_is_refused(build_model: Any, tokenizer: Any, 
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match="guard_action"):
         PPOConfig(output_dir="x", guard_action="raise_beta")
+
+
+def test_a_state_of_another_guard_or_an_earlier_version_begins_anew_or_goes_on() -> None:
+    courses = [{"of": "watched", "name": "kl-1", "d": 1.0, "watched": [1.0], "paid": [1.0]}]
+    weights = {"w/best": torch.ones(2), "w/exp_avg": torch.zeros(2), "w/before": torch.zeros(2)}
+    whole = {"courses": courses, "best": "kl-1", "times_back": 2}
+    for action, state, best, times in (
+        ("roll_back", whole, "kl-1", 2),
+        ("roll_back", courses, None, 0),  # before there was a way back
+        ("roll_back", None, None, 0),
+        ("halt", whole, None, 0),
+    ):
+        one = Guard("watched", 1, action)
+        one.restore(state, weights)
+        assert (one.best, one.times_back, one.courses) == (best, times, [] if state is None else courses)
+        assert torch.equal(one.tensors().get("w/best", torch.ones(2)), torch.ones(2))
+        assert set(one.tensors()) <= {"w/best"}
+    other = Guard("judge", 1, "roll_back")
+    other.restore(whole, weights)
+    assert other.state() == {"courses": [], "best": None, "times_back": 0}
+    assert other.tensors() == {}
