@@ -54,6 +54,8 @@ class Cell:
 def read(study: Path) -> dict[str, list[Cell]]:
     """Cells by method, in the order of the study's table."""
     rungs = pandas.read_csv(study / "rungs.csv", dtype={"method": str})
+    if "method" not in rungs:
+        sys.exit(f"{study / 'rungs.csv'}: got no column method; expected a study whose --grid has method=...; give one")
     found: dict[str, list[Cell]] = defaultdict(list)
     for (method, name), own in rungs.groupby(["method", "cell"], sort=False):
         own = own.sort_values("kl")

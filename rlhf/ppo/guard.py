@@ -33,6 +33,8 @@ from rlhf.runs.ladder import Ladder, Rung
 
 LEAST_BETA = 0.02  # per nat, what a coefficient of 0 is raised to
 MOST_TIMES_BACK = 3  # the last of them ends the run
+FELL = 3.0  # standard errors of the paired difference: the rung compared with is the best of several
+LOOKED = 5.0  # of the unpaired one, which is looked at in every iteration
 
 
 @dataclass(slots=True)
@@ -70,15 +72,16 @@ class Guard:
         beta: KLController,
         learner: nn.Module,
         constants: Normalization | None = None,
+        ends: str | None = None,
     ) -> str | None:
         """Take note of a rung; raises `beta` where asked to, and may then want to go back (`goes_back`).
 
-        `constants` are those that beta is weighed against. Returns why the run halts, None where it goes on.
+        `constants` are those that beta is weighed against; `ends` is why the run ends at this rung anyhow. Returns why
+        it ends, None where it goes on.
         """
-        if self.place is None or evaluation.reward_values is None:
-            return None
-        worst = [] if evaluation.members is None else list(evaluation.members[:, 0])
-        scores = {"watched": [*evaluation.reward_values, *worst][self.place], "paid": evaluation.rewards}
+        if self.place is None:
+            return ends
+        scores = {"watched": self._watched(evaluation), "paid": evaluation.rewards}
         of_rung = {of: [x if math.isfinite(x) else None for x in values.tolist()] for of, values in scores.items()}
         root = math.sqrt(max(rung.kl_per_completion, 0.0))
         self.courses = [*self.courses, {"of": self.name, "name": rung.name, "d": root, **of_rung}]
@@ -89,24 +92,65 @@ class Guard:
             str(self.name), [one["name"] for one in along], [course(along, "watched")], course(along, "paid")
         )
         self.said = {"status": found.status, "kl": found.d**2, "fall": found.fall, "fall_se": found.fall_se}
+        if ends is not None:
+            return self._end(ends)
         return self._act(found, beta, constants) if found.status == "onset" else None
 
+    def _end(self, ends: str) -> str:
+        """Why the run ends, and where the watched reward was higher than it is at the last rung."""
+        best, last = self._highest(), self.courses[-1]
+        lost = np.subtract(*score_matrix([best["watched"], last["watched"]]))
+        lost = lost[np.isfinite(lost)]
+        error = lost.std(ddof=1) / math.sqrt(lost.size) if lost.size > 1 else math.inf
+        if not lost.mean() > FELL * error:
+            return ends
+        return f"{ends}; {self.name} is {lost.mean():.3f} ± {error:.3f} lower than at {best['name']}"
+
+    def look(self, rollout: Rollout, beta: KLController) -> str | None:
+        """Between rungs, of a run that has gone back: a policy that is held at one KL passes no rung, and may get worse
+        there. Goes back where the watched reward of the rollout is below the best rung's; returns why the run ends."""
+        if self.place is None or not self.times_back:
+            return None
+        then = score_matrix([self._highest()["watched"]])[0]
+        now = self._watched(rollout).numpy()
+        errors = [np.nanstd(x, ddof=1) / math.sqrt(np.isfinite(x).sum()) for x in (then, now)]
+        lost, error = np.nanmean(then) - np.nanmean(now), math.hypot(*errors)
+        if not lost > LOOKED * error:
+            return None
+        self.said = {"status": "fell", "fall": float(lost), "fall_se": float(error)}
+        return self._go_back(f"{self.name} fell by {lost:.3f} ± {error:.3f} since {self.best}.", 2 * beta.beta, beta)
+
+    def _watched(self, rollout: Rollout) -> Tensor:
+        """The watched reward of each completion, (B,)."""
+        assert self.place is not None
+        assert rollout.reward_values is not None  # a rollout that was scored
+        worst = [] if rollout.members is None else list(rollout.members[:, 0])
+        watched: Tensor = [*rollout.reward_values, *worst][self.place]
+        return watched
+
     def _act(self, found: Onset, beta: KLController, constants: Normalization | None) -> str | None:
-        assert self.said is not None  # read() has just said it
-        highest = self._highest()["name"]
         if self.action == "halt":
             return f"guard: {found.statement()} The rung nearest to it is {found.rung}"
-        if self.action == "roll_back" and self.best != highest:
-            return (
-                f"guard: {found.statement()} The weights of {highest}, before --guard_action roll_back, were not kept"
-            )
+        enough = max(2 * beta.beta, self._earned() / (constants.scale if constants else 1.0), LEAST_BETA)
         if self.action == "roll_back":
-            self.goes_back, self.said["back_to"] = True, self.best
-            if self.times_back + 1 >= MOST_TIMES_BACK:
-                return f"guard: {found.statement()} The run went back {MOST_TIMES_BACK} times and ends at {self.best}"
-        beta.hold(max(2 * beta.beta, self._earned() / (constants.scale if constants else 1.0), LEAST_BETA))
-        self.said["beta"] = beta.beta
+            return self._go_back(found.statement(), enough, beta)
+        self._hold(enough, beta)
         return None
+
+    def _go_back(self, why: str, enough: float, beta: KLController) -> str | None:
+        assert self.said is not None  # read() or look() has just said it
+        if self.best != (highest := self._highest()["name"]):
+            return f"guard: {why} The weights of {highest}, before --guard_action roll_back, were not kept"
+        self.goes_back, self.said["back_to"] = True, self.best
+        if self.times_back + 1 >= MOST_TIMES_BACK:
+            return f"guard: {why} The run went back {MOST_TIMES_BACK} times and ends at {self.best}"
+        self._hold(enough, beta)
+        return None
+
+    def _hold(self, enough: float, beta: KLController) -> None:
+        assert self.said is not None  # as above
+        beta.hold(enough)
+        self.said["beta"] = enough
 
     def _earned(self) -> float:
         """What the nats from the rung where the watched reward is highest to the latest one earned of the paid reward,

@@ -166,8 +166,8 @@ class PPOTrainer(AnswersToFormerNames):
     def rollout(self) -> Rollout:
         """Sample an iteration's completions with the present policy and measure them; begins the run if need be."""
         self.begin()
-        first, count = self.completions_seen, self.controller.iteration_batch_size
-        rows = [self.train_rows[self.schedule(first + i)] for i in range(count)]
+        first = self.completions_seen
+        rows = [self.train_rows[self.schedule(first + i)] for i in range(self.controller.iteration_batch_size)]
         self.reward_log.begin(self.iteration, epoch=first / len(self.train_rows))
         try:
             rollout = self._roll(rows, Stream.ROLLOUT, self.iteration, first)
@@ -198,6 +198,8 @@ class PPOTrainer(AnswersToFormerNames):
         target = None if back else self.ladder.target_passed(max(kl, self.landing.arrived(kl) * self.args.kl_budget))
         if target is not None or self.stop_reason is not None:
             self._save_rung(target, evaluation or self._evaluate())
+        else:
+            self.stop_reason = self.guard.look(rollout, self.kl_controller)
         aims = targets(rollout, self.normalization, self.kl_controller.beta, self.args)
         goes_on = self.stop_reason is None or self.guard.goes_back
         move, statistics = self._move(rollout, aims, kl, back=back) if goes_on else (None, None)
@@ -281,7 +283,7 @@ class PPOTrainer(AnswersToFormerNames):
         require_scores(evaluation.scored, f"the evaluation samples of rung {name}")
         rung = rungs.describe(name, target, evaluation, **self._counters())
         guarded = (self.kl_controller, self.learner, self.normalization)
-        self.stop_reason = self.stop_reason or self.guard.read(rung, evaluation, *guarded)
+        self.stop_reason = self.guard.read(rung, evaluation, *guarded, ends=self.stop_reason)
         self.to_save.renew()
         self.processes.begin(f"saving rung {name}", alone=True)
         if not self.processes.is_main:
@@ -348,12 +350,10 @@ class PPOTrainer(AnswersToFormerNames):
         self.ladder.write()
 
     def _save_state(self) -> None:
-        values = {
-            **self._counters(),
-            "rungs": [dataclasses.asdict(rung) for rung in self.ladder.rungs],
-            "normalization": self.normalization._asdict() if self.normalization else None,
-        }
-        self.keeper.save(self.iteration, values)
+        rungs_so_far = [dataclasses.asdict(rung) for rung in self.ladder.rungs]
+        constants = self.normalization._asdict() if self.normalization else None
+        of_run = {**self._counters(), "rungs": rungs_so_far, "normalization": constants}
+        self.keeper.save(self.iteration, of_run)
         if self.processes.is_main:
             self.run.write(files=self.run.digests())
 

@@ -94,7 +94,7 @@ def test_beta_rises_at_every_rung_beyond_the_turn_so_that_its_nats_do_not_pay(
         build_model(), tokenizer, tmp_path / "run", guard_action="raise_beta", beta=0.01, beta_decay=0.5
     )
     assert not facts["stop_reason"].startswith("guard")
-    raised = [line for line in lines if (line["guard"] or {}).get("status") == "onset"]
+    raised = [line for line in lines if "beta" in (line["guard"] or {})]  # not where the run ends anyhow
     assert len(raised) > 1
     rungs = json.loads((tmp_path / "run" / "ladder.json").read_text())["rungs"]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,9 +19,11 @@ from rewards.rules import full_stop
 from rlhf import PPOConfig, PPOTrainer
 from rlhf.foundation.errors import InputError
 from rlhf.inspection.curves import back_to, whole_updates
+from rlhf.inspection.overoptimisation import find_onset
 from rlhf.inspection.report import build_report
 from rlhf.ppo import resuming
-from rlhf.ppo.guard import LEAST_BETA, MOST_TIMES_BACK
+from rlhf.ppo.guard import FELL, LEAST_BETA, MOST_TIMES_BACK, Guard
+from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.state import trained_parameters
 from rlhf.runs.reading import read_run
 from tests.rlhf.ppo.test_guard import SMALL, a_few
@@ -209,6 +213,53 @@ def test_where_the_best_rungs_weights_were_not_kept_it_halts_and_says_so(
     assert run.stop_reason is not None
     assert run.stop_reason.startswith("guard: a_few stops rising")
     assert run.stop_reason.endswith("before --guard_action roll_back, were not kept")
+
+
+def test_a_run_that_ends_below_its_best_rung_says_so(
+    build_model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it ends by: here no turn is found on the way."""
+    monkeypatch.setattr("rlhf.ppo.guard.find_onset", nothing_found)
+    run = trainer_of(build_model(), tokenizer, tmp_path / "run", max_iterations=6).train()
+    texts = {
+        path.stem: [json.loads(row)["completion"] for row in path.read_text().splitlines()]
+        for path in (tmp_path / "run" / "samples").iterdir()
+    }
+    means = {name: sum(a_few(own)) / len(own) for name, own in texts.items()}
+    best, last = max(means, key=lambda name: means[name]), rungs_of(tmp_path / "run")[-1]["name"]
+    lost = torch.tensor(a_few(texts[best])) - torch.tensor(a_few(texts[last]))
+    error = float(lost.std()) / len(lost) ** 0.5
+    assert float(lost.mean()) > FELL * error
+    assert run.stop_reason == f"6 iterations done; a_few is {lost.mean():.3f} ± {error:.3f} lower than at {best}"
+    early = trainer_of(build_model(), tokenizer, tmp_path / "early", max_iterations=1).train()
+    assert early.stop_reason == "1 iterations done"  # it has only risen
+
+
+def test_between_rungs_only_a_run_that_went_back_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(0)
+    then, beta = torch.randn(64, generator=rng), KLController(0.1, None, 1)
+
+    def looked(shift: float, times_back: int, ends: bool = False) -> Guard:
+        guard = Guard("watched", 0, "roll_back", times_back=times_back)
+        guard.courses = [{"of": "watched", "name": "kl-1", "d": 1.0, "watched": then.tolist(), "paid": then.tolist()}]
+        guard.best, guard.weights = "kl-1", {}
+        rollout: Any = SimpleNamespace(reward_values=torch.randn(1, 256, generator=rng) + shift, members=None)
+        assert (guard.look(rollout, beta) is not None) == ends
+        return guard
+
+    assert not looked(-2.0, 0).goes_back
+    assert looked(-2.0, TIMES - 1, ends=True).goes_back
+    monkeypatch.setattr("rlhf.ppo.guard.MOST_TIMES_BACK", 3)
+    assert not any(looked(0.0, 1).goes_back for _ in range(50))
+    assert beta.beta == 0.1
+    fell = looked(-2.0, 1)
+    assert fell.goes_back
+    assert fell.said is not None
+    assert (fell.said["status"], fell.said["back_to"], fell.said["beta"], beta.beta) == ("fell", "kl-1", 0.2, 0.2)
+
+
+def nothing_found(gold: str, names: list[str], courses: Any, proxy: Any) -> Any:
+    return dataclasses.replace(find_onset(gold, names, courses, proxy), status="none_seen")
 
 
 def test_the_report_tells_it_and_its_line_ends_there(whole: Path) -> None:
