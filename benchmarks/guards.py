@@ -66,7 +66,9 @@ def row(run: Path) -> list[str]:
     """Of the table."""
     record: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
     found = read_evaluation(run / "evaluation.json")
-    last, gold = found.rungs[-1], found.golds[0]
+    ladder = json.loads((run / "ladder.json").read_text(encoding="utf-8"))["rungs"]
+    ended = max(ladder, key=lambda rung: rung["iteration"])["name"]
+    last, gold = next(rung for rung in found.rungs if rung.name == ended), found.golds[0]
     best = max(found.rungs, key=lambda rung: rung.gold[gold].mean)
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     backs = [said["back_to"] for line in lines if "back_to" in (said := json.loads(line)["guard"] or {})]
