@@ -86,11 +86,10 @@ def trailing_slope(cell: Cell, key: str) -> list[float]:
     return found
 
 
-def share_of_proxys_slope(cell: Cell) -> list[float]:
-    """The watched reward's trailing slope over the trained one's."""
-    trained, watched = trained_and_watched(cell)
-    pairs = zip(trailing_slope(cell, watched), trailing_slope(cell, trained), strict=True)
-    return [w / t if t > 0 else math.nan for w, t in pairs]
+def share_of_slope(cell: Cell, part: str, whole: str) -> list[float]:
+    """One reward's trailing slope over another's, NaN where that does not rise."""
+    pairs = zip(trailing_slope(cell, part), trailing_slope(cell, whole), strict=True)
+    return [p / w if w > 0 else math.nan for p, w in pairs]
 
 
 def below_its_best(cell: Cell) -> list[float]:
@@ -110,51 +109,59 @@ def trained_and_watched(cell: Cell) -> tuple[str, str]:
     return watched.replace("-2/", "/"), watched
 
 
-def of_members(what: str) -> Callable[[Cell], str]:
+def of_members(cell: Cell, what: str) -> str:
     """The key that has `worst_member` or `disagreement` of the ensemble that the cell is paid by."""
-    return lambda cell: next(key for key in cell.lines[0] if key.startswith("rewards/") and key.endswith(f"/{what}"))
+    return next(key for key in cell.lines[0] if key.startswith("rewards/") and key.endswith(f"/{what}"))
 
 
-def over_its_start(key: Callable[[Cell], str], sign: int = 1) -> Callable[[Cell], list[float]]:
-    """A metric over its first value, which warns where it falls; with `sign` -1 where it rises."""
-    return lambda cell: [sign * line[key(cell)] / cell.lines[0][key(cell)] for line in cell.lines]
-
-
-def worst_members_share(cell: Cell) -> list[float]:
-    """The worst member's trailing slope over the reward's: what of the gain all members believe."""
-    pairs = zip(trailing_slope(cell, of_members("worst_member")(cell)), trailing_slope(cell, "reward"), strict=True)
-    return [worst / reward if reward > 0 else math.nan for worst, reward in pairs]
+def over_its_start(cell: Cell, key: str) -> list[float]:
+    """A metric over its first value."""
+    return [line[key] / cell.lines[0][key] for line in cell.lines]
 
 
 def raw(key: str) -> Callable[[Cell], list[float]]:
-    """A metric over its first value."""
-    return lambda cell: [line[key] / cell.lines[0][key] for line in cell.lines]
+    """The same of one that every cell has."""
+    return lambda cell: over_its_start(cell, key)
+
+
+def rising(signal: Callable[[Cell], list[float]]) -> Callable[[Cell], list[float]]:
+    """A signal that warns where it rises."""
+    return lambda cell: [-value for value in signal(cell)]
+
+
+def disagreement(cell: Cell) -> list[float]:
+    """Of the members, over its first value."""
+    return over_its_start(cell, of_members(cell, "disagreement"))
 
 
 # By name: the signal, which warns where it falls below a threshold.
 OF_THE_WATCHED = "watched"
 OF_MEMBERS = "members'"
 SIGNALS: dict[str, Callable[[Cell], list[float]]] = {
-    "watched reward's slope over the trained one's": share_of_proxys_slope,
+    "watched reward's slope over the trained one's": lambda cell: share_of_slope(
+        cell, *reversed(trained_and_watched(cell))
+    ),
     "watched reward's slope": lambda cell: trailing_slope(cell, trained_and_watched(cell)[1]),
     "watched reward below its best, in errors": below_its_best,
     "trained reward's slope": lambda cell: trailing_slope(cell, "reward"),
-    "members' disagreement, over its start (rises)": over_its_start(of_members("disagreement"), -1),
-    "members' disagreement, over its start (falls)": over_its_start(of_members("disagreement")),
-    "members' disagreement, its slope (rises)": lambda cell: [
-        -slope for slope in trailing_slope(cell, of_members("disagreement")(cell))
-    ],
-    "members' worst: its slope over the reward's": worst_members_share,
+    "members' disagreement, over its start (rises)": rising(disagreement),
+    "members' disagreement, over its start (falls)": disagreement,
+    "members' disagreement, its slope (rises)": rising(
+        lambda cell: trailing_slope(cell, of_members(cell, "disagreement"))
+    ),
+    "members' worst: its slope over the reward's": lambda cell: share_of_slope(
+        cell, of_members(cell, "worst_member"), "reward"
+    ),
     "entropy, over its start": raw("entropy"),
     "distinct-2, over its start": raw("distinct_2"),
     "spread of the reward, over its start": raw("reward_std"),
     "length, over its start (falls)": raw("completions/mean_length"),
-    "length, over its start (rises)": lambda cell: [-value for value in raw("completions/mean_length")(cell)],
+    "length, over its start (rises)": rising(raw("completions/mean_length")),
     "k1 over exact KL, off 1": lambda cell: [
         -abs(line["kl_k1"] / line["kl_per_completion"] - 1) if line["kl_per_completion"] > 0 else 0.0
         for line in cell.lines
     ],
-    "KL alone": lambda cell: [-line["kl_per_completion"] for line in cell.lines],
+    "KL alone": rising(lambda cell: [line["kl_per_completion"] for line in cell.lines]),
     "KL times the reward model's held-out error": lambda cell: [
         -line["kl_per_completion"] * (cell.held_out_error or math.nan) for line in cell.lines
     ],

@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/guards.py DIRECTORY [--seeds 0 1 2] [--actions none halt raise_beta roll_back]
 
-Both are fitted to 2,400 labels, a quarter of them wrong, of other samples. PPO is as in the recipe
-`overoptimisation`. Prints a row a run: why it ended, nats and gold of its last rung, the highest gold of any of its
-rungs, iterations.
+Both are fitted to 2,400 labels, a quarter of them wrong, of other samples. PPO is as in the recipe `overoptimisation`,
+for 60 iterations at most. Prints a row a run: why it ended, nats and gold of its last rung, the highest gold of any of
+its rungs, iterations.
 """
 
 from __future__ import annotations

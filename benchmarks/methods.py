@@ -95,10 +95,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
     given = parser.parse_args()
+    found = read(given.study)
     heads = [f"gold at {n:g}" for n in NATS] + [f"frontier's share at {n:g}" for n in SHARES_AT]
     print(f"| method | seeds | {' | '.join(heads)} | completions | at the end, nats | gold there |")
     print("|" + "---|" * (len(heads) + 5))
-    for method, cells in sorted(read(given.study).items(), key=lambda item: -(item[1][0].gold_at(4.0) or -1.0)):
+    for method, cells in sorted(found.items(), key=lambda item: -(item[1][0].gold_at(4.0) or -1.0)):
         row = [told([cell.gold_at(n) for cell in cells]) for n in NATS]
         row += [
             told([100 * s if (s := cell.shares.get(n)) else None for cell in cells], ".0f", " %") for n in SHARES_AT

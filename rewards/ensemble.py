@@ -12,6 +12,7 @@ Shapes: K members, N texts.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -110,7 +111,7 @@ class RewardEnsemble:
 
     def member_rewards(self, prompts: Sequence[Text], completions: Sequence[Text]) -> Tensor:
         """log P(target) of each member, (K, N); kept of the latest texts, which are often asked about again."""
-        texts = (list(prompts), list(completions))
+        texts = copy.deepcopy((list(prompts), list(completions)))  # messages may be changed in place
         if self._latest is None or self._latest[:2] != texts:
             self._latest = (*texts, torch.stack([member.log_probs(*texts) for member in self.members]))
         return self._latest[2]

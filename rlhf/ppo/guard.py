@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from rlhf.foundation.errors import InputError
@@ -27,6 +28,7 @@ from rlhf.ppo.config import PPOConfig
 from rlhf.ppo.kl_control import KLController
 from rlhf.ppo.landing import Landing
 from rlhf.ppo.normalization import Normalization
+from rlhf.ppo.reward_functions import require_scores
 from rlhf.ppo.rollout import Rollout
 from rlhf.ppo.state import restore_parameters, trained_parameters
 from rlhf.runs.ladder import Ladder, Rung
@@ -47,7 +49,7 @@ class Guard:
     courses: list[dict[str, Any]] = field(
         default_factory=list
     )  # of each rung, as a state keeps it: name, √KL, both rewards
-    said: dict[str, Any] | None = None  # of the rung that was saved last in this iteration
+    said: dict[str, Any] = field(default_factory=dict)  # of what was read or looked at in this iteration
     best: str | None = None  # with "roll_back" the rung whose weights are kept: the watched reward is highest there
     weights: dict[str, Tensor] | None = None  # the trained ones of it
     times_back: int = 0
@@ -77,11 +79,12 @@ class Guard:
         """Take note of a rung; raises `beta` where asked to, and may then want to go back (`goes_back`).
 
         `constants` are those that beta is weighed against; `ends` is why the run ends at this rung anyhow. Returns why
-        it ends, None where it goes on.
+        it ends, None where it goes on. Raises InputError where what is watched has no score.
         """
         if self.place is None:
             return ends
         scores = {"watched": self._watched(evaluation), "paid": evaluation.rewards}
+        require_scores(~scores["watched"].isnan(), f"what --guard watches, {self.name}, on rung {rung.name}")
         of_rung = {of: [x if math.isfinite(x) else None for x in values.tolist()] for of, values in scores.items()}
         root = math.sqrt(max(rung.kl_per_completion, 0.0))
         self.courses = [*self.courses, {"of": self.name, "name": rung.name, "d": root, **of_rung}]
@@ -124,8 +127,8 @@ class Guard:
         """The watched reward of each completion, (B,)."""
         assert self.place is not None
         assert rollout.reward_values is not None  # a rollout that was scored
-        worst = [] if rollout.members is None else list(rollout.members[:, 0])
-        watched: Tensor = [*rollout.reward_values, *worst][self.place]
+        assert rollout.members is not None
+        watched: Tensor = torch.cat([rollout.reward_values, rollout.members[:, 0]])[self.place]
         return watched
 
     def _act(self, found: Onset, beta: KLController, constants: Normalization | None) -> str | None:
@@ -138,7 +141,6 @@ class Guard:
         return None
 
     def _go_back(self, why: str, enough: float, beta: KLController) -> str | None:
-        assert self.said is not None  # read() or look() has just said it
         if self.best != (highest := self._highest()["name"]):
             return f"guard: {why} The weights of {highest}, before --guard_action roll_back, were not kept"
         self.goes_back, self.said["back_to"] = True, self.best
@@ -148,7 +150,6 @@ class Guard:
         return None
 
     def _hold(self, enough: float, beta: KLController) -> None:
-        assert self.said is not None  # as above
         beta.hold(enough)
         self.said["beta"] = enough
 
@@ -204,8 +205,8 @@ class Guard:
 
     def told(self) -> dict[str, Any] | None:
         """What the iteration's line says of it, once."""
-        said, self.said = self.said, None
-        return said
+        said, self.said = self.said, {}
+        return said or None
 
 
 def course(rungs: Sequence[Mapping[str, Any]], of: str) -> Course:

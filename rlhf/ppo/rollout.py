@@ -221,7 +221,7 @@ class RolloutWorker:
             values[:, own] = self.score(prompts, texts, token_ids, columns)
             members[..., own] = self.members(prompts, texts)
         rollout.reward_values = self.sum_over_processes(values)
-        rollout.members = self.sum_over_processes(members) if len(members) else None
+        rollout.members = self.sum_over_processes(members) if len(members) else members
         lengths = rollout.completion_mask.sum(1)
         rollout.rewards = self.rewards.total(rollout.reward_values, rollout.ended, lengths)
 

@@ -96,13 +96,12 @@ def reward_statistics(rollout: Rollout, rewards: Rewards) -> dict[str, Any]:
     """Each reward function by itself, and what the endings cost; null where a cost is not asked for."""
     line: dict[str, Any] = {}
     assert rollout.reward_values is not None  # a rollout that was scored
+    assert rollout.members is not None
     for name, values in zip(rewards.names, rollout.reward_values, strict=True):
         applies = values[~values.isnan()]
         line[f"rewards/{name}/mean"] = float(applies.mean())
         line[f"rewards/{name}/std"] = float(applies.std()) if len(applies) > 1 else None
-    for name, (worst, spread) in zip(
-        rewards.ensembles, rollout.members if rollout.members is not None else [], strict=True
-    ):
+    for name, (worst, spread) in zip(rewards.ensembles, rollout.members, strict=True):
         line[f"rewards/{name}/worst_member"] = float(worst.mean())
         line[f"rewards/{name}/disagreement"] = float(spread.mean())
     costs, scored, lengths = rewards.costs, rollout.scored, rollout.completion_mask.sum(-1)

@@ -67,7 +67,7 @@ class PPOTrainer(AnswersToFormerNames):
     `processing_class` is the tokenizer. `peft_config` puts an adapter on the model, which alone is trained;
     `reward_constants` are offset and scale where known already. Raises InputError.
 
-    `train()` is `while trainer.stop_reason is None: trainer.step(trainer.rollout())` (docs/own_loop.md: one's own).
+    `train()` is `while trainer.stop_reason is None: trainer.step(trainer.rollout())`; docs/own_loop.md adds to it.
     """
 
     def __init__(

@@ -99,8 +99,10 @@ METRICS: dict[str, Metric] = {
     "early_stopped": Metric("-", "whether --early_stop_kl ended the updates", "-", "false", "-"),
     "controller": Metric("-", "null, or what the controller did and why", "-", "-", "-"),
     "kl_landing": Metric("-", "null, or how an update was shortened, or taken back, for the KL budget", "-", "-", "-"),
-    "guard": Metric("-", "null, or how what --guard watches goes along the ladder (guard.py), where a rung was saved",
-                    "-", "none_seen", "-"),
+    "guard": Metric(
+        "-", "null, or how what --guard watches goes along the ladder, where a rung is saved or a fall seen (guard.py)",
+        "-", "none_seen", "-",
+    ),
     "doctor": Metric("-", "null, or symptoms and causes where samples and policy disagree (doctor.py)",
                      _TOKENS, "null", "-"),
     "step_too_large": Metric("-", "null, or what one step too far did and what to lower", "-", "null", "-"),

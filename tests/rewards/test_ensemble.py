@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -72,6 +73,13 @@ def test_the_same_texts_are_read_once_and_others_anew(
     assert ensemble(["", ""], texts)[0] == pytest.approx(rewards[1], abs=1e-6)
     ensemble(["", "x"], texts)
     assert len(asked) == 9
+    monkeypatch.setattr(
+        TokenRewardModel, "log_probs", lambda self, p, c: torch.tensor([float(len(turn[0]["content"])) for turn in c])
+    )
+    turns: list[Any] = [[{"role": "assistant", "content": "joy"}]]
+    assert ensemble.member_rewards([""], turns).tolist() == [[3.0]] * 3
+    turns[0][0]["content"] = "sorrow"  # within the caller's own message
+    assert ensemble.member_rewards([""], turns).tolist() == [[6.0]] * 3
 
 
 def test_it_survives_the_disk(members: list[TokenRewardModel], tmp_path: Path) -> None:

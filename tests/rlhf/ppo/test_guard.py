@@ -27,6 +27,7 @@ SMALL: dict[str, Any] = {
 
 
 NOTHING = torch.nn.Module()
+NO_ENSEMBLE = torch.zeros(0, 2, 128)
 
 
 def a_few(completions: list[Any], **_: Any) -> list[float]:
@@ -137,10 +138,11 @@ def along(
         rollout: Any = SimpleNamespace(
             reward_values=torch.stack([torch.ones(count) * number, watched]),
             rewards=torch.ones(count) * number,
-            members=None,
+            members=NO_ENSEMBLE,
         )
         rung: Any = SimpleNamespace(name=f"kl-{number}", kl_per_completion=(number / 3) ** 2)
-        said = said or guard.read(rung, rollout, beta, NOTHING)
+        found = guard.read(rung, rollout, beta, NOTHING)
+        said = said or found
     return said
 
 
@@ -166,6 +168,14 @@ def test_rungs_are_read_by_their_kl_in_whatever_order_they_came() -> None:
     back_and_forth = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 11]
     assert along(zigzag, KLController(0.0, None, 1), risen, 0, order=back_and_forth) is None
     assert zigzag.said == rising.said
+    # The same twelve rungs of a fall, the farthest one the first or the last that came: what is said is the same.
+    fallen, said = [math.sin(math.pi * i / 11) for i in range(12)], []
+    for order in (list(range(12)), [11, *range(11)]):
+        one = guard()
+        along(one, KLController(0.0, None, 1), fallen, 0, order=order[:-1])
+        said.append(along(one, KLController(0.0, None, 1), fallen, 0, order=order[-1:]))
+    assert said[0] is not None
+    assert said[0] == said[1]
 
 
 def test_what_has_no_score_is_left_out_and_a_state_can_hold_it() -> None:
@@ -175,7 +185,7 @@ def test_what_has_no_score_is_left_out_and_a_state_can_hold_it() -> None:
         scores = torch.stack([rewards, -(((number - 2) * rewards) ** 2)])
         rung: Any = SimpleNamespace(name=f"kl-{number}", kl_per_completion=float(number))
         for one, values in ((whole, scores), (holed, torch.where(torch.arange(128) == 3, math.nan, scores))):
-            rollout: Any = SimpleNamespace(reward_values=values, rewards=rewards, members=None)
+            rollout: Any = SimpleNamespace(reward_values=values, rewards=rewards, members=NO_ENSEMBLE)
             one.read(rung, rollout, KLController(0.0, None, 1), NOTHING)
     assert [course["watched"][3] for course in holed.courses] == [None] * 5
     assert json.loads(json.dumps(holed.courses, allow_nan=False)) == holed.courses
@@ -212,3 +222,12 @@ def test_a_state_of_another_guard_or_an_earlier_version_begins_anew_or_goes_on()
     other.restore(whole, weights)
     assert other.state() == {"courses": [], "best": None, "times_back": 0}
     assert other.tensors() == {}
+
+
+def test_a_guard_that_scores_nothing_is_refused_in_a_line() -> None:
+    rollout: Any = SimpleNamespace(
+        reward_values=torch.full((2, 128), math.nan), rewards=torch.ones(128), members=NO_ENSEMBLE
+    )
+    rung: Any = SimpleNamespace(name="kl-1", kl_per_completion=1.0)
+    with pytest.raises(InputError, match="0 of 128 completions scored in what --guard watches, watched, on rung kl-1"):
+        guard().read(rung, rollout, KLController(0.0, None, 1), NOTHING)

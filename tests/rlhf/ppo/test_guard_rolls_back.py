@@ -243,7 +243,9 @@ def test_between_rungs_only_a_run_that_went_back_is_looked_at(monkeypatch: pytes
         guard = Guard("watched", 0, "roll_back", times_back=times_back)
         guard.courses = [{"of": "watched", "name": "kl-1", "d": 1.0, "watched": then.tolist(), "paid": then.tolist()}]
         guard.best, guard.weights = "kl-1", {}
-        rollout: Any = SimpleNamespace(reward_values=torch.randn(1, 256, generator=rng) + shift, members=None)
+        rollout: Any = SimpleNamespace(
+            reward_values=torch.randn(1, 256, generator=rng) + shift, members=torch.zeros(0, 2, 256)
+        )
         assert (guard.look(rollout, beta) is not None) == ends
         return guard
 
@@ -254,7 +256,6 @@ def test_between_rungs_only_a_run_that_went_back_is_looked_at(monkeypatch: pytes
     assert beta.beta == 0.1
     fell = looked(-2.0, 1)
     assert fell.goes_back
-    assert fell.said is not None
     assert (fell.said["status"], fell.said["back_to"], fell.said["beta"], beta.beta) == ("fell", "kl-1", 0.2, 0.2)
 
 
