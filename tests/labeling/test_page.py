@@ -93,10 +93,12 @@ def test_two_tabs_of_one_page_lose_nothing(page: Page, tmp_path: Path) -> None:
     page.keyboard.press("1")
     page.keyboard.press("1")
     other.bring_to_front()
-    other.wait_for_timeout(1000)  # no hand is faster; a browser tells its other tabs a moment later
+    # No hand is faster than a browser tells its other tabs; a busy machine takes seconds.
+    told = "([word, count]) => Object.values(localStorage).join().split(word).length > count"
+    other.wait_for_function(told, arg=["Positive", 2])
     other.keyboard.press("2")  # its screen still shows the first text
     page.bring_to_front()
-    page.wait_for_timeout(1000)
+    page.wait_for_function(told, arg=["Negative", 1])
     page.keyboard.press("3")
     page.fill("#name", "ana")
     row = json.loads(saved(page, folder).read_text(encoding="utf-8"))
